@@ -1,0 +1,37 @@
+"""Recurrent networks for PyTorch, compiled from their equations."""
+
+from typing import TYPE_CHECKING, Any
+
+from elman import cells, layers, models
+from elman.cells import Cell
+from elman.errors import ElmanError
+from elman.layers import GRU, LSTM, RNN, Bidirectional, Recurrent, Stack
+
+if TYPE_CHECKING:
+    from elman.train.run import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Bidirectional",
+    "Cell",
+    "ElmanError",
+    "Recurrent",
+    "Stack",
+    "cells",
+    "layers",
+    "load",
+    "models",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loading a run needs the data and training rooms; a bare `import elman` does not.
+    if name == "load":
+        from elman.train.run import load
+
+        return load
+    raise AttributeError(f"module 'elman' has no attribute '{name}'")

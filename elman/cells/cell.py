@@ -1,0 +1,167 @@
+"""A cell: one time step of a recurrent network, written as its equation."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from elman.errors import OptionError, require_positive
+
+State = tuple[Tensor, ...]
+
+
+class Cell(nn.Module):
+    """The equation of one time step: ``state' = step(x, *state)``.
+
+        h_1, ..., h_T  where  h_t = step(x_t, h_{t-1})
+
+    Subclass it, declare the size of the input and the name and size of each part of the state,
+    and write ``step`` in plain PyTorch for any leading axes. The first part of the state is what
+    a layer outputs.
+
+        class Leaky(elman.Cell):
+            def __init__(self, input_size, hidden_size):
+                super().__init__(input_size, h=hidden_size)
+                self.W = nn.Linear(input_size, hidden_size)
+                self.U = nn.Linear(hidden_size, hidden_size, bias=False)
+
+            def step(self, x, h):
+                return 0.9 * h + 0.1 * torch.tanh(self.W(x) + self.U(self.drop_state(h)))
+
+    ``step`` is a pure function: it writes nothing in place, draws nothing at random and takes no
+    branch on the value of a tensor.
+
+    x: [..., input_size]   each part of the state: [..., its size]
+
+    Raises OptionError where the sizes are not positive or the arguments of ``step`` are not
+    ``x`` and the declared parts, in order.
+    """
+
+    #: Names of the parameters that weight drop thins out; a submodule's as "U.weight".
+    recurrent_weights: tuple[str, ...] = ("weight_hh",)
+    #: The state dropout of the layer that runs this cell, set by `bind` and nowhere else.
+    state_mask: Tensor | None = None
+
+    def __init__(self, input_size: int, **state_sizes: int) -> None:
+        super().__init__()
+        if not state_sizes:
+            raise OptionError(
+                f"{type(self).__name__}: a cell declares the parts of its state; call "
+                "super().__init__(input_size, h=hidden_size), one name=size for each part"
+            )
+        require_positive(input_size=input_size, **state_sizes)
+        self.input_size = input_size
+        self.state_sizes = dict(state_sizes)
+        self._check_step_arguments()
+
+    def _check_step_arguments(self) -> None:
+        parameters = inspect.signature(self.step).parameters.values()
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return
+        expected = ["x", *self.state_sizes]
+        if [p.name for p in parameters] != expected:
+            raise OptionError(
+                f"{type(self).__name__}.step must take ({', '.join(expected)}), the input and the "
+                f"declared parts of the state in order; it takes "
+                f"({', '.join(p.name for p in parameters)})"
+            )
+
+    @property
+    def output_size(self) -> int:
+        """The size of the first part of the state, which a layer outputs."""
+        return next(iter(self.state_sizes.values()))
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """One time step, step(x, *state): the new state, a tensor or a tuple of its parts."""
+        raise OptionError(
+            f"{type(self).__name__} has no step: define step(self, x, "
+            f"{', '.join(self.state_sizes)}) and return the new state"
+        )
+
+    def initial_state(self, batch_shape: tuple[int, ...], like: Tensor) -> State:
+        """The state before the first step, zeros unless a cell says otherwise.
+
+        batch_shape: the leading axes; like: a tensor with the wanted dtype and device.
+        """
+        return tuple(like.new_zeros(*batch_shape, size) for size in self.state_sizes.values())
+
+    def drop_state(self, h: Tensor) -> Tensor:
+        """``h`` as it enters a recurrent product: with the layer's state dropout, if it has one."""
+        return h if self.state_mask is None else h * self.state_mask
+
+    def forward(self, x: Tensor, *state: Tensor) -> Any:
+        """``step``, from the initial state where none is given."""
+        return self.step(x, *(state or self.initial_state(x.shape[:-1], x)))
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, " + ", ".join(f"{k}={v}" for k, v in self.state_sizes.items())
+
+
+def as_tuple(state: Tensor | State) -> State:
+    """A state as the tuple of its parts."""
+    return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def as_returned(parts: State) -> Any:
+    """A state as `step` returns it: the tensor itself where there is but one part."""
+    return parts[0] if len(parts) == 1 else parts
+
+
+def weights_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """The values that ``step`` computes with, by qualified name.
+
+    A parametrised tensor (weight norm, spectral norm) appears once, under its own name, with the
+    value that it has now.
+    """
+    found = {prefix + name: p for name, p in module._parameters.items() if p is not None}
+    if parametrize.is_parametrized(module):
+        found |= {prefix + name: getattr(module, name) for name in module.parametrizations}  # type: ignore[union-attr]
+    for name, child in module._modules.items():
+        if child is not None and name != "parametrizations":
+            found |= weights_of(child, f"{prefix}{name}.")
+    return found
+
+
+def bind(cell: Cell, weights: dict[str, Tensor], state_mask: Tensor | None = None) -> Cell:
+    """The cell with these values in place of its parameters.
+
+    A shallow copy: the cell itself is not touched, so several threads may run it at once.
+    """
+    bound = _bind(cell, weights, "")
+    assert isinstance(bound, Cell)
+    bound.__dict__["state_mask"] = state_mask
+    return bound
+
+
+def _bind(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> nn.Module:
+    clone: nn.Module = object.__new__(parametrize.type_before_parametrizations(module))
+    own = {n[len(prefix) :]: w for n, w in weights.items() if n.startswith(prefix)}
+    clone.__dict__ = dict(module.__dict__)
+    clone.__dict__["_parameters"] = dict(module._parameters) | {
+        name: value for name, value in own.items() if "." not in name
+    }
+    clone.__dict__["_modules"] = {
+        name: child if child is None else _bind(child, weights, f"{prefix}{name}.")
+        for name, child in module._modules.items()
+        if name != "parametrizations"
+    }
+    return clone
+
+
+def state_mask_reaches(cell: Cell) -> bool:
+    """Whether ``step`` uses `Cell.drop_state`: zeroing the mask must change the new state."""
+    weights = weights_of(cell)
+    like = next((w for w in weights.values()), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    drawn = [
+        torch.randn(16, size, generator=generator).to(like)
+        for size in (cell.input_size, *cell.state_sizes.values())
+    ]
+    with torch.no_grad():
+        full, empty = (
+            as_tuple(bind(cell, weights, like.new_full((cell.output_size,), keep)).step(*drawn))
+            for keep in (1.0, 0.0)
+        )
+    return any(not torch.equal(a, b) for a, b in zip(full, empty, strict=True))

@@ -1,0 +1,51 @@
+"""Every error that elman raises on purpose: where, what was expected, what came, what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+
+class ElmanError(Exception):
+    """The family of all errors that elman raises on purpose."""
+
+
+class OptionError(ElmanError, ValueError):
+    """An option has a value that does not exist or makes no sense."""
+
+
+class ShapeError(ElmanError, ValueError):
+    """A tensor has the wrong shape, dtype or device."""
+
+
+class DataError(ElmanError):
+    """A data file cannot be used as it is."""
+
+
+class RunError(ElmanError):
+    """A run folder is missing, occupied, damaged or foreign."""
+
+
+class TrainingError(ElmanError):
+    """Training cannot go on."""
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> OptionError:
+    """The error for a name that is not among the valid ones, with the nearest of them."""
+    names = list(valid)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return OptionError(f"unknown {kind} '{name}': {hint}valid are {', '.join(names)}")
+
+
+def require_positive(**sizes: Any) -> None:
+    """Raise OptionError for the first size that is not a whole number above zero."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise OptionError(f"{name} must be a whole number above 0, got {size!r}")
+
+
+def require_probability(**rates: Any) -> None:
+    """Raise OptionError for the first rate that is outside [0, 1)."""
+    for name, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise OptionError(f"{name} must be a probability in [0, 1), got {rate!r}")

@@ -1,0 +1,190 @@
+"""What all layers share: how a sequence comes in and goes out."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from elman.errors import OptionError, ShapeError
+from elman.scan import Sequence
+
+
+def map_state(change: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """The state, a tensor or a nest of tuples, with every tensor changed."""
+    if state is None or isinstance(state, Tensor):
+        return None if state is None else change(state)
+    return tuple(map_state(change, part) for part in state)
+
+
+class Layer(nn.Module):
+    """Sequences in, sequences and a state out.
+
+    A subclass says what happens between in `run`, where the sequence is always time first and
+    batched; `forward` brings every form of input to that form and the results back.
+    """
+
+    input_size: int
+    batch_first: bool = False
+    #: Whether the layer walks from the last step to the first.
+    reverse: bool = False
+    #: Where the batch axis stands in each part of the state.
+    state_batch_axis: int = 0
+
+    @property
+    def output_size(self) -> int:
+        """The size of the last axis of the outputs."""
+        raise NotImplementedError
+
+    def run(
+        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+    ) -> tuple[Tensor, Any, Any]:
+        """x: [T, B, I] -> outputs [T, B, O], the last state, and the states at all steps: every
+        part of them where all_states, else nothing that can be relied on."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        lengths: Tensor | list[int] | None = None,
+        reset: Tensor | None = None,
+        truncate: int | None = None,
+        return_states: bool = False,
+    ) -> Any:
+        """Run over a batch of sequences.
+
+        x: [T, B, I]; [B, T, I] where the layer is batch_first; [T, I] for one sequence.
+        state: what an earlier call returned, or None for the initial state.
+        lengths: [B], the valid steps of each sequence, in any order, 0 allowed. Outputs past the
+            end are 0, the state returned is that of the last valid step, a reverse layer starts
+            at the last valid step, and what stands in the padding changes nothing.
+        reset: bool, shaped like x without its last axis. Before that step the state becomes the
+            initial state; neither direction carries anything across.
+        truncate: k: the state that enters step t is a constant wherever t is a multiple of k, so
+            no gradient flows back more than k steps. A reverse layer counts from its own start.
+        return_states: also return every part of the state at every step.
+
+        Returns (outputs, state), or (outputs, state, states). Raises ShapeError.
+        """
+        x, state, batched = self._batched(x, state)
+        sequence = self._sequence(x, lengths, reset, truncate, batched)
+        outputs, state, states = self.run(sequence.mask(x), state, sequence, return_states)
+        outputs, states = (map_state(self._as_given(batched), s) for s in (outputs, states))
+        if not batched:
+            state = map_state(lambda s: s.squeeze(self.state_batch_axis), state)
+        return (outputs, state, states) if return_states else (outputs, state)
+
+    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step of a running stream: the same numbers as the whole sequence at once.
+
+        x_t: [B, I] or [I]   state: what the last step returned   ->   (output [B, O], state)
+
+        Raises OptionError for a layer that needs the future, and while training with a
+        regulariser that is drawn once a sequence.
+        """
+        self.check_streams()
+        if x_t.dim() not in (1, 2):
+            raise ShapeError(f"{self._name}.step: x_t must be [B, I] or [I], got {_shape(x_t)}")
+        alone = x_t.dim() == 1
+        x, state, _ = self._batched(x_t.unsqueeze(0), state, time_first=True, batched=not alone)
+        outputs, state, _ = self.run(x, state, Sequence())
+        if alone:
+            state = map_state(lambda s: s.squeeze(self.state_batch_axis), state)
+        return outputs[0, 0] if alone else outputs[0], state
+
+    def check_streams(self) -> None:
+        """Raise OptionError where the layer cannot run step by step."""
+        if self.reverse:
+            raise OptionError(
+                f"{self._name}.step: a layer that runs backwards needs the whole sequence; "
+                "call layer(x) instead"
+            )
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _batched(
+        self, x: Tensor, state: Any, time_first: bool = False, batched: bool | None = None
+    ) -> tuple[Tensor, Any, bool]:
+        """x as [T, B, I], the state with a batch axis, and whether they came so."""
+        _check_input(self, x)
+        if batched is None:
+            batched = x.dim() == 3
+        if not batched:
+            return (
+                x.unsqueeze(1),
+                map_state(lambda s: s.unsqueeze(self.state_batch_axis), state),
+                False,
+            )
+        return x if time_first or not self.batch_first else x.transpose(0, 1), state, True
+
+    def _as_given(self, batched: bool) -> Callable[[Tensor], Tensor]:
+        """[..., T, B, S] in the layout that x came in."""
+        if not batched:
+            return lambda s: s.squeeze(-2)
+        return (lambda s: s.transpose(-3, -2)) if self.batch_first else (lambda s: s)
+
+    def _sequence(
+        self, x: Tensor, lengths: Any, reset: Tensor | None, truncate: Any, batched: bool
+    ) -> Sequence:
+        T, B = x.shape[:2]
+        if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
+            raise OptionError(f"truncate must be a whole number above 0, got {truncate!r}")
+        if lengths is not None:
+            lengths = _checked_lengths(lengths, T, B, x.device)
+        if reset is not None:
+            if reset.dtype is not torch.bool:
+                raise ShapeError(f"reset must be bool, got {reset.dtype}; use reset.bool()")
+            if not batched:
+                reset = reset.unsqueeze(1)
+            elif self.batch_first:
+                reset = reset.transpose(0, 1)
+            if reset.shape != (T, B):
+                raise ShapeError(
+                    f"reset must have the shape of x without its last axis, here T={T}, B={B}; "
+                    f"got {_shape(reset)} as [T, B]"
+                )
+            reset = reset.to(x.device)
+        return Sequence(lengths, reset, truncate)
+
+
+def _shape(x: Tensor) -> str:
+    return str(list(x.shape))
+
+
+def _check_input(layer: Layer, x: Tensor) -> None:
+    name = type(layer).__name__
+    if x.dim() not in (2, 3):
+        axes = "[B, T, I]" if layer.batch_first else "[T, B, I]"
+        raise ShapeError(f"{name}: x must be {axes}, or [T, I] for one sequence, got {_shape(x)}")
+    if x.shape[-1] != layer.input_size:
+        raise ShapeError(
+            f"{name}: the last axis of x must be input_size = {layer.input_size}, got {_shape(x)}"
+        )
+    weight = next(layer.parameters(), None)
+    if weight is None:
+        return
+    if weight.device != x.device:
+        raise ShapeError(
+            f"{name}: x is on {x.device}, the layer on {weight.device}; use x.to('{weight.device}')"
+        )
+    if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ShapeError(
+            f"{name}: x is {x.dtype}, the layer {weight.dtype}; use x.to({weight.dtype}) or "
+            f"layer.to({x.dtype})"
+        )
+
+
+def _checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
+    lengths = cast(Tensor, torch.as_tensor(lengths)).reshape(-1)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype is torch.bool:
+        raise ShapeError(f"lengths must be whole numbers, got {lengths.dtype}")
+    if lengths.shape != (B,):
+        raise ShapeError(f"lengths must be [B] = [{B}], got {_shape(lengths)}")
+    wrong = (lengths < 0) | (lengths > T)
+    if wrong.any():
+        b = int(wrong.nonzero()[0])
+        raise ShapeError(f"lengths must lie in 0 ... T = {T}, got {int(lengths[b])} at b={b}")
+    return lengths.to(device=device, dtype=torch.int64)

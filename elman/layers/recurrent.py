@@ -1,0 +1,126 @@
+"""A cell, lifted over time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
+from elman.errors import OptionError, ShapeError
+from elman.layers.layer import Layer
+from elman.layers.regularisers import Regularisers
+from elman.scan import Sequence, scan
+
+
+def sweep(
+    cell: Cell,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    state: State,
+    sequence: Sequence,
+    *,
+    reverse: bool,
+    regularisers: Regularisers,
+    training: bool,
+    all_states: bool,
+) -> tuple[State, State]:
+    """One direction of one layer: `scan`, with what the regularisers drop."""
+    if training:
+        x = regularisers.drop_input(x)
+        weights = regularisers.drop_weights(cell, weights)
+    noise = regularisers.noise(cell, x, training)
+    return scan(
+        cell,
+        weights,
+        x,
+        state,
+        sequence=sequence,
+        noise=noise,
+        reverse=reverse,
+        all_states=all_states,
+    )
+
+
+class Recurrent(Layer):
+    """Any cell as a layer: ``outputs, state = Recurrent(cell)(x)``.
+
+        state_t = step(x_t, *state_{t-1}),   outputs_t = the first part of state_t
+
+    x: [T, B, I]   ->   outputs: [T, B, O], state: as ``cell.step`` returns it, parts [B, S]
+    cell: an `elman.Cell`.
+    reverse: walk from the last step to the first. batch_first: [B, T, I] instead of [T, B, I].
+    input_dropout, state_dropout, zoneout, weight_drop: see `Regularisers`.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        reverse: bool = False,
+        batch_first: bool = False,
+        *,
+        input_dropout: float = 0.0,
+        state_dropout: float = 0.0,
+        zoneout: float | Mapping[str, float] = 0.0,
+        weight_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(cell, Cell):
+            raise OptionError(
+                f"Recurrent lifts an elman.Cell, got {cell!r}; derive your cell from elman.Cell "
+                "and pass an instance of it"
+            )
+        self.cell = cell
+        self.reverse = reverse
+        self.batch_first = batch_first
+        self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
+        self.regularisers.check(cell)
+
+    @property
+    def input_size(self) -> int:  # type: ignore[override]
+        return self.cell.input_size
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size
+
+    def run(
+        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+    ) -> tuple[Tensor, Any, Any]:
+        states, last = sweep(
+            self.cell,
+            weights_of(self.cell),
+            x,
+            self._parts(state, x),
+            sequence,
+            reverse=self.reverse,
+            regularisers=self.regularisers,
+            training=self.training,
+            all_states=all_states,
+        )
+        return states[0], as_returned(last), as_returned(states)
+
+    def _parts(self, state: Any, x: Tensor) -> State:
+        batch = tuple(x.shape[1:-1])
+        if state is None:
+            return self.cell.initial_state(batch, x)
+        parts = as_tuple(state)
+        expected = [[*batch, size] for size in self.cell.state_sizes.values()]
+        if [list(p.shape) for p in parts] != expected:
+            raise ShapeError(
+                f"{type(self.cell).__name__}: state ({', '.join(self.cell.state_sizes)}) must be "
+                f"{expected}, got {[list(p.shape) for p in parts]}"
+            )
+        return parts
+
+    def check_streams(self) -> None:
+        super().check_streams()
+        if self.training and self.regularisers.per_sequence:
+            raise OptionError(
+                "Recurrent.step: dropout that is drawn once a sequence cannot be stepped; call "
+                "layer.eval() first, or run the whole sequence"
+            )
+
+    def extra_repr(self) -> str:
+        flags = [name for name in ("reverse", "batch_first") if getattr(self, name)]
+        rates = {k: v for k, v in vars(self.regularisers).items() if v}
+        return ", ".join([f"{f}=True" for f in flags] + [f"{k}={v}" for k, v in rates.items()])

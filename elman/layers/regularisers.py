@@ -1,0 +1,107 @@
+"""The regularisers of recurrent networks: drawn once a sequence, applied at every step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from elman.cells.cell import Cell, state_mask_reaches, weights_of
+from elman.errors import OptionError, require_probability, unknown
+from elman.scan import Noise
+
+
+@dataclass(frozen=True)
+class Regularisers:
+    """The rates of what a layer drops while it trains; all 0 means nothing.
+
+    input_dropout: share of the inputs, the same for all steps of a sequence.
+    state_dropout: share of the output part of the state where it enters a recurrent product
+        (`Cell.drop_state`), the same for all steps.
+    zoneout: share of the units that keep their old value, drawn for each step; a number for all
+        parts of the state or one by name, as {"c": 0.5, "h": 0.05}. In evaluation each unit
+        moves by its expectation.
+    weight_drop: share of the recurrent weights (`Cell.recurrent_weights`), for a whole call.
+
+    Sources: Gal & Ghahramani 2016 (variational dropout); Krueger et al. 2017, eqs. 4-5
+    (zoneout); Merity et al. 2018, section 2 (weight drop).
+    """
+
+    input_dropout: float = 0.0
+    state_dropout: float = 0.0
+    zoneout: float | Mapping[str, float] = 0.0
+    weight_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_probability(
+            input_dropout=self.input_dropout,
+            state_dropout=self.state_dropout,
+            weight_drop=self.weight_drop,
+        )
+        rates = self.zoneout if isinstance(self.zoneout, Mapping) else {"": self.zoneout}
+        require_probability(**{f"zoneout {part}".strip(): rate for part, rate in rates.items()})
+
+    def check(self, cell: Cell) -> None:
+        """Raise OptionError where a rate could have no effect on this cell."""
+        name = type(cell).__name__
+        for part in self.zoneout if isinstance(self.zoneout, Mapping) else ():
+            if part not in cell.state_sizes:
+                raise unknown(f"part of the state of {name}", part, cell.state_sizes)
+        if self.weight_drop:
+            missing = [w for w in cell.recurrent_weights if w not in weights_of(cell)]
+            if missing or not cell.recurrent_weights:
+                raise OptionError(
+                    f"weight_drop: {name} names its recurrent weights {cell.recurrent_weights!r}, "
+                    f"but its weights are {', '.join(weights_of(cell))}; set recurrent_weights in "
+                    "the class, or weight_drop=0"
+                )
+        if self.state_dropout and not state_mask_reaches(cell):
+            raise OptionError(
+                f"state_dropout: {name}.step never uses self.drop_state; write "
+                f"self.drop_state({next(iter(cell.state_sizes))}) where it enters a product, or "
+                "use zoneout or weight_drop"
+            )
+
+    @property
+    def per_sequence(self) -> bool:
+        """Whether something is drawn once for a whole sequence."""
+        return bool(self.input_dropout or self.state_dropout or self.weight_drop)
+
+    def drop_input(self, x: Tensor) -> Tensor:
+        """x: [T, B, I] with one mask [B, I] for all steps."""
+        if not self.input_dropout:
+            return x
+        return x * F.dropout(x.new_ones(x.shape[1:]), self.input_dropout)
+
+    def drop_weights(self, cell: Cell, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights with a share of the recurrent ones left out."""
+        if not self.weight_drop:
+            return weights
+        return weights | {
+            name: F.dropout(weights[name], self.weight_drop) for name in cell.recurrent_weights
+        }
+
+    def noise(self, cell: Cell, x: Tensor, training: bool) -> Noise:
+        """What the loop needs for x: [T, B, I]."""
+        batch = x.shape[1:-1]
+        mask = None
+        if training and self.state_dropout:
+            mask = F.dropout(x.new_ones(*batch, cell.output_size), self.state_dropout)
+        return Noise(mask, self._zoneout(cell, x, training))
+
+    def _zoneout(self, cell: Cell, x: Tensor, training: bool) -> tuple[Tensor | float | None, ...]:
+        if not self.zoneout:
+            return ()
+        if isinstance(self.zoneout, Mapping):
+            rates = [self.zoneout.get(part, 0.0) for part in cell.state_sizes]
+        else:
+            rates = [self.zoneout] * len(cell.state_sizes)
+        return tuple(
+            None if not rate else _kept(x, size, rate) if training else rate
+            for size, rate in zip(cell.state_sizes.values(), rates, strict=True)
+        )
+
+
+def _kept(x: Tensor, size: int, rate: float) -> Tensor:
+    return torch.rand(*x.shape[:-1], size, device=x.device) < rate

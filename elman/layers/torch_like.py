@@ -1,0 +1,199 @@
+"""torch.nn's RNN, LSTM and GRU, with lengths, resets and regularisers."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from elman.cells import GRU as GRUCell
+from elman.cells import LSTM as LSTMCell
+from elman.cells import Elman, ProjectedLSTM, StackedCell
+from elman.cells.cell import State, as_returned, as_tuple
+from elman.errors import OptionError, ShapeError
+from elman.layers.layer import Layer
+from elman.layers.recurrent import sweep
+from elman.layers.regularisers import Regularisers
+from elman.scan import Sequence
+
+
+class TorchLike(Layer):
+    """What the three share. The constructor, the parameters, their names and first values are
+    torch.nn's own, by inheritance; the equation is that of the elman cell."""
+
+    state_batch_axis = 1
+    mode: str
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+
+    def __init__(
+        self,
+        *args: Any,
+        input_dropout: float = 0.0,
+        state_dropout: float = 0.0,
+        zoneout: float | Mapping[str, float] = 0.0,
+        weight_drop: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
+        if isinstance(zoneout, Mapping):
+            self.regularisers.check(self._cell(0))
+
+    def _cell(self, layer: int) -> StackedCell:
+        width = self.proj_size or self.hidden_size
+        below = width * (2 if self.bidirectional else 1)
+        size = self.input_size if layer == 0 else below
+        return _equation(self.mode, size, self.hidden_size, self.proj_size, self.bias)
+
+    @property
+    def output_size(self) -> int:
+        return (self.proj_size or self.hidden_size) * (2 if self.bidirectional else 1)
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        lengths: Tensor | list[int] | None = None,
+        reset: Tensor | None = None,
+        truncate: int | None = None,
+        return_states: bool = False,
+    ) -> Any:
+        """As torch.nn's forward; `Layer.forward` says what the further arguments mean.
+
+        input: [T, B, I], [B, T, I] where batch_first, [T, I], or a PackedSequence.
+        hx: h_0, or (h_0, c_0) for the LSTM, each [num_layers * directions, B, S].
+        return_states: also h (and c) at every step, each [num_layers * directions, T, B, S].
+        """
+        if not isinstance(input, PackedSequence):
+            return super().forward(input, hx, lengths, reset, truncate, return_states)
+        if lengths is not None or reset is not None or return_states:
+            raise OptionError(
+                "a PackedSequence brings its own lengths and takes no lengths=, reset= or "
+                "return_states=; unpack it with torch.nn.utils.rnn.pad_packed_sequence"
+            )
+        return self._packed(input, hx, truncate)
+
+    def _packed(self, packed: PackedSequence, hx: Any, truncate: int | None) -> Any:
+        data, batch_sizes, order, back = packed
+        # Without its indices the batch keeps the order that it is packed in.
+        x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
+        hx = _permuted(hx, order)
+        sequence = Sequence(lengths.to(x.device), None, truncate)
+        outputs, state, _ = self.run(x, hx, sequence)
+        packed_data = pack_padded_sequence(outputs, lengths).data
+        return PackedSequence(packed_data, batch_sizes, order, back), _permuted(state, back)
+
+    def run(
+        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+    ) -> tuple[Tensor, Any, Any]:
+        given = self._parts(state, x)
+        last: list[State] = []
+        history: list[State] = []
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        for layer in range(self.num_layers):
+            cell, found = self._cell(layer), []
+            for suffix in directions:
+                states, end = sweep(
+                    cell,
+                    self._weights(cell, f"_l{layer}{suffix}"),
+                    x,
+                    tuple(part[len(last)] for part in given),
+                    sequence,
+                    reverse=bool(suffix),
+                    regularisers=self.regularisers,
+                    training=self.training,
+                    all_states=all_states,
+                )
+                last.append(end)
+                history.append(states)
+                found.append(states[0])
+            x = torch.cat(found, dim=-1) if len(found) > 1 else found[0]
+            if layer < self.num_layers - 1:
+                x = F.dropout(x, self.dropout, self.training)
+        return x, _stacked(last), _stacked(history)
+
+    def _weights(self, cell: StackedCell, suffix: str) -> dict[str, Tensor]:
+        return {name: getattr(self, name + suffix) for name, _ in cell.named_parameters()}
+
+    def _parts(self, hx: Any, x: Tensor) -> State:
+        rows = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = self._cell(0).state_sizes
+        expected = [[rows, x.shape[1], size] for size in sizes.values()]
+        if hx is None:
+            return tuple(x.new_zeros(shape) for shape in expected)
+        parts = as_tuple(hx)
+        if [list(p.shape) for p in parts] != expected:
+            raise ShapeError(
+                f"{self._name}: hx ({', '.join(sizes)}) must be {expected}, "
+                f"got {[list(p.shape) for p in parts]}"
+            )
+        return parts
+
+    def check_streams(self) -> None:
+        if self.bidirectional:
+            raise OptionError(f"{self._name}.step: a bidirectional layer needs the whole sequence")
+        if self.training and self.regularisers.per_sequence:
+            raise OptionError(
+                f"{self._name}.step: dropout that is drawn once a sequence cannot be stepped; "
+                "call layer.eval() first, or run the whole sequence"
+            )
+
+
+class RNN(TorchLike, nn.RNN):
+    """torch.nn.RNN: `elman.cells.Elman` in layers, one or both directions.
+
+        h_t = tanh(W x_t + b + U h_{t-1} + c),   or relu
+
+    Takes torch.nn.RNN's arguments and state_dict, and by keyword the rates of `Regularisers`.
+    """
+
+
+class LSTM(TorchLike, nn.LSTM):
+    """torch.nn.LSTM: `elman.cells.LSTM` (`ProjectedLSTM`) in layers, one or both directions.
+
+        c_t = f * c_{t-1} + i * g,   h_t = o * tanh(c_t)
+
+    Takes torch.nn.LSTM's arguments and state_dict, and by keyword the rates of `Regularisers`.
+    """
+
+
+class GRU(TorchLike, nn.GRU):
+    """torch.nn.GRU: `elman.cells.GRU` in layers, one or both directions.
+
+        h_t = (1 - z) * n + z * h_{t-1}
+
+    Takes torch.nn.GRU's arguments and state_dict, and by keyword the rates of `Regularisers`.
+    """
+
+
+@lru_cache(maxsize=256)
+def _equation(
+    mode: str, input_size: int, hidden_size: int, proj_size: int, bias: bool
+) -> StackedCell:
+    """The cell of that mode without values: they are the layer's own parameters."""
+    if mode == "GRU":
+        return GRUCell(input_size, hidden_size, bias, device="meta")
+    if mode == "LSTM" and proj_size:
+        return ProjectedLSTM(input_size, hidden_size, proj_size, bias, device="meta")
+    if mode == "LSTM":
+        return LSTMCell(input_size, hidden_size, bias, device="meta")
+    nonlinearity = mode.removeprefix("RNN_").lower()
+    return Elman(input_size, hidden_size, bias, activation=nonlinearity, device="meta")
+
+
+def _stacked(states: list[State]) -> Any:
+    return as_returned(tuple(torch.stack(part) for part in zip(*states, strict=True)))
+
+
+def _permuted(state: Any, order: Tensor | None) -> Any:
+    if state is None or order is None:
+        return state
+    return as_returned(cast(State, tuple(p.index_select(1, order) for p in as_tuple(state))))
