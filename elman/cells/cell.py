@@ -115,7 +115,9 @@ def weights_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     A parametrised tensor (weight norm, spectral norm) appears once, under its own name, with the
     value that it has now.
     """
-    found = {prefix + name: p for name, p in module._parameters.items() if p is not None}
+    found: dict[str, Tensor] = {
+        prefix + name: p for name, p in module._parameters.items() if p is not None
+    }
     if parametrize.is_parametrized(module):
         found |= {prefix + name: getattr(module, name) for name in module.parametrizations}  # type: ignore[union-attr]
     for name, child in module._modules.items():

@@ -134,7 +134,7 @@ class StackedCell(Cell):
         position = self.gates.index(gate)
         if getattr(self, "bias_ih", None) is not None:
             assert self.bias_ih is not None
-            self.bias_ih.unflatten(0, (-1, self.hidden_size))[position].copy_(value)
+            self.bias_ih.view(-1, self.hidden_size)[position].copy_(value)
         if getattr(self, "bias_hh", None) is not None:
             assert self.bias_hh is not None
-            self.bias_hh.unflatten(0, (-1, self.hidden_size))[position].zero_()
+            self.bias_hh.view(-1, self.hidden_size)[position].zero_()

@@ -1,7 +1,7 @@
 """What all layers share: how a sequence comes in and goes out."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -178,7 +178,7 @@ def _check_input(layer: Layer, x: Tensor) -> None:
 
 
 def _checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
-    lengths = cast(Tensor, torch.as_tensor(lengths)).reshape(-1)
+    lengths = torch.as_tensor(lengths).reshape(-1)
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype is torch.bool:
         raise ShapeError(f"lengths must be whole numbers, got {lengths.dtype}")
     if lengths.shape != (B,):

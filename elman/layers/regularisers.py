@@ -45,9 +45,7 @@ class Regularisers:
     def check(self, cell: Cell) -> None:
         """Raise OptionError where a rate could have no effect on this cell."""
         name = type(cell).__name__
-        for part in self.zoneout if isinstance(self.zoneout, Mapping) else ():
-            if part not in cell.state_sizes:
-                raise unknown(f"part of the state of {name}", part, cell.state_sizes)
+        self.check_parts(cell)
         if self.weight_drop:
             missing = [w for w in cell.recurrent_weights if w not in weights_of(cell)]
             if missing or not cell.recurrent_weights:
@@ -62,6 +60,12 @@ class Regularisers:
                 f"self.drop_state({next(iter(cell.state_sizes))}) where it enters a product, or "
                 "use zoneout or weight_drop"
             )
+
+    def check_parts(self, cell: Cell) -> None:
+        """Raise OptionError where zoneout names a part of the state that the cell has not."""
+        for part in self.zoneout if isinstance(self.zoneout, Mapping) else ():
+            if part not in cell.state_sizes:
+                raise unknown(f"part of the state of {type(cell).__name__}", part, cell.state_sizes)
 
     @property
     def per_sequence(self) -> bool:

@@ -44,8 +44,7 @@ class TorchLike(Layer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
-        if isinstance(zoneout, Mapping):
-            self.regularisers.check(self._cell(0))
+        self.regularisers.check_parts(self._cell(0))
 
     def _cell(self, layer: int) -> StackedCell:
         width = self.proj_size or self.hidden_size
@@ -57,7 +56,7 @@ class TorchLike(Layer):
     def output_size(self) -> int:
         return (self.proj_size or self.hidden_size) * (2 if self.bidirectional else 1)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,

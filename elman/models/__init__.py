@@ -1,1 +1,5 @@
 """Recurrent sequence models."""
+
+from elman.models.language_model import LanguageModel
+
+__all__ = ["LanguageModel"]

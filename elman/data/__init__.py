@@ -1,0 +1,1 @@
+"""Files to tensors: text, its units, and the streams that training reads."""

@@ -1,0 +1,92 @@
+"""Checkpoints: all that training needs to go on as if nothing had happened."""
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from elman.data.files import read_json, write_json, written_aside
+from elman.errors import RunError
+from elman.train.weights import load_tensors, save_tensors
+
+
+@dataclass
+class Position:
+    """Where training stands, beside the tensors.
+
+    step: optimiser steps done. seconds: of training. history: validation losses, in order.
+    validated: the step of the last validation.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[float] = field(default_factory=list)
+    validated: int = 0
+
+
+@dataclass
+class Checkpoint:
+    """Tensors by name for the model, the optimiser and the carried state of each process."""
+
+    position: Position
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    carried: dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write a checkpoint folder whole or not at all, then drop all but the newest ``keep``."""
+    target = folder / f"step-{checkpoint.position.step:09d}"
+    with written_aside(target) as aside:
+        aside.mkdir(parents=True)
+        save_tensors(aside / "model.safetensors", checkpoint.model)
+        save_tensors(aside / "optimizer.safetensors", checkpoint.optimizer)
+        save_tensors(aside / "carried.safetensors", checkpoint.carried)
+        write_json(aside / "position.json", asdict(checkpoint.position))
+    for old in checkpoints_in(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoint folders, oldest first."""
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; RunError where it is damaged."""
+    value = read_json(path / "position.json")
+    try:
+        position = Position(**value)
+    except TypeError as error:
+        raise RunError(f"{path}: position.json is no position of elman's: {error}") from error
+    names = ("model", "optimizer", "carried")
+    return Checkpoint(position, *(load_tensors(path / f"{n}.safetensors") for n in names))
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors in a nest of tuples, named by their place."""
+    if value is None:
+        return {}
+    if isinstance(value, Tensor):
+        return {prefix or ".": value}
+    named = (flatten(part, f"{prefix}.{i}") for i, part in enumerate(value))
+    return {name: tensor for part in named for name, tensor in part.items()}
+
+
+def unflatten(tensors: dict[str, Tensor]) -> Any:
+    """The nest of tuples that `flatten` took apart; None where there was none."""
+    if not tensors:
+        return None
+    if "." in tensors:
+        return tensors["."]
+    return _nested({tuple(map(int, name[1:].split("."))): t for name, t in tensors.items()})
+
+
+def _nested(tensors: dict[tuple[int, ...], Tensor]) -> Any:
+    if () in tensors:
+        return tensors[()]
+    places = sorted({place[0] for place in tensors})
+    return tuple(_nested({p[1:]: t for p, t in tensors.items() if p[0] == i}) for i in places)

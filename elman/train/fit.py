@@ -1,0 +1,105 @@
+"""Running Lightning over a run folder."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lightning as L
+import torch
+from rich.console import Console
+from torch import nn
+
+from elman.errors import RunError
+from elman.train.checkpoint import checkpoints_in, load_checkpoint
+from elman.train.module import Batches, SequenceModule
+from elman.train.options import TrainOptions
+from elman.train.run import Run
+from elman.train.watch import Describe, Watch
+
+PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
+
+
+def process_rank() -> int:
+    """Which of the processes that share a training this is; 0 leads."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def fit(
+    run: Run,
+    model: nn.Module,
+    options: TrainOptions,
+    train: Batches,
+    valid: Batches,
+    *,
+    describe: Describe,
+    characters_per_token: float,
+    console: Console,
+) -> bool:
+    """Train a model from its last checkpoint, or from the start; whether it came to its end.
+
+    False: it was interrupted, and everything is saved.
+    """
+    module = SequenceModule(model, options, train, valid)
+    if found := checkpoints_in(run.checkpoints):
+        module.restore(load_checkpoint(found[-1]), process_rank())
+    if module.finished:
+        return True
+    watch = Watch(run, describe, characters_per_token, console)
+    with _quiet():
+        trainer = L.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy="ddp" if options.devices > 1 else "auto",
+            precision=PRECISION[options.precision],  # type: ignore[arg-type]
+            callbacks=[watch, _Ends()],
+            max_epochs=-1,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module)
+    return not watch.interrupted
+
+
+class _Ends(L.Callback):
+    """Lightning's epoch is the stretch between two validations; this ends the last one."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SequenceModule)
+        trainer.should_stop = pl_module.stop or pl_module.finished
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with this many CPU threads; None leaves torch's choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def require_accelerator(name: str) -> None:
+    """Raise RunError where this machine has no such device."""
+    missing = {
+        "gpu": not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+        "cuda": not torch.cuda.is_available(),
+        "mps": not torch.backends.mps.is_available(),
+    }
+    if missing.get(name, False):
+        raise RunError(f"--accelerator {name}: this machine has none; use cpu or auto")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice on things that are decided here on purpose."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)

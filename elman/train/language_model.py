@@ -1,0 +1,171 @@
+"""`elman train lm`: a text in, a language model out."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from elman.cells import Cell
+from elman.data.corpus import Part, Report, Streams, encode_part, fit_tokenizer, require_enough
+from elman.data.files import write_text
+from elman.data.text import Text
+from elman.data.tokenizer import Tokenizer, load_tokenizer, tokenizer_class
+from elman.errors import DataError
+from elman.models import LanguageModel
+from elman.train.custom_cell import cell_class
+from elman.train.fit import fit, process_rank, require_accelerator, use_threads
+from elman.train.language_options import TASK, LanguageModelOptions, build_model, options_of
+from elman.train.progress import reported
+from elman.train.run import Run, create_run, open_run
+from elman.train.trained import Units, load, trusted_cell
+
+
+def train(
+    files: list[str], options: LanguageModelOptions, out: Path, force: bool, console: Console
+) -> Run:
+    """Train from the beginning into a new run folder."""
+    require_accelerator(options.accelerator)
+    build = cell_class(options.cell)
+    build_model(options, 2, build)  # finds what no model can have before any work is done
+    if process_rank() > 0:
+        return _go_on(open_run(out), options, build, console)
+    text, held_out = _texts(files, options)
+    run = create_run(out, force)
+    with reported(console) as report:
+        tokenizer, parts = _prepare(run, text, held_out, options, report)
+    tokenizer.save(run.tokenizer_file)
+    run.save_config(
+        {
+            "task": TASK,
+            "files": text.names,
+            "data": {name: part.to_json() for name, part in parts.items()},
+            "vocab_size": tokenizer.vocab_size,
+            "options": asdict(options),
+        }
+    )
+    return _go_on(run, options, build, console)
+
+
+def resume(folder: Path, console: Console, cell: str | None = None, **changed: Any) -> Run:
+    """Go on with an interrupted run, or train a finished one for longer.
+
+    cell: the file of a cell of one's own, as path.py:ClassName. changed: epochs, minutes or
+    steps, where more of them are wanted.
+    """
+    run = open_run(folder)
+    options = options_of(run)
+    if changed := {name: value for name, value in changed.items() if value is not None}:
+        options = replace(options, **changed)
+        run.save_config({**run.config, "options": asdict(options)})
+    return _go_on(run, options, cell_class(trusted_cell(run, options, cell)), console)
+
+
+def _texts(files: list[str], options: LanguageModelOptions) -> tuple[Text, Text | None]:
+    strict = options.tokenizer != "byte"
+    return Text(files, strict), Text(options.valid, strict) if options.valid else None
+
+
+def _prepare(
+    run: Run, text: Text, held_out: Text | None, options: LanguageModelOptions, report: Report
+) -> tuple[Tokenizer, dict[str, Part]]:
+    """Learn the units from the training part, and write both parts as numbers."""
+    total = text.count()
+    stop = total if held_out else int(total * (1 - options.valid_fraction))
+    kind = tokenizer_class(options.tokenizer)
+    size = options.vocab_size or {"word": 20_000}.get(options.tokenizer)
+    tokenizer = fit_tokenizer(kind, text, stop, size, report)
+    blocks = {
+        "train": (text.blocks(0, stop), stop),
+        "valid": (held_out.blocks(), held_out.count())
+        if held_out
+        else (text.blocks(stop), total - stop),
+    }
+    parts = {
+        name: encode_part(part, tokenizer, run.folder, f"data/{name}.bin", report, count)
+        for name, (part, count) in blocks.items()
+    }
+    require_enough(parts["train"].tokens, options.batch_size, options.bptt, "the training part")
+    if parts["valid"].tokens < 2:
+        raise DataError(
+            f"the validation part has {parts['valid'].tokens} tokens and needs 2 or more; give a "
+            "larger --valid-fraction or a file with --valid"
+        )
+    return tokenizer, parts
+
+
+def _go_on(run: Run, options: LanguageModelOptions, build: type[Cell], console: Console) -> Run:
+    """Train from where the run stands to its end, then write the sample."""
+    use_threads(options.threads)
+    tokenizer = load_tokenizer(run.tokenizer_file)
+    parts = {name: Part(**part) for name, part in run.config["data"].items()}
+    torch.manual_seed(options.seed)
+    model = build_model(options, tokenizer.vocab_size, build)
+    train_streams, valid_streams = _streams(run, parts, options)
+    units = Units.of(parts["valid"])
+    if process_rank() == 0:
+        _announce(run, model, tokenizer, parts, options, console)
+    ended = fit(
+        run,
+        model,
+        options,
+        train_streams,
+        valid_streams,
+        describe=units.describe,
+        characters_per_token=units.characters_per_token,
+        console=console,
+    )
+    if not ended:
+        console.print(f"interrupted; go on with: elman train --resume {run.folder}")
+        raise KeyboardInterrupt
+    if process_rank() == 0:
+        _write_sample(run, build, console)
+    return run
+
+
+def _streams(
+    run: Run, parts: dict[str, Part], options: LanguageModelOptions
+) -> tuple[Streams, Streams]:
+    train, valid = (parts[name].ids(run.folder) for name in ("train", "valid"))
+    # A short validation part is read in fewer streams rather than in ones without a past.
+    wanted = max(1, len(valid) // (4 * options.bptt))
+    rows = min(options.batch_size, wanted - wanted % options.devices or 1)
+    return (
+        Streams(train, options.batch_size, options.bptt),
+        Streams(valid, rows, options.bptt),
+    )
+
+
+def _announce(
+    run: Run,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    parts: dict[str, Part],
+    options: LanguageModelOptions,
+    console: Console,
+) -> None:
+    count = sum(p.numel() for p in model.parameters())
+    train, valid = parts["train"], parts["valid"]
+    console.print(
+        f"{train.tokens:,} training and {valid.tokens:,} validation tokens of "
+        f"{tokenizer.vocab_size} kinds ({options.tokenizer}); {options.layers} x "
+        f"{options.hidden} {options.cell}, {count:,} parameters; {run.folder}",
+        highlight=False,
+    )
+    if train.unknown or valid.unknown:
+        console.print(
+            f"units outside the vocabulary, read as one: {train.unknown:,} in training, "
+            f"{valid.unknown:,} in validation",
+            highlight=False,
+        )
+
+
+def _write_sample(run: Run, build: type[Cell], console: Console) -> None:
+    """sample.txt, as far as the weights allow: a run stopped before validation has none."""
+    loaded = load(run.folder, build)
+    prompt = loaded.tokenizer.decode(
+        Part(**run.config["data"]["train"]).ids(run.folder)[:1].tolist()
+    )
+    sample = "".join(loaded.write(prompt or "\n", 1000, temperature=0.7, seed=loaded.options.seed))
+    write_text(run.folder / "sample.txt", prompt + sample + "\n")

@@ -1,0 +1,255 @@
+"""One Lightning module for all tasks: the step, the clipping, the validation."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.utils.data import DataLoader, IterableDataset
+
+from elman.data.corpus import Chunk
+from elman.errors import TrainingError
+from elman.layers.layer import map_state
+from elman.train.checkpoint import Checkpoint, Position, flatten, unflatten
+from elman.train.options import TrainOptions
+from elman.train.schedule import exhausted, learning_rate
+
+
+class Batches(Protocol):
+    """A sequence of chunks that is read from end to end, over and over."""
+
+    batch_size: int
+
+    def __len__(self) -> int: ...
+
+    def chunk(self, index: int, rows: slice = ...) -> Chunk: ...
+
+
+class SequenceModule(L.LightningModule):
+    """Trains any model with ``loss(inputs, targets, state) -> (nats, state)``.
+
+    The random numbers of a step depend on the seed and the number of the step alone, the order of
+    the data on that number alone: so a checkpoint needs no generator's state, and a resumed run
+    is the run that was never interrupted.
+    """
+
+    def __init__(self, model: Any, options: TrainOptions, train: Batches, valid: Batches) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options
+        self.train_batches = train
+        self.valid_batches = valid
+        self.position = Position()
+        self.carried: Any = None
+        self.stop = False
+        self.grad_norm = math.nan
+        self.last_loss = math.nan
+        self._optimizer_state: dict[str, Tensor] = {}
+        self._started = 0.0
+        self._valid_sum = self._valid_tokens = 0.0
+        self._valid_state: Any = None
+
+    # What is left to do
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the training part done."""
+        return self.position.step // len(self.train_batches)
+
+    @property
+    def total_steps(self) -> int | None:
+        """The steps that epochs and steps allow."""
+        passes, steps = self.options.passes, self.options.steps
+        limits = [] if passes is None else [passes * len(self.train_batches)]
+        limits += [] if steps is None else [steps]
+        return min(limits, default=None)
+
+    @property
+    def seconds(self) -> float:
+        """Training time, that before an interruption included."""
+        running = time.monotonic() - self._started if self._started else 0.0
+        return self.position.seconds + running
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, 0 to 1."""
+        share = self.position.step / self.total_steps if self.total_steps else 0.0
+        if self.options.minutes is not None:
+            share = max(share, self.seconds / (60 * self.options.minutes))
+        return min(share, 1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further step is to be made."""
+        return self.progress >= 1.0 or exhausted(self.position.history, self.options.patience)
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between validations."""
+        return self.options.validate_every or min(len(self.train_batches), 1000)
+
+    # Data
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(_Until(self._to_next_validation), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(_Until(self._validation), batch_size=None)
+
+    def _to_next_validation(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        step = self.position.step
+        while not (self.stop or self.finished or step == self.total_steps):
+            yield self._part(self.train_batches, step % len(self.train_batches))
+            step += 1
+            if step % self.validate_every == 0:
+                return
+
+    def _validation(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        for index in range(len(self.valid_batches)):
+            yield self._part(self.valid_batches, index)
+
+    def _part(self, batches: Batches, index: int) -> tuple[Tensor, Tensor, bool]:
+        """This process's share of a batch."""
+        whole = batches.batch_size % self.trainer.world_size
+        rows = slice(None) if whole else slice(self.global_rank, None, self.trainer.world_size)
+        chunk = batches.chunk(index, rows)
+        return chunk.inputs, chunk.targets, chunk.first
+
+    # The step
+
+    def on_fit_start(self) -> None:
+        self._started = time.monotonic()
+        if self._optimizer_state:
+            _restore(self.trainer.optimizers[0], self._optimizer_state)
+            self._optimizer_state = {}
+        self.carried = map_state(lambda s: s.to(self.device), self.carried)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        step = self.position.step
+        torch.manual_seed(_seed(self.options.seed, step, self.global_rank))
+        rate = learning_rate(self.options, step, self.epoch, self.progress, self.position.history)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def training_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> Tensor:
+        inputs, targets, first = batch
+        loss, state = self.model.loss(inputs, targets, None if first else self.carried)
+        self.carried = map_state(Tensor.detach, state)
+        self.last_loss = loss.item()
+        self._require_finite("loss", self.last_loss)
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, **_: Any) -> None:  # type: ignore[override]
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        self.grad_norm = norm.item()
+        self._require_finite("gradient norm", self.grad_norm)
+        if self.options.clip_value:
+            nn.utils.clip_grad_value_(parameters, self.options.clip_value)
+        if self.options.clip:
+            nn.utils.clip_grad_norm_(parameters, self.options.clip)
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the {what} became {value} at step {self.position.step}; the weights before it "
+                "are kept in the last checkpoint: try a lower --learning-rate or a smaller --clip"
+            )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.position.step += 1
+        if self.trainer.world_size > 1:
+            decide = self.trainer.strategy.reduce_boolean_decision
+            self.stop = decide(self.stop or self.finished, all=False)
+
+    def configure_optimizers(self) -> Optimizer:
+        o = self.options
+        if o.optimizer == "sgd":
+            return SGD(
+                self.model.parameters(), o.rate, momentum=o.momentum, weight_decay=o.weight_decay
+            )
+        return AdamW(self.model.parameters(), o.rate, weight_decay=o.weight_decay)
+
+    # Validation
+
+    def on_validation_epoch_start(self) -> None:
+        self._valid_sum = self._valid_tokens = 0.0
+        self._valid_state = None
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> None:
+        inputs, targets, first = batch
+        state = None if first else self._valid_state
+        loss, self._valid_state = self.model.loss(inputs, targets, state)
+        self._valid_sum += loss.item() * targets.numel()
+        self._valid_tokens += targets.numel()
+
+    def on_validation_epoch_end(self) -> None:
+        sums = torch.tensor([self._valid_sum, self._valid_tokens], dtype=torch.float64)
+        total, tokens = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        self.position.history.append(total / tokens)
+        self.position.validated = self.position.step
+
+    # Checkpoints
+
+    def checkpoint(self) -> Checkpoint:
+        """All that `restore` needs. Every process must call it."""
+        carried = self.carried
+        if self.trainer.world_size > 1:
+            carried = map_state(self._gathered, carried)
+        position = Position(
+            self.position.step, self.seconds, list(self.position.history), self.position.validated
+        )
+        return Checkpoint(
+            position,
+            self.model.state_dict(),
+            _optimizer_tensors(self.trainer.optimizers[0]),
+            flatten(carried),
+        )
+
+    def _gathered(self, share: Tensor) -> Tensor:
+        return torch.as_tensor(self.all_gather(share))
+
+    def restore(self, checkpoint: Checkpoint, rank: int) -> None:
+        """Go back to a checkpoint, before fitting."""
+        self.position = checkpoint.position
+        self.model.load_state_dict(checkpoint.model)
+        self._optimizer_state = checkpoint.optimizer
+        carried = unflatten(checkpoint.carried)
+        if self.options.devices > 1:
+            carried = map_state(lambda shares: shares[rank], carried)
+        self.carried = carried
+
+
+class _Until(IterableDataset):
+    """A stream of batches that is asked anew where it begins."""
+
+    def __init__(self, begin: Callable[[], Iterator[Any]]) -> None:
+        self.begin = begin
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.begin()
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """A different stream of random numbers for each step and process."""
+    return int(torch.tensor([seed, step, rank]).dot(torch.tensor([1_000_003, 7_919, 104_729])))
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{i}.{name}": t for i, parts in state.items() for name, t in parts.items() if t is not None
+    }
+
+
+def _restore(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    whole = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, part = name.split(".", 1)
+        state.setdefault(int(index), {})[part] = tensor
+    optimizer.load_state_dict({**whole, "state": state})

@@ -1,0 +1,132 @@
+"""The options of training, in one place for the command line, Python and config.json."""
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
+
+from elman.errors import (
+    OptionError,
+    RunError,
+    require_positive,
+    require_probability,
+    unknown,
+)
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "plateau", "halving", "constant")
+PRECISIONS = ("32", "64", "bf16")
+
+O = TypeVar("O")
+
+
+def option(default: Any, help: str, panel: str, **more: Any) -> Any:
+    """A dataclass field that the command line shows with this help, in this panel."""
+    metadata = {"help": help, "panel": panel, **more}
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What every task takes: for how long, how fast, how watched."""
+
+    epochs: int | None = option(
+        None, "Passes over the training part. [dim]default: 10, or none with --minutes[/]", "Length"
+    )
+    minutes: float | None = option(None, "Stop after this much training time.", "Length")
+    steps: int | None = option(None, "Stop after this many optimiser steps.", "Length")
+    patience: int | None = option(
+        None, "Stop after this many validations without a better loss.", "Length"
+    )
+    batch_size: int = option(32, "Sequences (streams of text) side by side.", "Optimisation")
+    bptt: int = option(
+        128, "Steps that the gradient flows back; the state is carried on.", "Optimisation"
+    )
+    optimizer: str = option("adamw", f"One of {', '.join(OPTIMIZERS)}.", "Optimisation")
+    learning_rate: float | None = option(
+        None, "The highest rate. [dim]default: 0.003 for adamw, 1.0 for sgd[/]", "Optimisation"
+    )
+    weight_decay: float = option(0.0, "Decay of the weights.", "Optimisation")
+    momentum: float = option(0.0, "Momentum of sgd.", "Optimisation")
+    schedule: str = option(
+        "cosine",
+        "cosine: down to a hundredth at the end. plateau: halved when validation stops falling. "
+        "halving: halved every epoch after --halve-after (Zaremba et al. 2014). constant.",
+        "Optimisation",
+    )
+    halve_after: int = option(4, "Epochs before --schedule halving begins.", "Optimisation")
+    warmup: int = option(0, "Steps over which the rate rises from 0.", "Optimisation")
+    clip: float = option(
+        1.0, "Clip the gradient: g = clip * g / |g| where |g| > clip; 0: never.", "Optimisation"
+    )
+    clip_value: float = option(
+        0.0, "Clip each element of the gradient to +-this, before --clip; 0: never.", "Optimisation"
+    )
+    validate_every: int | None = option(
+        None, "Steps between validations. [dim]default: an epoch, at most 1000[/]", "Watching"
+    )
+    log_every: int = option(10, "Steps between rows of metrics.csv.", "Watching")
+    checkpoint_seconds: float = option(
+        60.0, "Seconds between checkpoints; a killed run loses no more than this.", "Watching"
+    )
+    keep_checkpoints: int = option(2, "How many of the last checkpoints to keep.", "Watching")
+    seed: int = option(0, "Decides every random number: same seed, same run.", "Machine")
+    precision: str = option("32", f"One of {', '.join(PRECISIONS)}.", "Machine")
+    accelerator: str = option("auto", "auto, cpu, gpu, mps: what Lightning knows.", "Machine")
+    devices: int = option(1, "Processes or GPUs that share each batch.", "Machine")
+    threads: int | None = option(None, "CPU threads. [dim]default: torch's choice[/]", "Machine")
+
+    def __post_init__(self) -> None:
+        for name, valid in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in valid:
+                raise unknown(name, getattr(self, name), valid)
+        sizes = ("batch_size", "bptt", "log_every", "keep_checkpoints", "devices")
+        require_positive(**{name: getattr(self, name) for name in sizes})
+        maybe = ("epochs", "steps", "patience", "validate_every", "threads")
+        require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
+        require_probability(momentum=self.momentum)
+        for name in ("minutes", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise OptionError(f"{name} must be above 0, got {value}")
+        for name in ("weight_decay", "clip", "clip_value", "warmup", "halve_after"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(f"{name} must be 0 or above, got {getattr(self, name)}")
+        if not self.checkpoint_seconds > 0:
+            raise OptionError(f"checkpoint_seconds must be above 0, got {self.checkpoint_seconds}")
+        if self.batch_size % self.devices:
+            raise OptionError(
+                f"batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices"
+            )
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return {"adamw": 0.003, "sgd": 1.0}[self.optimizer]
+
+    @property
+    def passes(self) -> int | None:
+        """The epochs to train, where nothing else bounds the training."""
+        if self.epochs is None and self.minutes is None and self.steps is None:
+            return 10
+        return self.epochs
+
+
+def from_config(kind: type[O], values: dict[str, Any], where: str) -> O:
+    """The options that a config.json holds; RunError where they are not those of this kind."""
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    needed = {
+        f.name
+        for f in fields(kind)  # type: ignore[arg-type]
+        if f.default is MISSING and f.default_factory is MISSING
+    }
+    if not isinstance(values, dict) or not needed <= set(values) <= known:
+        odd = sorted(set(values) ^ needed) if isinstance(values, dict) else values
+        raise RunError(f"{where}: options {odd} do not fit this version of elman")
+    return kind(**values)

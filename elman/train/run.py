@@ -1,0 +1,103 @@
+"""The run folder: everything of one training, readable by anyone."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elman.data.files import read_json, write_json
+from elman.errors import RunError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder on disk.
+
+    config.json         what was asked for, and what the data turned out to be
+    model.safetensors   the weights with the best validation loss
+    tokenizer.json      the units of text
+    metrics.csv         a row every few steps and at every validation
+    curves.png          the same to look at
+    sample.txt          what the model writes
+    checkpoints/        where training goes on after an interruption
+    data/               the text as numbers
+    """
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        """What was asked for."""
+        return self.folder / "config.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """The best weights."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The units of text."""
+        return self.folder / "tokenizer.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.folder / "checkpoints"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json holds; RunError where this is no run folder or of another format."""
+        value = read_json(self.config_file)
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise RunError(f"{self.config_file}: is no configuration that this elman wrote")
+        return value
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        """Write config.json."""
+        write_json(self.config_file, {"format": FORMAT, **config})
+
+
+def create_run(folder: Path, force: bool = False) -> Run:
+    """A new run folder; RunError where something is there already, unless force.
+
+    force clears a former run away, and nothing else: a folder that is no run is never touched.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / "config.json").is_file() or not _is_run(folder):
+            raise RunError(
+                f"{folder}: exists and is no run of elman's; choose another folder with --out"
+            )
+        if not force:
+            raise RunError(
+                f"{folder}: a run is there already; go on with it (elman train --resume {folder}), "
+                "choose another folder (--out), or replace it (--force)"
+            )
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
+    return Run(folder)
+
+
+def open_run(folder: str | Path) -> Run:
+    """An existing run folder; RunError where it is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder")
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder}: is no run folder (it has no config.json)")
+    run = Run(folder)
+    run.config  # noqa: B018  (raises where it cannot be read)
+    return run
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "config.json").read_text()).get("format"))
+    except (OSError, ValueError, AttributeError):
+        return False

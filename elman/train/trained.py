@@ -1,0 +1,166 @@
+"""A trained language model: loaded, writing, evaluated."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from elman.cells import CELLS, Cell
+from elman.data.corpus import Part
+from elman.data.text import Text
+from elman.data.tokenizer import Tokenizer, load_tokenizer
+from elman.errors import DataError, OptionError, RunError
+from elman.models import LanguageModel
+from elman.models.sampling import check_sampling
+from elman.train.custom_cell import cell_class
+from elman.train.language_options import LanguageModelOptions, build_model, options_of
+from elman.train.progress import reported
+from elman.train.run import Run, open_run
+from elman.train.weights import load_model
+
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained language model with its units of text."""
+
+    run: Run
+    model: LanguageModel
+    tokenizer: Tokenizer
+    options: LanguageModelOptions
+
+    def write(
+        self,
+        prompt: str = "\n",
+        length: int = 500,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """What the model writes after the prompt, piece by piece.
+
+        length: in tokens. temperature, top_k, top_p: see `elman.models.sampling.sample`. seed:
+        the same writes the same; None draws another every time.
+        """
+        check_sampling(temperature, top_k, top_p)
+        if length < 0:
+            raise OptionError(f"length must be 0 or above, got {length}")
+        if not prompt:
+            raise OptionError("the prompt is empty; give at least one character")
+        ids = torch.from_numpy(self.tokenizer.require_known(prompt))
+        generator = torch.Generator()
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        decoder = self.tokenizer.decoder()
+        tokens = self.model.generate(
+            ids,
+            length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            generator=generator,
+        )
+        for token in tokens:
+            if piece := decoder.push(token):
+                yield piece
+        yield decoder.end()
+
+
+def load(folder: str | Path, cell: type[Cell] | str | None = None) -> LoadedModel:
+    """A trained model from its run folder, ready to use.
+
+    cell: the class of a cell of one's own (or path.py:ClassName), where the run was trained with
+    one. A run folder holds no code, and none is run from it.
+
+    Raises RunError where the folder is no run, or its weights are damaged or foreign.
+    """
+    run = open_run(folder)
+    options = options_of(run)
+    build = cell if isinstance(cell, type) else cell_class(trusted_cell(run, options, cell))
+    tokenizer = load_tokenizer(run.tokenizer_file)
+    model = build_model(options, tokenizer.vocab_size, build)
+    load_model(run.weights_file, model)
+    return LoadedModel(run, model.eval(), tokenizer, options)
+
+
+def trusted_cell(run: Run, options: LanguageModelOptions, cell: str | None) -> str:
+    """The cell to build; code from outside is only run where the user names it now."""
+    if cell is None and options.cell not in CELLS:
+        raise RunError(
+            f"{run.folder}: was trained with a cell of its own, {options.cell}; a run folder runs "
+            "no code, so name it: --cell path.py:ClassName, or load(run, cell=ClassName)"
+        )
+    return cell or options.cell
+
+
+def evaluate(loaded: LoadedModel, file: Path, console: Console, chunk: int = 256) -> dict[str, Any]:
+    """The loss on a whole file, from its first character to its last with the state carried.
+
+    Returns loss_nats (a token), bits_per_char, perplexity_per_token, perplexity_per_word, and
+    the counts of tokens, characters, words and unknown tokens. The first token is given.
+    """
+    text = Text([file], strict=loaded.options.tokenizer != "byte")
+    total, tokens, characters, words, unseen = 0.0, 0, 0, 0, 0
+    state: Any = None
+    last = torch.empty(0, dtype=torch.long)
+    size = file.stat().st_size
+    with reported(console) as report, torch.inference_mode():
+        for block in text.blocks():
+            ids = torch.from_numpy(loaded.tokenizer.encode(block))
+            if loaded.tokenizer.unknown_id is not None:
+                unseen += int((ids == loaded.tokenizer.unknown_id).sum())
+            ids = torch.cat((last, ids))
+            for begin in range(0, len(ids) - 1, chunk):
+                part = ids[begin : begin + chunk + 1, None]
+                loss, state = loaded.model.loss(part[:-1], part[1:], state)
+                total += loss.item() * (len(part) - 1)
+                tokens += len(part) - 1
+                share = (begin + len(part)) / len(ids) * len(block)
+                report("evaluating", int(characters + share), size)
+            last = ids[-1:]
+            characters += len(block)
+            words += len(block.split())
+    if tokens == 0:
+        raise DataError(f"{file}: one token cannot be predicted from nothing; give a longer text")
+    return {
+        "loss_nats": total / tokens,
+        "bits_per_char": total / characters / LN2,
+        "perplexity_per_token": _exp(total / tokens),
+        "perplexity_per_word": _exp(total / max(words, 1)),
+        "tokens": tokens,
+        "characters": characters,
+        "words": words,
+        "unknown_tokens": unseen,
+    }
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+@dataclass(frozen=True)
+class Units:
+    """How long a token is, on average."""
+
+    characters_per_token: float
+
+    @classmethod
+    def of(cls, part: Part) -> "Units":
+        """Those of a part of the text."""
+        return cls(part.characters / part.tokens)
+
+    def describe(self, nats: float) -> str:
+        """A loss in the numbers that people compare."""
+        bits = nats / LN2 / self.characters_per_token
+        if abs(self.characters_per_token - 1) < 0.01:
+            return f"{nats:.4f} nats  {bits:.3f} bits/char"
+        return f"{nats:.4f} nats  {bits:.3f} bits/char  perplexity {_exp(nats):,.1f}"

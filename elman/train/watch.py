@@ -1,0 +1,207 @@
+"""What is seen and kept of a training while it runs."""
+
+import csv
+import io
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from elman.data.files import write_text
+from elman.train.checkpoint import save_checkpoint
+from elman.train.curves import draw_curves
+from elman.train.run import Run
+from elman.train.weights import save_model
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "seconds",
+    "learning_rate",
+    "train_loss_nats",
+    "grad_norm",
+    "tokens_per_s",
+    "valid_loss_nats",
+)
+Row = dict[str, float | int | None]
+#: A loss in nats a token, as the numbers that people compare.
+Describe = Callable[[float], str]
+
+
+class Metrics:
+    """metrics.csv: rows in memory, written whole."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        self.path = path
+        self.rows = [row for row in read_metrics(path) if (row["step"] or 0) <= last_step]
+
+    def add(self, **values: float | int | None) -> None:
+        """One more row."""
+        self.rows.append({column: values.get(column) for column in COLUMNS})
+
+    def save(self) -> None:
+        """Write all rows."""
+        out = io.StringIO()
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: _cell(v) for k, v in row.items()} for row in self.rows)
+        write_text(self.path, out.getvalue())
+
+
+def _cell(value: float | int | None) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a metrics.csv; none where there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {
+                k: None if not v else int(v) if k in ("step", "epoch") else float(v)
+                for k, v in row.items()
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+class Watch(L.Callback):
+    """Progress bar, metrics, checkpoints, the best weights, and a clean end on Ctrl-C."""
+
+    def __init__(
+        self, run: Run, describe: Describe, characters_per_token: float, console: Console
+    ) -> None:
+        self.run = run
+        self.describe = describe
+        self.characters_per_token = characters_per_token
+        self.console = console
+        self.interrupted = False
+        self._former: dict[int, Any] = {}
+        self._saved = self._logged = time.monotonic()
+        self._tokens = 0
+
+    def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+        self.metrics = Metrics(self.run.folder / "metrics.csv", module.position.step)
+        self.leads = trainer.is_global_zero
+
+    # Beginning and end
+
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        self._module = module
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.signal(number, self._interrupt)
+        self._saved = self._logged = time.monotonic()
+        self.bar = Progress(
+            TextColumn("[bold]{task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=self.console,
+            disable=not (self.leads and self.console.is_terminal),
+            transient=True,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task("", total=1.0, epoch="", numbers="")
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            signal.default_int_handler(number, frame)
+        self.interrupted = self._module.stop = True
+        self.console.print("stopping after this step; once more to stop at once")
+
+    def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+        self._former = {}
+        if hasattr(self, "bar"):
+            self.bar.stop()
+
+    def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        if self.interrupted:
+            self._checkpoint(module)
+
+    # Steps
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning calls callbacks before the module's own hook counts the step.
+        step = module.position.step + 1
+        self._tokens += batch[1].numel() * trainer.world_size
+        if step % module.options.log_every == 0:
+            self._log(trainer, module, step)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Here, because a validation that was due after the last step is done and counted.
+        due = time.monotonic() - self._saved > module.options.checkpoint_seconds
+        if trainer.world_size > 1:
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if due:
+            self._checkpoint(module)
+
+    def _log(self, trainer: L.Trainer, module: Any, step: int) -> None:
+        now = time.monotonic()
+        speed = self._tokens / max(now - self._logged, 1e-9)
+        self._tokens, self._logged = 0, now
+        self.metrics.add(
+            step=step,
+            epoch=module.epoch,
+            seconds=module.seconds,
+            learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
+            train_loss_nats=module.last_loss,
+            grad_norm=module.grad_norm,
+            tokens_per_s=speed,
+        )
+        self.bar.update(
+            self.task,
+            completed=module.progress,
+            epoch=f"epoch {module.epoch + 1}",
+            numbers=f"{self.describe(module.last_loss)}  |g| {module.grad_norm:.2f}  "
+            f"{speed:,.0f} tokens/s",
+        )
+
+    # Validations
+
+    def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+        history, step = module.position.history, module.position.step
+        self.metrics.add(
+            step=step,
+            epoch=module.epoch,
+            seconds=module.seconds,
+            valid_loss_nats=history[-1],
+        )
+        best = history[-1] <= min(history)
+        if self.leads:
+            self.console.print(
+                f"step {step:>6}  epoch {step / len(module.train_batches):6.2f}  "
+                f"{module.seconds:6.0f} s  train {module.last_loss:.4f}  "
+                f"valid {self.describe(history[-1])}{'  best' if best else ''}",
+                highlight=False,
+            )
+            if best:
+                save_model(self.run.weights_file, module.model)
+        self._checkpoint(module)
+
+    def _checkpoint(self, module: Any) -> None:
+        checkpoint = module.checkpoint()
+        self._saved = time.monotonic()
+        if self.leads:
+            self.metrics.save()
+            draw_curves(
+                self.run.folder / "curves.png",
+                self.metrics.rows,
+                module.options.clip,
+                self.characters_per_token,
+            )
+            save_checkpoint(self.run.checkpoints, checkpoint, module.options.keep_checkpoints)

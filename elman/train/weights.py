@@ -1,0 +1,63 @@
+"""Tensors on disk: safetensors, which can hold no code."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from elman.data.files import written_aside
+from elman.errors import RunError
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors by name, whole or not at all."""
+    plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    with written_aside(path) as aside:
+        aside.write_bytes(b"")  # a clear error where the folder cannot be written
+        save_file(plain, aside)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read what `save_tensors` wrote; RunError where it is missing, damaged or no such file."""
+    if not path.is_file():
+        raise RunError(f"{path}: no such file")
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        raise RunError(
+            f"{path}: is a pickle (a torch.save file), which can run code when it is loaded; "
+            "elman reads safetensors only: convert it with safetensors.torch.save_file"
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{path}: is damaged or no safetensors file: {error}") from error
+
+
+def save_model(path: Path, model: nn.Module) -> None:
+    """Write a model's parameters and buffers."""
+    save_tensors(path, model.state_dict())
+
+
+def load_model(path: Path, model: nn.Module) -> None:
+    """Fill a model; RunError names the first tensor that does not fit."""
+    fill(model, load_tensors(path), path)
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Fill a model with tensors that came from ``path``."""
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        side = "lacks" if name in wanted else "has the unknown"
+        raise RunError(f"{path}: {side} tensor '{name}': these are the weights of another model")
+    for name, value in tensors.items():
+        if value.shape != wanted[name].shape:
+            raise RunError(
+                f"{path}: tensor '{name}' is {list(value.shape)}, the model needs "
+                f"{list(wanted[name].shape)}: these are the weights of another model"
+            )
+        if not torch.isfinite(value).all():
+            raise RunError(f"{path}: tensor '{name}' holds values that are not finite")
+    model.load_state_dict(tensors)

@@ -1,0 +1,1 @@
+"""Every cell against its equation."""

@@ -1,0 +1,1 @@
+"""Every layer against a literal loop over its cells."""
