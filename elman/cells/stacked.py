@@ -48,6 +48,8 @@ class StackedCell(Cell):
 
     def build(self, setup: Setup, **shapes: tuple[int, ...] | None) -> None:
         """Make the parameters of these shapes (None: absent) and give them their first values."""
+        for name in setup.keys() - Setup.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__} got an unexpected keyword argument '{name}'")
         for name, shape in shapes.items():
             empty = None
             if shape is not None:

@@ -65,9 +65,11 @@ def _language_model(
 
 
 def _finish(run: Run, console: Console) -> None:
-    sample = run.folder / "sample.txt"
-    if not sample.is_file():
+    from elman.train.fit import process_rank
+
+    if process_rank() > 0:
         return
+    sample = run.folder / "sample.txt"
     console.rule(f"{sample}, at temperature 0.7")
     console.print(sample.read_text(encoding="utf-8"), markup=False, highlight=False)
     console.rule()

@@ -1,6 +1,6 @@
 """The recurrent language model."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -76,7 +76,6 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         self.stack = Stack(layers, dropout=dropout, residual=residual, layer_norm=layer_norm)
         self.output = nn.Linear(self.stack.output_size, vocab_size)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.uniform_(self.output.weight, -0.1, 0.1)
         nn.init.zeros_(self.output.bias)
         if tie_weights:
@@ -88,6 +87,8 @@ class LanguageModel(nn.Module):
                 f"tie_weights: the embedding ({embedding_size}) and the output of the last layer "
                 f"({self.stack.output_size}) must have one size; set embedding_size to it"
             )
+        # One matrix for both: as small as a softmax wants it.
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.output.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor, state: Any = None, **sequence: Any) -> tuple[Tensor, Any]:
@@ -112,11 +113,13 @@ class LanguageModel(nn.Module):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        exclude: Sequence[int] = (),
         generator: torch.Generator | None = None,
     ) -> Iterator[int]:
         """Write ``length`` tokens after the prompt, one at a time, in evaluation mode.
 
         prompt: [T] ids, T > 0. temperature, top_k, top_p: see `elman.models.sampling.sample`.
+        exclude: ids that are never written.
         """
         if prompt.dim() != 1 or prompt.numel() == 0:
             raise OptionError(f"prompt must be [T] ids with T > 0, got {list(prompt.shape)}")
@@ -125,7 +128,9 @@ class LanguageModel(nn.Module):
         try:
             logits, state = self(prompt[:, None])
             for _ in range(length):
-                token = sample(logits[-1, 0], temperature, top_k, top_p, generator)
+                last = logits[-1, 0]
+                last[list(exclude)] = -torch.inf
+                token = sample(last, temperature, top_k, top_p, generator)
                 yield int(token)
                 logits, state = self(token.view(1, 1), state)
         finally:

@@ -63,7 +63,7 @@ def fit(
             enable_model_summary=False,
         )
         trainer.fit(module)
-    return not watch.interrupted
+    return not module.interrupted
 
 
 class _Ends(L.Callback):
@@ -71,7 +71,7 @@ class _Ends(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModule)
-        trainer.should_stop = pl_module.stop or pl_module.finished
+        trainer.should_stop = pl_module.over
 
 
 def use_threads(threads: int | None) -> None:

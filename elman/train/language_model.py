@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.corpus import Part, Report, Streams, encode_part, fit_tokenizer, require_enough
+from elman.data.corpus import Part, Streams, encode_part, fit_tokenizer, require_enough
 from elman.data.files import write_text
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer, load_tokenizer, tokenizer_class
@@ -18,7 +18,7 @@ from elman.train.custom_cell import cell_class
 from elman.train.fit import fit, process_rank, require_accelerator, use_threads
 from elman.train.language_options import TASK, LanguageModelOptions, build_model, options_of
 from elman.train.progress import reported
-from elman.train.run import Run, create_run, open_run
+from elman.train.run import Run, new_run, open_run
 from elman.train.trained import Units, load, trusted_cell
 
 
@@ -31,32 +31,28 @@ def train(
     build_model(options, 2, build)  # finds what no model can have before any work is done
     if process_rank() > 0:
         return _go_on(open_run(out), options, build, console)
-    text, held_out = _texts(files, options)
-    run = create_run(out, force)
-    with reported(console) as report:
-        tokenizer, parts = _prepare(run, text, held_out, options, report)
-    tokenizer.save(run.tokenizer_file)
-    run.save_config(
-        {
-            "task": TASK,
-            "files": text.names,
-            "data": {name: part.to_json() for name, part in parts.items()},
-            "vocab_size": tokenizer.vocab_size,
-            "options": asdict(options),
-        }
-    )
+    options = replace(options, valid=[str(Path(file).resolve()) for file in options.valid])
+    with new_run(out, force) as run:
+        run.save_config(
+            {
+                "task": TASK,
+                "files": [str(Path(file).resolve()) for file in files],
+                "options": asdict(options),
+            }
+        )
+        _prepare(run, options, console)
     return _go_on(run, options, build, console)
 
 
 def resume(folder: Path, console: Console, cell: str | None = None, **changed: Any) -> Run:
     """Go on with an interrupted run, or train a finished one for longer.
 
-    cell: the file of a cell of one's own, as path.py:ClassName. changed: epochs, minutes or
-    steps, where more of them are wanted.
+    cell: the file of a cell of one's own, as path.py:ClassName. changed: epochs, minutes
+    and steps, the new length of the training where one of them is given.
     """
     run = open_run(folder)
     options = options_of(run)
-    if changed := {name: value for name, value in changed.items() if value is not None}:
+    if any(value is not None for value in changed.values()):
         options = replace(options, **changed)
         run.save_config({**run.config, "options": asdict(options)})
     return _go_on(run, options, cell_class(trusted_cell(run, options, cell)), console)
@@ -67,37 +63,43 @@ def _texts(files: list[str], options: LanguageModelOptions) -> tuple[Text, Text 
     return Text(files, strict), Text(options.valid, strict) if options.valid else None
 
 
-def _prepare(
-    run: Run, text: Text, held_out: Text | None, options: LanguageModelOptions, report: Report
-) -> tuple[Tokenizer, dict[str, Part]]:
-    """Learn the units from the training part, and write both parts as numbers."""
-    total = text.count()
-    stop = total if held_out else int(total * (1 - options.valid_fraction))
-    kind = tokenizer_class(options.tokenizer)
-    size = options.vocab_size or {"word": 20_000}.get(options.tokenizer)
-    tokenizer = fit_tokenizer(kind, text, stop, size, report)
-    blocks = {
-        "train": (text.blocks(0, stop), stop),
-        "valid": (held_out.blocks(), held_out.count())
-        if held_out
-        else (text.blocks(stop), total - stop),
-    }
-    parts = {
-        name: encode_part(part, tokenizer, run.folder, f"data/{name}.bin", report, count)
-        for name, (part, count) in blocks.items()
-    }
-    require_enough(parts["train"].tokens, options.batch_size, options.bptt, "the training part")
-    if parts["valid"].tokens < 2:
-        raise DataError(
-            f"the validation part has {parts['valid'].tokens} tokens and needs 2 or more; give a "
-            "larger --valid-fraction or a file with --valid"
+def _prepare(run: Run, options: LanguageModelOptions, console: Console) -> None:
+    """Learn the units, write the text as numbers, and say so in config.json when it is done."""
+    text, held_out = _texts(run.config["files"], options)
+    with reported(console) as report:
+        total = text.count()
+        stop = total if held_out else int(total * (1 - options.valid_fraction))
+        kind = tokenizer_class(options.tokenizer)
+        size = options.vocab_size or {"word": 20_000}.get(options.tokenizer)
+        tokenizer = fit_tokenizer(kind, text, stop, size, report)
+        train = encode_part(
+            text.blocks(0, stop), tokenizer, run.folder, "data/train.bin", report, stop
         )
-    return tokenizer, parts
+        rest = held_out.blocks() if held_out else text.blocks(stop)
+        count = held_out.count() if held_out else total - stop
+        valid = encode_part(rest, tokenizer, run.folder, "data/valid.bin", report, count)
+    _require_enough(train, valid, options)
+    tokenizer.save(run.tokenizer_file)
+    data = {"train": train.to_json(), "valid": valid.to_json()}
+    run.save_config({**run.config, "data": data, "vocab_size": tokenizer.vocab_size})
+
+
+def _require_enough(train: Part, valid: Part, options: LanguageModelOptions) -> None:
+    require_enough(train.tokens, options.batch_size, options.bptt, "the training part")
+    if valid.tokens < 2:
+        raise DataError(
+            f"the validation part has {valid.tokens} tokens and needs 2 or more; give a larger "
+            "--valid-fraction, or a file with --valid"
+        )
 
 
 def _go_on(run: Run, options: LanguageModelOptions, build: type[Cell], console: Console) -> Run:
     """Train from where the run stands to its end, then write the sample."""
     use_threads(options.threads)
+    if process_rank() == 0:
+        run.remove_unfinished()
+        if "data" not in run.config:
+            _prepare(run, options, console)
     tokenizer = load_tokenizer(run.tokenizer_file)
     parts = {name: Part(**part) for name, part in run.config["data"].items()}
     torch.manual_seed(options.seed)

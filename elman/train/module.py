@@ -45,7 +45,8 @@ class SequenceModule(L.LightningModule):
         self.valid_batches = valid
         self.position = Position()
         self.carried: Any = None
-        self.stop = False
+        self.interrupted = False
+        self._agreed = False
         self.grad_norm = math.nan
         self.last_loss = math.nan
         self._optimizer_state: dict[str, Tensor] = {}
@@ -88,6 +89,16 @@ class SequenceModule(L.LightningModule):
         return self.progress >= 1.0 or exhausted(self.position.history, self.options.patience)
 
     @property
+    def over(self) -> bool:
+        """Whether all processes stop here."""
+        return self.interrupted or (self._agreed if self.trainer.world_size > 1 else self.finished)
+
+    @property
+    def validates(self) -> bool:
+        """Whether a validation is due here: an interruption does not call for one by itself."""
+        return self.finished or self.position.step % self.validate_every == 0
+
+    @property
     def validate_every(self) -> int:
         """Steps between validations."""
         return self.options.validate_every or min(len(self.train_batches), 1000)
@@ -102,14 +113,14 @@ class SequenceModule(L.LightningModule):
 
     def _to_next_validation(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
         step = self.position.step
-        while not (self.stop or self.finished or step == self.total_steps):
+        while not (self.over or step == self.total_steps):
             yield self._part(self.train_batches, step % len(self.train_batches))
             step += 1
             if step % self.validate_every == 0:
                 return
 
     def _validation(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
-        for index in range(len(self.valid_batches)):
+        for index in range(len(self.valid_batches) if self.validates else 0):
             yield self._part(self.valid_batches, index)
 
     def _part(self, batches: Batches, index: int) -> tuple[Tensor, Tensor, bool]:
@@ -164,7 +175,8 @@ class SequenceModule(L.LightningModule):
         self.position.step += 1
         if self.trainer.world_size > 1:
             decide = self.trainer.strategy.reduce_boolean_decision
-            self.stop = decide(self.stop or self.finished, all=False)
+            self.interrupted = decide(self.interrupted, all=False)
+            self._agreed = decide(self.finished, all=False)
 
     def configure_optimizers(self) -> Optimizer:
         o = self.options
@@ -188,6 +200,8 @@ class SequenceModule(L.LightningModule):
         self._valid_tokens += targets.numel()
 
     def on_validation_epoch_end(self) -> None:
+        if not self.validates:
+            return
         sums = torch.tensor([self._valid_sum, self._valid_tokens], dtype=torch.float64)
         total, tokens = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         self.position.history.append(total / tokens)

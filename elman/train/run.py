@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,32 +58,51 @@ class Run:
             raise RunError(f"{self.config_file}: is no configuration that this elman wrote")
         return value
 
+    def remove_unfinished(self) -> None:
+        """Remove what a killed process was writing when it died."""
+        for folder in (self.folder, self.checkpoints, self.folder / "data"):
+            for part in folder.glob(".*.part"):
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+
     def save_config(self, config: dict[str, Any]) -> None:
         """Write config.json."""
         write_json(self.config_file, {"format": FORMAT, **config})
 
 
-def create_run(folder: Path, force: bool = False) -> Run:
-    """A new run folder; RunError where something is there already, unless force.
+@contextmanager
+def new_run(folder: Path, force: bool = False) -> Iterator[Run]:
+    """A new run folder, whose block makes it trainable; if that fails, all is as it was before.
 
-    force clears a former run away, and nothing else: a folder that is no run is never touched.
+    Raises RunError where something is there already. force replaces a former run, once the block
+    has ended well, and nothing else: a folder that is no run is never touched.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / "config.json").is_file() or not _is_run(folder):
-            raise RunError(
-                f"{folder}: exists and is no run of elman's; choose another folder with --out"
-            )
-        if not force:
-            raise RunError(
-                f"{folder}: a run is there already; go on with it (elman train --resume {folder}), "
-                "choose another folder (--out), or replace it (--force)"
-            )
-        shutil.rmtree(folder)
+    occupied = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    if occupied and not _is_run(folder):
+        raise RunError(
+            f"{folder}: exists and is no run of elman's; choose another folder with --out"
+        )
+    if occupied and not force:
+        raise RunError(
+            f"{folder}: a run is there already; go on with it (elman train --resume {folder}), "
+            "choose another folder (--out), or replace it (--force)"
+        )
+    former = folder.with_name(f".{folder.name}.replaced")
     try:
+        if occupied:
+            shutil.rmtree(former, ignore_errors=True)
+            folder.rename(former)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
-    return Run(folder)
+    try:
+        yield Run(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if occupied:
+            former.rename(folder)
+        raise
+    if occupied:
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -67,6 +67,7 @@ class LoadedModel:
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            exclude=() if self.tokenizer.unknown_id is None else [self.tokenizer.unknown_id],
             generator=generator,
         )
         for token in tokens:

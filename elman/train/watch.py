@@ -82,7 +82,6 @@ class Watch(L.Callback):
         self.describe = describe
         self.characters_per_token = characters_per_token
         self.console = console
-        self.interrupted = False
         self._former: dict[int, Any] = {}
         self._saved = self._logged = time.monotonic()
         self._tokens = 0
@@ -113,9 +112,9 @@ class Watch(L.Callback):
         self.task = self.bar.add_task("", total=1.0, epoch="", numbers="")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted:
+        if self._module.interrupted:
             signal.default_int_handler(number, frame)
-        self.interrupted = self._module.stop = True
+        self._module.interrupted = True
         self.console.print("stopping after this step; once more to stop at once")
 
     def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
@@ -126,8 +125,12 @@ class Watch(L.Callback):
             self.bar.stop()
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
-        if self.interrupted:
+        if module.interrupted:
             self._checkpoint(module)
+            if self.leads:
+                self._draw(module)
+            if self.leads and not self.run.weights_file.is_file():
+                save_model(self.run.weights_file, module.model)
 
     # Steps
 
@@ -174,6 +177,8 @@ class Watch(L.Callback):
     # Validations
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+        if not module.validates:
+            return
         history, step = module.position.history, module.position.step
         self.metrics.add(
             step=step,
@@ -191,17 +196,17 @@ class Watch(L.Callback):
             )
             if best:
                 save_model(self.run.weights_file, module.model)
+            self._draw(module)
         self._checkpoint(module)
+
+    def _draw(self, module: Any) -> None:
+        path = self.run.folder / "curves.png"
+        clip = module.options.clip
+        draw_curves(path, self.metrics.rows, clip, self.characters_per_token)
 
     def _checkpoint(self, module: Any) -> None:
         checkpoint = module.checkpoint()
         self._saved = time.monotonic()
         if self.leads:
             self.metrics.save()
-            draw_curves(
-                self.run.folder / "curves.png",
-                self.metrics.rows,
-                module.options.clip,
-                self.characters_per_token,
-            )
             save_checkpoint(self.run.checkpoints, checkpoint, module.options.keep_checkpoints)

@@ -24,8 +24,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise RunError(f"{path}: no such file")
     with path.open("rb") as file:
-        head = file.read(4)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+        head = file.read(9)
+    # A safetensors file is the length of its header in 8 bytes, then the header, a JSON object.
+    if head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise RunError(
             f"{path}: is a pickle (a torch.save file), which can run code when it is loaded; "
             "elman reads safetensors only: convert it with safetensors.torch.save_file"

@@ -1,0 +1,65 @@
+import json
+import math
+
+import pytest
+import torch
+
+import elman as library
+from elman.cells import CELLS
+
+
+def test_help_teaches(elman):
+    assert "elman train lm --minutes 3" in elman("--help").out
+    for command in (["train", "lm"], ["train"], ["sample"], ["eval"], ["cells"]):
+        done = elman(*command, "--help")
+        assert done.code == 0
+        assert "elman " + command[0] in done.out.replace("Usage:", "", 1)
+
+
+def test_the_cells_are_listed_with_equations_and_counts(elman):
+    out = elman("cells", "--input", 10, "--hidden", 20).out
+    for name, cell in CELLS.items():
+        count = sum(p.numel() for p in cell(10, 20).parameters())
+        assert f"{name}  {count:,} parameters" in out
+    assert "c' = f * c + i * g" in out
+
+
+def test_one_cell_is_described_whole(elman):
+    assert "Source: Cho et al. 2014" in elman("cells", "gru").out
+    assert elman("cells", "gruu").code == 2
+
+
+def test_sampling_streams_the_prompt_and_the_text(trained, elman):
+    options = ["run", "--prompt", "the ", "--length", 30, "--seed", 4]
+    one, two = elman("sample", *options).out, elman("sample", *options).out
+    assert one == two
+    assert one.startswith("the ")
+    assert len(one) == 4 + 30 + 1
+    assert elman("sample", *options[:-1], 5).out != one
+
+
+def test_greedy_sampling_needs_no_seed(trained, elman):
+    options = ["sample", "run", "--temperature", 0, "--length", 20]
+    assert elman(*options).out == elman(*options).out
+
+
+def test_eval_measures_the_whole_file_with_the_state_carried(trained, elman):
+    text = "the lazy fox\n" * 50
+    (trained.parent / "new.txt").write_text(text)
+    scores = json.loads(elman("eval", "run", "new.txt", "--json").out)
+    loaded = library.load(trained)
+    ids = torch.from_numpy(loaded.tokenizer.encode(text))[:, None]
+    with torch.no_grad():
+        loss, _ = loaded.model.loss(ids[:-1], ids[1:])
+    assert scores["loss_nats"] == pytest.approx(loss.item(), rel=1e-4)
+    total = scores["loss_nats"] * scores["tokens"]
+    assert scores["bits_per_char"] == pytest.approx(total / len(text) / math.log(2))
+    assert scores["perplexity_per_token"] == pytest.approx(math.exp(scores["loss_nats"]))
+    assert scores["perplexity_per_word"] == pytest.approx(math.exp(total / 150))
+    assert (scores["tokens"], scores["characters"], scores["words"]) == (649, 650, 150)
+    assert "bits_per_char" in elman("eval", "run", "new.txt").out
+
+
+def test_eval_counts_what_the_model_has_never_seen(trained, elman):
+    (trained.parent / "new.txt").write_text("the Ω\n" * 5)
+    assert json.loads(elman("eval", "run", "new.txt", "--json").out)["unknown_tokens"] == 5

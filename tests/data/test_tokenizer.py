@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+
+from elman.data.tokenizer import TOKENIZERS, check_vocab_size, load_tokenizer, tokenizer_class
+from elman.errors import DataError, OptionError, RunError
+
+TEXT = "The cat sat.\nThe naïve cat — 'tis 42 — sat on the mat…\n\tThe end\n" * 4
+
+
+def fitted(unit, vocab_size=None):
+    return tokenizer_class(unit).fit([TEXT], vocab_size)
+
+
+@pytest.mark.parametrize("unit", TOKENIZERS)
+def test_decoding_gives_the_text_back(unit):
+    tokenizer = fitted(unit)
+    ids = tokenizer.encode(TEXT)
+    assert ids.dtype == np.int64
+    assert ids.min() >= 0 and ids.max() < tokenizer.vocab_size
+    assert tokenizer.decode(ids.tolist()) == TEXT
+
+
+@pytest.mark.parametrize("unit", TOKENIZERS)
+def test_a_saved_tokenizer_is_the_same(unit, tmp_path):
+    tokenizer = fitted(unit)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path / "tokenizer.json")
+    assert again.vocab_size == tokenizer.vocab_size
+    assert np.array_equal(again.encode(TEXT), tokenizer.encode(TEXT))
+
+
+@pytest.mark.parametrize("unit", TOKENIZERS)
+def test_the_pieces_of_a_stream_join_to_the_text(unit):
+    tokenizer = fitted(unit)
+    stream = tokenizer.decoder()
+    pieces = [stream.push(int(i)) for i in tokenizer.encode("naïve — 42 sat…")]
+    text = "".join(pieces) + stream.end()
+    assert text.endswith("sat…") if unit != "word" else "…" in text
+    if unit in ("byte", "char", "bpe"):
+        assert text == "naïve — 42 sat…"
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+def test_rare_units_share_one_id(unit):
+    small = fitted(unit, vocab_size=5)
+    assert small.vocab_size == 5
+    assert (small.encode("Ω" if unit == "char" else " unheard") == 0).all()
+
+
+def test_frequent_units_come_first():
+    tokenizer = tokenizer_class("char").fit(["abbccc"], None)
+    assert [tokenizer.symbol(i) for i in range(4)] == ["<unk>", "c", "b", "a"]
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+def test_a_prompt_with_unseen_units_names_them(unit):
+    with pytest.raises(DataError, match=r"never seen .*Ω.*--tokenizer byte"):
+        fitted(unit).require_known("The Ω")
+
+
+@pytest.mark.parametrize("unit", ["byte", "bpe"])
+def test_bytes_and_pairs_can_write_anything(unit):
+    tokenizer = fitted(unit)
+    assert tokenizer.decode(tokenizer.require_known("Ω ≠ 𝄞").tolist()) == "Ω ≠ 𝄞"
+
+
+def test_bytes_of_no_text_are_shown_as_replacements():
+    assert fitted("byte").decode([104, 105, 255, 104]) == "hi\N{REPLACEMENT CHARACTER}h"
+
+
+def test_unknown_names_and_sizes_are_refused():
+    with pytest.raises(OptionError, match="did you mean 'word'"):
+        tokenizer_class("words")
+    with pytest.raises(OptionError, match="at least 256"):
+        check_vocab_size("bpe", 100)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"unit": "char"}', '{"unit": "morse"}'])
+def test_a_damaged_file_is_refused(content, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(RunError, match="tokenizer.json"):
+        load_tokenizer(path)
+
+
+def test_the_file_is_json_that_a_person_can_read(tmp_path):
+    fitted("char").save(tmp_path / "t.json")
+    value = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert value["unit"] == "char"
+    assert " " in value["symbols"]

@@ -1,0 +1,81 @@
+from dataclasses import asdict
+
+import pytest
+
+from elman.errors import OptionError, RunError
+from elman.train.custom_cell import cell_class, cell_options
+from elman.train.language_options import LanguageModelOptions
+from elman.train.options import from_config
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adam"}, "did you mean 'adamw'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"precision": "16"}, "valid are 32, 64, bf16"),
+        ({"batch_size": 0}, "batch_size must be a whole number above 0, got 0"),
+        ({"bptt": -5}, "bptt must be"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"minutes": 0.0}, "minutes must be above 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be above 0"),
+        ({"clip": -1.0}, "clip must be 0 or above"),
+        ({"batch_size": 5, "devices": 2}, "cannot be shared evenly"),
+        ({"tokenizer": "chars"}, "did you mean 'char'"),
+        ({"valid_fraction": 1.0}, "valid_fraction"),
+        ({"valid_fraction": 0.0}, "valid_fraction must be above 0"),
+        ({"vocab_size": 1}, "at least 2"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        LanguageModelOptions(**options)
+
+
+def test_options_survive_json():
+    options = LanguageModelOptions(hidden=7, valid=["x"], minutes=1.5)
+    assert from_config(LanguageModelOptions, asdict(options), "here") == options
+
+
+@pytest.mark.parametrize("values", [{"hiden": 3}, ["list"], None])
+def test_foreign_options_are_refused(values):
+    with pytest.raises(RunError, match="do not fit"):
+        from_config(LanguageModelOptions, values, "config.json")
+
+
+def test_ten_epochs_where_nothing_bounds_the_training():
+    assert LanguageModelOptions().passes == 10
+    assert LanguageModelOptions(minutes=1).passes is None
+    assert LanguageModelOptions(steps=5).passes is None
+    assert LanguageModelOptions(epochs=2, minutes=1).passes == 2
+
+
+def test_cell_options_are_read_as_python_values():
+    given = ["a=1", "b=0.5", "c=true", "d=None", "e=replace"]
+    assert cell_options(given) == {"a": 1, "b": 0.5, "c": True, "d": None, "e": "replace"}
+    with pytest.raises(OptionError, match="name=value"):
+        cell_options(["update"])
+
+
+CELL = """
+import elman
+class Mine(elman.Cell):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, h=hidden_size)
+    def step(self, x, h):
+        return h
+"""
+
+
+def test_a_cell_comes_from_a_file(tmp_path):
+    (tmp_path / "mine.py").write_text(CELL)
+    assert cell_class(f"{tmp_path}/mine.py:Mine").__name__ == "Mine"
+    with pytest.raises(OptionError, match="did you mean 'Mine'"):
+        cell_class(f"{tmp_path}/mine.py:Mina")
+    with pytest.raises(OptionError, match="there is no file"):
+        cell_class(f"{tmp_path}/yours.py:Mine")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with pytest.raises(OptionError, match="ZeroDivisionError"):
+        cell_class(f"{tmp_path}/broken.py:Mine")
+    with pytest.raises(OptionError, match="did you mean 'gru'"):
+        cell_class("grru")
