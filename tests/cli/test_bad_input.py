@@ -22,7 +22,7 @@ from tests.cli.conftest import SMALL
         (["text.txt", "--dropout", "1.5"], 2, "dropout must be a probability"),
         (["text.txt", "--cell", "min-gru", "--variational", "0.1"], 2, "state_dropout"),
         (["text.txt", "--tie", "--embedding", "5"], 2, "must have one size"),
-        (["text.txt", "--hidden", "many"], 2, "many"),
+        (["text.txt", "--hidden", "many"], 2, "Invalid value for '--hidden'"),
         (["text.txt", "--colour", "red"], 2, "No such option"),
         (["text.txt", "--accelerator", "cuda"], 1, "this machine has none"),
     ],
