@@ -117,6 +117,8 @@ class _Loop:
         if self.sequence.reset is None:
             return None
         cuts = list(self.sequence.reset[..., None].unbind())
+        if self.valid is not None:
+            cuts = [cut & valid for cut, valid in zip(cuts, self.valid, strict=True)]
         # A cut before t parts t-1 from t: backwards it is met on the way from t to t-1.
         return [*cuts[1:], torch.zeros_like(cuts[0])] if self.reverse and cuts else cuts
 
@@ -146,17 +148,8 @@ class _Loop:
     def _zoned_out(self, t: int, new: State, old: State) -> State:
         if not self.noise.zoneout:
             return new
-        return tuple(
-            n
-            if z is None
-            else torch.where(z[t], o, n)
-            if isinstance(z, Tensor)
-            else n + z * (o - n)
-            for n, o, z in zip(new, old, self.noise.zoneout, strict=True)
-        )
-
-    def _zoneout_at(self, t: int) -> list[Tensor | float | None]:
-        return [z[t] if isinstance(z, Tensor) else z for z in self.noise.zoneout]
+        parts = zip(new, old, self.noise.zoneout, strict=True)
+        return tuple(_mixed(n, o, z[t] if isinstance(z, Tensor) else z) for n, o, z in parts)
 
     def _stepped(self, t: int, state: State) -> State:
         try:
@@ -187,7 +180,7 @@ class _Loop:
                 )
 
 
-def _zoned_out(new: Tensor, old: Tensor, zoneout: Tensor | float | None) -> Tensor:
+def _mixed(new: Tensor, old: Tensor, zoneout: Tensor | float | None) -> Tensor:
     if isinstance(zoneout, Tensor):
         return torch.where(zoneout, old, new)
     return new if zoneout is None else new + zoneout * (old - new)

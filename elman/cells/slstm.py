@@ -62,7 +62,8 @@ class SLSTM(StackedCell):
         gates = gates + F.linear(self.drop_state(h), self.weight_hh)
         i, f, z, o = gates.chunk(4, dim=-1)
         kept = m + (F.logsigmoid(f) if self.forget == "sigmoid" else f)
-        m = torch.where(n == 0, i, torch.maximum(kept, i))
+        kept = torch.where(n == 0, i, kept)  # nothing is kept yet: m' = i~, whatever f~ is
+        m = torch.maximum(kept, i)
         i, f = (i - m).exp(), (kept - m).exp()
         c = f * c + i * z.tanh()
         n = f * n + i

@@ -1,5 +1,6 @@
 """Two layers that read a sequence from both ends."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from elman.cells.cell import Cell
 from elman.errors import OptionError, unknown
-from elman.layers.layer import Layer
+from elman.layers.layer import Layer, parts_of
 from elman.layers.stack import as_layer
 from elman.scan import Sequence
 
@@ -76,11 +77,20 @@ class Bidirectional(Layer):
     def run(
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
-        first, second = (None, None) if state is None else state
+        first, second = parts_of("Bidirectional", state, 2, "(forward's, backward's)")
         ahead, ahead_state, ahead_states = self.forward_layer.run(x, first, sequence, all_states)
         back, back_state, back_states = self.backward_layer.run(x, second, sequence, all_states)
         outputs = torch.cat((ahead, back), dim=-1) if self.merge == "concat" else ahead + back
         return outputs, (ahead_state, back_state), (ahead_states, back_states)
+
+    def over_batch_axis(self, change: Callable[[Tensor, int], Tensor], state: Any) -> Any:
+        if state is None:
+            return None
+        first, second = parts_of("Bidirectional", state, 2, "(forward's, backward's)")
+        return (
+            self.forward_layer.over_batch_axis(change, first),
+            self.backward_layer.over_batch_axis(change, second),
+        )
 
     def check_streams(self) -> None:
         raise OptionError(

@@ -1,12 +1,12 @@
 """What all layers share: how a sequence comes in and goes out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from elman.errors import OptionError, ShapeError
+from elman.errors import OptionError, ShapeError, require_positive
 from elman.scan import Sequence
 
 
@@ -72,7 +72,7 @@ class Layer(nn.Module):
         outputs, state, states = self.run(sequence.mask(x), state, sequence, return_states)
         outputs, states = (map_state(self._as_given(batched), s) for s in (outputs, states))
         if not batched:
-            state = map_state(lambda s: s.squeeze(self.state_batch_axis), state)
+            state = self.over_batch_axis(Tensor.squeeze, state)
         return (outputs, state, states) if return_states else (outputs, state)
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -90,8 +90,12 @@ class Layer(nn.Module):
         x, state, _ = self._batched(x_t.unsqueeze(0), state, time_first=True, batched=not alone)
         outputs, state, _ = self.run(x, state, Sequence())
         if alone:
-            state = map_state(lambda s: s.squeeze(self.state_batch_axis), state)
+            state = self.over_batch_axis(Tensor.squeeze, state)
         return outputs[0, 0] if alone else outputs[0], state
+
+    def over_batch_axis(self, change: Callable[[Tensor, int], Tensor], state: Any) -> Any:
+        """The state with each part changed, given the axis that its batch is on."""
+        return map_state(lambda part: change(part, self.state_batch_axis), state)
 
     def check_streams(self) -> None:
         """Raise OptionError where the layer cannot run step by step."""
@@ -109,15 +113,11 @@ class Layer(nn.Module):
         self, x: Tensor, state: Any, time_first: bool = False, batched: bool | None = None
     ) -> tuple[Tensor, Any, bool]:
         """x as [T, B, I], the state with a batch axis, and whether they came so."""
-        _check_input(self, x)
+        check_input(self, x)
         if batched is None:
             batched = x.dim() == 3
         if not batched:
-            return (
-                x.unsqueeze(1),
-                map_state(lambda s: s.unsqueeze(self.state_batch_axis), state),
-                False,
-            )
+            return x.unsqueeze(1), self.over_batch_axis(Tensor.unsqueeze, state), False
         return x if time_first or not self.batch_first else x.transpose(0, 1), state, True
 
     def _as_given(self, batched: bool) -> Callable[[Tensor], Tensor]:
@@ -130,11 +130,12 @@ class Layer(nn.Module):
         self, x: Tensor, lengths: Any, reset: Tensor | None, truncate: Any, batched: bool
     ) -> Sequence:
         T, B = x.shape[:2]
-        if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
-            raise OptionError(f"truncate must be a whole number above 0, got {truncate!r}")
+        if truncate is not None:
+            require_positive(truncate=truncate)
         if lengths is not None:
             lengths = _checked_lengths(lengths, T, B, x.device)
         if reset is not None:
+            reset = torch.as_tensor(reset)
             if reset.dtype is not torch.bool:
                 raise ShapeError(f"reset must be bool, got {reset.dtype}; use reset.bool()")
             if not batched:
@@ -154,7 +155,36 @@ def _shape(x: Tensor) -> str:
     return str(list(x.shape))
 
 
-def _check_input(layer: Layer, x: Tensor) -> None:
+def parts_of(name: str, state: Any, count: int, what: str) -> list[Any]:
+    """The state of each of ``count`` layers, None for each where there is none."""
+    if state is None:
+        return [None] * count
+    if isinstance(state, Tensor) or len(state) != count:
+        given = "a tensor" if isinstance(state, Tensor) else f"{len(state)}"
+        raise ShapeError(f"{name}: the state must be a tuple of {count}, {what}; got {given}")
+    return list(state)
+
+
+def check_state(name: str, parts: Any, sizes: Mapping[str, list[int]], x: Tensor) -> None:
+    """Raise ShapeError where a state is not of these sizes, or not of the kind of x."""
+    if not all(isinstance(part, Tensor) for part in parts):
+        raise ShapeError(f"{name}: the state ({', '.join(sizes)}) must be tensors, got {parts!r}")
+    if [list(part.shape) for part in parts] != list(sizes.values()):
+        raise ShapeError(
+            f"{name}: state ({', '.join(sizes)}) must be {list(sizes.values())}, "
+            f"got {[list(part.shape) for part in parts]}"
+        )
+    mixed = torch.is_autocast_enabled(x.device.type)
+    for part_name, part in zip(sizes, parts, strict=True):
+        if part.device != x.device or (part.dtype != x.dtype and not mixed):
+            raise ShapeError(
+                f"{name}: state '{part_name}' is {part.dtype} on {part.device}, x is {x.dtype} on "
+                f"{x.device}; use {part_name}.to(x)"
+            )
+
+
+def check_input(layer: Layer, x: Tensor) -> None:
+    """Raise ShapeError where x is not what the layer reads."""
     name = type(layer).__name__
     if x.dim() not in (2, 3):
         axes = "[B, T, I]" if layer.batch_first else "[T, B, I]"
@@ -178,7 +208,11 @@ def _check_input(layer: Layer, x: Tensor) -> None:
 
 
 def _checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
-    lengths = torch.as_tensor(lengths).reshape(-1)
+    lengths = torch.as_tensor(lengths)
+    if lengths.dim() == 0:
+        lengths = lengths.reshape(1)
+    if lengths.numel() == 0:
+        lengths = lengths.long()  # an empty list has no type of its own
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype is torch.bool:
         raise ShapeError(f"lengths must be whole numbers, got {lengths.dtype}")
     if lengths.shape != (B,):

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
-from elman.errors import OptionError, ShapeError
-from elman.layers.layer import Layer
+from elman.errors import OptionError
+from elman.layers.layer import Layer, check_state
 from elman.layers.regularisers import Regularisers
 from elman.scan import Sequence, scan
 
@@ -104,12 +104,8 @@ class Recurrent(Layer):
         if state is None:
             return self.cell.initial_state(batch, x)
         parts = as_tuple(state)
-        expected = [[*batch, size] for size in self.cell.state_sizes.values()]
-        if [list(p.shape) for p in parts] != expected:
-            raise ShapeError(
-                f"{type(self.cell).__name__}: state ({', '.join(self.cell.state_sizes)}) must be "
-                f"{expected}, got {[list(p.shape) for p in parts]}"
-            )
+        sizes = {part: [*batch, size] for part, size in self.cell.state_sizes.items()}
+        check_state(type(self.cell).__name__, parts, sizes, x)
         return parts
 
     def check_streams(self) -> None:

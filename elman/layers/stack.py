@@ -1,6 +1,6 @@
 """Layers on top of each other."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from elman.cells.cell import Cell
 from elman.errors import OptionError, require_probability
-from elman.layers.layer import Layer
+from elman.layers.layer import Layer, parts_of
 from elman.layers.recurrent import Recurrent
 from elman.scan import Sequence
 
@@ -98,12 +98,7 @@ class Stack(Layer):
     def run(
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
-        given = [None] * len(self.layers) if state is None else state
-        if len(given) != len(self.layers):
-            raise OptionError(
-                f"Stack: the state must have one entry for each of {len(self.layers)} layers, "
-                f"got {len(given)}"
-            )
+        given = parts_of("Stack", state, len(self.layers), "one entry a layer")
         last, history = [], []
         for number, (layer, start) in enumerate(zip(self._layers, given, strict=True)):
             outputs, end, states = layer.run(self._normed(number, x), start, sequence, all_states)
@@ -119,6 +114,13 @@ class Stack(Layer):
 
     def _normed(self, number: int, x: Tensor) -> Tensor:
         return x if self.norms is None else self.norms[number](x)
+
+    def over_batch_axis(self, change: Callable[[Tensor, int], Tensor], state: Any) -> Any:
+        if state is None:
+            return None
+        parts = parts_of("Stack", state, len(self.layers), "one entry a layer")
+        pairs = zip(self._layers, parts, strict=True)
+        return tuple(layer.over_batch_axis(change, part) for layer, part in pairs)
 
     def check_streams(self) -> None:
         for layer in self._layers:

@@ -13,8 +13,8 @@ from elman.cells import GRU as GRUCell
 from elman.cells import LSTM as LSTMCell
 from elman.cells import Elman, ProjectedLSTM, StackedCell
 from elman.cells.cell import State, as_returned, as_tuple
-from elman.errors import OptionError, ShapeError
-from elman.layers.layer import Layer
+from elman.errors import OptionError
+from elman.layers.layer import Layer, check_input, check_state
 from elman.layers.recurrent import sweep
 from elman.layers.regularisers import Regularisers
 from elman.scan import Sequence
@@ -84,6 +84,7 @@ class TorchLike(Layer):
         data, batch_sizes, order, back = packed
         # Without its indices the batch keeps the order that it is packed in.
         x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
+        check_input(self, x)
         hx = _permuted(hx, order)
         sequence = Sequence(lengths.to(x.device), None, truncate)
         outputs, state, _ = self.run(x, hx, sequence)
@@ -125,15 +126,11 @@ class TorchLike(Layer):
     def _parts(self, hx: Any, x: Tensor) -> State:
         rows = self.num_layers * (2 if self.bidirectional else 1)
         sizes = self._cell(0).state_sizes
-        expected = [[rows, x.shape[1], size] for size in sizes.values()]
+        shapes = {part: [rows, x.shape[1], size] for part, size in sizes.items()}
         if hx is None:
-            return tuple(x.new_zeros(shape) for shape in expected)
+            return tuple(x.new_zeros(shape) for shape in shapes.values())
         parts = as_tuple(hx)
-        if [list(p.shape) for p in parts] != expected:
-            raise ShapeError(
-                f"{self._name}: hx ({', '.join(sizes)}) must be {expected}, "
-                f"got {[list(p.shape) for p in parts]}"
-            )
+        check_state(self._name, parts, shapes, x)
         return parts
 
     def check_streams(self) -> None:

@@ -203,5 +203,5 @@ def test_layers_that_do_not_fit_are_refused(message):
 
 def test_a_stack_takes_one_state_for_each_layer(x):
     stack = elman.Stack([cells.GRU(I, 4), cells.GRU(4, 4)])
-    with pytest.raises(ValueError, match="one entry for each of 2 layers, got 1"):
+    with pytest.raises(ValueError, match="a tuple of 2, one entry a layer; got 1"):
         stack(x, (torch.zeros(B, 4),))

@@ -98,7 +98,7 @@ def test_a_state_of_another_shape_is_refused(state, x):
     ids=["tensor", "layers", "size"],
 )
 def test_an_initial_state_of_another_shape_is_refused_by_an_lstm(hx, x):
-    message = re.escape("LSTM: hx (h, c) must be [[2, 2, 4], [2, 2, 4]], got [")
+    message = re.escape("LSTM: state (h, c) must be [[2, 2, 4], [2, 2, 4]], got [")
     with pytest.raises(ShapeError, match=message):
         elman.LSTM(I, H, num_layers=2)(x, hx)
 
@@ -191,3 +191,19 @@ def test_errors_of_elman_are_value_errors_of_one_family():
     for error in (ShapeError, OptionError):
         assert issubclass(error, ValueError)
         assert issubclass(error, elman.ElmanError)
+
+
+def test_a_state_of_another_kind_is_refused(x):
+    layer = elman.Recurrent(cells.LSTM(I, H))
+    with pytest.raises(ShapeError, match="must be tensors"):
+        layer(x, ([0.0], [0.0]))
+    with pytest.raises(ShapeError, match=r"state 'c' is torch.float32.*c.to\(x\)"):
+        layer(x, (torch.zeros(B, H), torch.zeros(B, H, dtype=torch.float32)))
+    both = elman.Bidirectional(cells.GRU(I, H), cells.GRU(I, H))
+    with pytest.raises(ShapeError, match="a tuple of 2.*got a tensor"):
+        both(x, torch.zeros(B, H))
+
+
+def test_lengths_have_one_axis(x):
+    with pytest.raises(ShapeError, match=r"lengths must be \[B\]"):
+        elman.Recurrent(cells.GRU(I, H))(x, lengths=[[1]] * B)
