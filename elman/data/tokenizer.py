@@ -160,7 +160,7 @@ class SymbolTokenizer(Tokenizer):
     def fit(cls, blocks: Iterable[str], vocab_size: int | None) -> "SymbolTokenizer":
         counts: Counter[str] = Counter()
         for block in blocks:
-            counts.update(cls._cut(block))
+            counts.update(cls._count(block))
         # The most frequent first; among equals in the order of their code points.
         ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
         return cls(ranked if vocab_size is None else ranked[: vocab_size - 1])
@@ -169,6 +169,10 @@ class SymbolTokenizer(Tokenizer):
     @abstractmethod
     def _cut(cls, text: str) -> Sequence[str]:
         """The text, cut into units."""
+
+    @classmethod
+    def _count(cls, text: str) -> Counter[str]:
+        return Counter(cls._cut(text))
 
     def pieces(self, text: str) -> list[str]:
         return list(self._cut(text))
@@ -194,9 +198,26 @@ class CharTokenizer(SymbolTokenizer):
 
     unit = "char"
 
+    def __init__(self, symbols: Sequence[str]) -> None:
+        super().__init__(symbols)
+        self._table = np.zeros(0x110000, dtype=np.int64)
+        self._table[[ord(symbol) for symbol in symbols]] = range(1, len(symbols) + 1)
+
     @classmethod
     def _cut(cls, text: str) -> Sequence[str]:
         return text
+
+    @classmethod
+    def _count(cls, text: str) -> Counter[str]:
+        found, counts = np.unique(_code_points(text), return_counts=True)
+        return Counter(dict(zip(map(chr, found.tolist()), counts.tolist(), strict=True)))
+
+    def encode(self, text: str) -> Ids:
+        return self._table[_code_points(text)]
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
 class WordTokenizer(SymbolTokenizer):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.cells import Cell, cell_named
-from elman.errors import OptionError, require_positive, require_probability
+from elman.errors import OptionError, ShapeError, require_positive, require_probability
 from elman.layers import Recurrent, Stack
 from elman.models.sampling import sample
 
@@ -21,7 +21,7 @@ class LanguageModel(nn.Module):
         u_t = stack(dropout(E w_t), state)
         p(w_{t+1} | w_1 ... w_t) = softmax(V dropout(u_t) + b)        V = E where tie_weights
 
-    tokens: [T, B] ids   ->   logits: [T, B, vocab_size], state
+    tokens: [T, B] ids (or [T])   ->   logits: [T, B, vocab_size], state
     cell: a built-in cell's name, or a class built as cell(input_size, hidden_size, **cell_options).
     embedding_size: hidden_size where not given. dropout: of the embeddings, between layers and
     of the outputs. input_dropout, state_dropout, zoneout, weight_drop: of each layer, see
@@ -93,8 +93,22 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: Any = None, **sequence: Any) -> tuple[Tensor, Any]:
         """Logits of the token after each; ``sequence``: lengths, reset, truncate, as any layer."""
-        outputs, state = self.stack(self.dropout(self.embedding(tokens)), state, **sequence)
+        outputs, state = self.stack(self.dropout(self._embedded(tokens)), state, **sequence)
         return self.output(self.dropout(outputs)), state
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        if tokens.dim() not in (1, 2) or tokens.dtype not in (torch.int64, torch.int32):
+            raise ShapeError(
+                f"LanguageModel: tokens must be whole numbers [T, B] or [T], got {tokens.dtype} "
+                f"{list(tokens.shape)}"
+            )
+        try:
+            return self.embedding(tokens)
+        except IndexError as error:
+            raise ShapeError(
+                f"LanguageModel: tokens must lie in 0 ... {self.vocab_size - 1}, got "
+                f"{int(tokens.min())} ... {int(tokens.max())}"
+            ) from error
 
     def loss(self, tokens: Tensor, targets: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Mean cross entropy in nats a token, and the state to carry on with.

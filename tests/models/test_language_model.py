@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import elman
-from elman.errors import OptionError
+from elman.errors import OptionError, ShapeError
 from elman.models import LanguageModel
 
 
@@ -115,3 +115,17 @@ def test_an_unknown_cell_suggests_the_nearest():
 def test_an_empty_prompt_is_refused():
     with pytest.raises(OptionError, match="T > 0"):
         list(LanguageModel(5, 4).generate(torch.tensor([], dtype=torch.long), 3))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.tensor([[5]]), r"0 ... 4, got 5 ... 5"),
+        (torch.tensor([[-1]]), r"0 ... 4, got -1"),
+        (torch.tensor([[0.5]]), "whole numbers"),
+        (torch.tensor([[[1]]]), r"\[T, B\]"),
+    ],
+)
+def test_tokens_that_cannot_be_are_refused(given, message):
+    with pytest.raises(ShapeError, match=message):
+        LanguageModel(5, 4)(given)

@@ -1,0 +1,55 @@
+import math
+
+import pytest
+import torch
+
+from elman.data.corpus import Streams
+from elman.errors import TrainingError
+from elman.models import LanguageModel
+from elman.train.module import SequenceModule
+from elman.train.options import TrainOptions
+
+
+def module(**options):
+    streams = Streams(torch.arange(50).numpy() % 7, 2, 5)
+    built = SequenceModule(LanguageModel(7, 4), TrainOptions(**options), streams, streams)
+    torch.manual_seed(0)
+    for p in built.model.parameters():
+        p.grad = torch.randn_like(p)
+    return built
+
+
+def gradient(built):
+    return torch.cat([p.grad.flatten() for p in built.model.parameters()])
+
+
+@pytest.mark.parametrize("clip", [0.5, 3.0])
+def test_clipping_holds_the_norm_and_keeps_the_direction(clip):
+    built = module(clip=clip)
+    before = gradient(built)
+    built.configure_gradient_clipping(None)
+    assert built.grad_norm == pytest.approx(before.norm().item())
+    assert gradient(built).norm().item() == pytest.approx(clip, rel=1e-4)
+    assert torch.allclose(gradient(built), before * clip / before.norm(), rtol=1e-4)
+
+
+def test_a_gradient_below_the_norm_is_left_alone():
+    built = module(clip=1e4)
+    before = gradient(built)
+    built.configure_gradient_clipping(None)
+    assert torch.equal(gradient(built), before)
+
+
+def test_clipping_by_value_holds_every_element():
+    built = module(clip=0.0, clip_value=0.1)
+    before = gradient(built)
+    built.configure_gradient_clipping(None)
+    assert built.grad_norm == pytest.approx(before.norm().item())
+    assert torch.equal(gradient(built), before.clamp(-0.1, 0.1))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change():
+    built = module()
+    next(built.model.parameters()).grad[0] = math.inf
+    with pytest.raises(TrainingError, match="gradient norm became inf at step 0"):
+        built.configure_gradient_clipping(None)
