@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from elman import cells, layers, models
 from elman.cells import Cell
 from elman.errors import ElmanError
-from elman.layers import GRU, LSTM, RNN, Bidirectional, Recurrent, Stack
+from elman.layers import GRU, LSTM, RNN, Bidirectional, Recurrent, Stack, detach
 
 if TYPE_CHECKING:
     from elman.train.trained import load
@@ -22,6 +22,7 @@ __all__ = [
     "Recurrent",
     "Stack",
     "cells",
+    "detach",
     "layers",
     "load",
     "models",

@@ -153,12 +153,18 @@ class _Loop:
 
     def _stepped(self, t: int, state: State) -> State:
         try:
-            new = as_tuple(self.cell.step(self.x[t], *state))
+            new = self.cell.step(self.x[t], *state)
         except RuntimeError as error:
             error.add_note(f"in {_where(self.cell)} at t={t}: {self._shapes(t, state)}")
             raise
-        self._check(new, state)
-        return new
+        if not isinstance(new, Tensor | tuple | list):
+            raise ShapeError(
+                f"{_where(self.cell)}: must return the new state, a tensor or a tuple of tensors, "
+                f"got {new!r}"
+            )
+        parts = as_tuple(new)
+        self._check(parts, state)
+        return parts
 
     def _shapes(self, t: int, state: State) -> str:
         named = zip(("x", *self.cell.state_sizes), (self.x[t], *state), strict=True)
@@ -177,6 +183,11 @@ class _Loop:
                     f"{_where(self.cell)}: state '{name}' must be {list(o.shape)}, got "
                     f"{list(n.shape)}; declare {name}={n.shape[-1] if n.dim() else 1} in "
                     "super().__init__, or return the declared size"
+                )
+            if n.dtype != o.dtype and not torch.is_autocast_enabled(o.device.type):
+                raise ShapeError(
+                    f"{_where(self.cell)}: state '{name}' must stay {o.dtype}, got {n.dtype}; "
+                    f"return it as {name}.to(x.dtype)"
                 )
 
 

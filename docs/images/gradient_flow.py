@@ -1,6 +1,6 @@
 """Draws gradient-flow.png: how far back a gradient reaches in five networks.
 
-    python docs/images/gradient_flow.py
+python docs/images/gradient_flow.py
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """A cell: one time step of a recurrent network, written as its equation."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ class Cell(nn.Module):
         return f"{self.input_size}, " + ", ".join(f"{k}={v}" for k, v in self.state_sizes.items())
 
 
-def as_tuple(state: Tensor | State) -> State:
+def as_tuple(state: Tensor | Sequence[Tensor]) -> State:
     """A state as the tuple of its parts."""
     return (state,) if isinstance(state, Tensor) else tuple(state)
 

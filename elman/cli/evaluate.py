@@ -17,9 +17,12 @@ def evaluate(
 
     [bold]elman eval runs/lm held-out.txt[/]
     """
-    from elman.train import trained
+    from elman.train.progress import reported
+    from elman.train.trained import load
 
-    scores = trained.evaluate(trained.load(run, cell), file, Console(stderr=True))
+    loaded = load(run, cell)
+    with reported(Console(stderr=True)) as report:
+        scores = loaded.evaluate(file, report)
     if as_json:
         print(json.dumps(scores))
         return

@@ -43,7 +43,8 @@ def main() -> None:
     try:
         app()
     except ElmanError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
         sys.exit(2 if isinstance(error, OptionError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,7 +8,9 @@ import typer
 
 def sample(
     run: Path = typer.Argument(help="A run folder, as runs/lm."),
-    prompt: str = typer.Option("\n", help="What the text begins with."),
+    prompt: str = typer.Option(
+        None, help="What the text begins with. [dim]default: a line end, or how the text began[/]"
+    ),
     length: int = typer.Option(500, help="Tokens to write."),
     temperature: float = typer.Option(0.8, help="0: always the likeliest; 1: as learnt."),
     top_k: int = typer.Option(None, help="Draw only from the k likeliest."),
@@ -23,6 +25,7 @@ def sample(
     from elman.train.trained import load
 
     loaded = load(run, cell)
+    prompt = loaded.prompt if prompt is None else prompt
     pieces = loaded.write(
         prompt, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )

@@ -27,7 +27,13 @@ def _train(
     [bold]elman train lm my.txt --minutes 10[/]   a language model of a text
     [bold]elman train --resume runs/lm[/]         after Ctrl-C, a crash or kill -9
     """
+    changed = {"epochs": epochs, "minutes": minutes, "steps": steps}
     if context.invoked_subcommand is not None:
+        if any(value is not None for value in (resume, cell, *changed.values())):
+            name = context.invoked_subcommand
+            raise OptionError(
+                f"options of a new training come after '{name}': elman train {name} ..."
+            )
         return
     if resume is None:
         print(context.get_help())
@@ -35,7 +41,6 @@ def _train(
     from elman.train import language_model
 
     console = Console(soft_wrap=True)
-    changed = {"epochs": epochs, "minutes": minutes, "steps": steps}
     _finish(language_model.resume(resume, console, cell, **changed), console)
 
 

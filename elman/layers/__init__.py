@@ -1,10 +1,20 @@
 """Layers: cells lifted over time, stacked, read from both ends, and torch.nn's three."""
 
 from elman.layers.bidirectional import Bidirectional
-from elman.layers.layer import Layer
+from elman.layers.layer import Layer, detach
 from elman.layers.recurrent import Recurrent
 from elman.layers.regularisers import Regularisers
 from elman.layers.stack import Stack
 from elman.layers.torch_like import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Layer", "Recurrent", "Regularisers", "Stack"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Bidirectional",
+    "Layer",
+    "Recurrent",
+    "Regularisers",
+    "Stack",
+    "detach",
+]

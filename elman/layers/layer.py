@@ -17,6 +17,14 @@ def map_state(change: Callable[[Tensor], Tensor], state: Any) -> Any:
     return tuple(map_state(change, part) for part in state)
 
 
+def detach(state: Any) -> Any:
+    """The state as a constant: what one carries from one stretch of a long sequence to the next.
+
+    state: what a layer returned, a tensor or a nest of tuples; None stays None.
+    """
+    return map_state(Tensor.detach, state)
+
+
 class Layer(nn.Module):
     """Sequences in, sequences and a state out.
 
@@ -159,8 +167,9 @@ def parts_of(name: str, state: Any, count: int, what: str) -> list[Any]:
     """The state of each of ``count`` layers, None for each where there is none."""
     if state is None:
         return [None] * count
-    if isinstance(state, Tensor) or len(state) != count:
-        given = "a tensor" if isinstance(state, Tensor) else f"{len(state)}"
+    if not isinstance(state, tuple | list) or len(state) != count:
+        several = isinstance(state, tuple | list)
+        given = str(len(state)) if several else f"a {type(state).__name__}"
         raise ShapeError(f"{name}: the state must be a tuple of {count}, {what}; got {given}")
     return list(state)
 

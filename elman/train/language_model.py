@@ -81,7 +81,19 @@ def _prepare(run: Run, options: LanguageModelOptions, console: Console) -> None:
     _require_enough(train, valid, options)
     tokenizer.save(run.tokenizer_file)
     data = {"train": train.to_json(), "valid": valid.to_json()}
-    run.save_config({**run.config, "data": data, "vocab_size": tokenizer.vocab_size})
+    found = {"data": data, "vocab_size": tokenizer.vocab_size}
+    run.save_config({**run.config, **found, "prompt": _first_prompt(run, train, tokenizer)})
+
+
+def _first_prompt(run: Run, train: Part, tokenizer: Tokenizer) -> str:
+    """A line end where the model knows one, else the first unit of the text that it knows."""
+    ids = tokenizer.encode("\n")
+    if tokenizer.unknown_id in ids:
+        ids = train.ids(run.folder)
+        ids = ids[ids != tokenizer.unknown_id]
+    if not len(ids):
+        raise DataError("no unit of the training part is in the vocabulary; raise --vocab-size")
+    return tokenizer.decode(ids[:1].tolist())
 
 
 def _require_enough(train: Part, valid: Part, options: LanguageModelOptions) -> None:
@@ -166,8 +178,5 @@ def _announce(
 def _write_sample(run: Run, build: type[Cell], console: Console) -> None:
     """sample.txt, as far as the weights allow: a run stopped before validation has none."""
     loaded = load(run.folder, build)
-    prompt = loaded.tokenizer.decode(
-        Part(**run.config["data"]["train"]).ids(run.folder)[:1].tolist()
-    )
-    sample = "".join(loaded.write(prompt or "\n", 1000, temperature=0.7, seed=loaded.options.seed))
-    write_text(run.folder / "sample.txt", prompt + sample + "\n")
+    sample = "".join(loaded.write(length=1000, temperature=0.7, seed=loaded.options.seed))
+    write_text(run.folder / "sample.txt", (loaded.prompt + sample).lstrip("\n") + "\n")

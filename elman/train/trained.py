@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from elman.cells import CELLS, Cell
-from elman.data.corpus import Part
+from elman.data.corpus import Part, Report
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer, load_tokenizer
 from elman.errors import DataError, OptionError, RunError
@@ -18,7 +17,6 @@ from elman.models import LanguageModel
 from elman.models.sampling import check_sampling
 from elman.train.custom_cell import cell_class
 from elman.train.language_options import LanguageModelOptions, build_model, options_of
-from elman.train.progress import reported
 from elman.train.run import Run, open_run
 from elman.train.weights import load_model
 
@@ -34,9 +32,14 @@ class LoadedModel:
     tokenizer: Tokenizer
     options: LanguageModelOptions
 
+    @property
+    def prompt(self) -> str:
+        """What a text begins with where nothing else is asked for."""
+        return str(self.run.config["prompt"])
+
     def write(
         self,
-        prompt: str = "\n",
+        prompt: str | None = None,
         length: int = 500,
         *,
         temperature: float = 1.0,
@@ -46,12 +49,14 @@ class LoadedModel:
     ) -> Iterator[str]:
         """What the model writes after the prompt, piece by piece.
 
-        length: in tokens. temperature, top_k, top_p: see `elman.models.sampling.sample`. seed:
-        the same writes the same; None draws another every time.
+        prompt: None begins with `prompt`, a line end where the model knows one. length: in
+        tokens. temperature, top_k, top_p: see `elman.models.sampling.sample`. seed: the same
+        writes the same; None draws another every time.
         """
         check_sampling(temperature, top_k, top_p)
         if length < 0:
             raise OptionError(f"length must be 0 or above, got {length}")
+        prompt = self.prompt if prompt is None else prompt
         if not prompt:
             raise OptionError("the prompt is empty; give at least one character")
         ids = torch.from_numpy(self.tokenizer.require_known(prompt))
@@ -74,6 +79,50 @@ class LoadedModel:
             if piece := decoder.push(token):
                 yield piece
         yield decoder.end()
+
+    def evaluate(
+        self, file: str | Path, report: Report | None = None, chunk: int = 256
+    ) -> dict[str, Any]:
+        """The loss on a whole file, from its first token to its last with the state carried.
+
+        Returns loss_nats (a token), bits_per_char, perplexity_per_token, perplexity_per_word, and
+        the counts of tokens, characters, words and unknown tokens. The first token is given.
+        report: called with how far it is. chunk: tokens at a time; it changes no result.
+        """
+        text = Text([file], strict=self.options.tokenizer != "byte")
+        total, tokens, characters, words, unseen = 0.0, 0, 0, 0, 0
+        size = Path(file).stat().st_size
+        state: Any = None
+        last = torch.empty(0, dtype=torch.long)
+        for block in text.blocks():
+            ids = torch.from_numpy(self.tokenizer.encode(block))
+            if self.tokenizer.unknown_id is not None:
+                unseen += int((ids == self.tokenizer.unknown_id).sum())
+            ids = torch.cat((last, ids))
+            for begin in range(0, len(ids) - 1, chunk):
+                part = ids[begin : begin + chunk + 1, None]
+                with torch.inference_mode():
+                    loss, state = self.model.loss(part[:-1], part[1:], state)
+                total += loss.item() * (len(part) - 1)
+                tokens += len(part) - 1
+                if report is not None:
+                    share = (begin + len(part)) / len(ids) * len(block)
+                    report("evaluating", int(characters + share), size)
+            last = ids[-1:]
+            characters += len(block)
+            words += len(block.split())
+        if tokens == 0:
+            raise DataError(f"{file}: one token cannot be predicted from nothing; give more text")
+        return {
+            "loss_nats": total / tokens,
+            "bits_per_char": total / characters / LN2,
+            "perplexity_per_token": _exp(total / tokens),
+            "perplexity_per_word": _exp(total / max(words, 1)),
+            "tokens": tokens,
+            "characters": characters,
+            "words": words,
+            "unknown_tokens": unseen,
+        }
 
 
 def load(folder: str | Path, cell: type[Cell] | str | None = None) -> LoadedModel:
@@ -101,47 +150,6 @@ def trusted_cell(run: Run, options: LanguageModelOptions, cell: str | None) -> s
             "no code, so name it: --cell path.py:ClassName, or load(run, cell=ClassName)"
         )
     return cell or options.cell
-
-
-def evaluate(loaded: LoadedModel, file: Path, console: Console, chunk: int = 256) -> dict[str, Any]:
-    """The loss on a whole file, from its first character to its last with the state carried.
-
-    Returns loss_nats (a token), bits_per_char, perplexity_per_token, perplexity_per_word, and
-    the counts of tokens, characters, words and unknown tokens. The first token is given.
-    """
-    text = Text([file], strict=loaded.options.tokenizer != "byte")
-    total, tokens, characters, words, unseen = 0.0, 0, 0, 0, 0
-    state: Any = None
-    last = torch.empty(0, dtype=torch.long)
-    size = file.stat().st_size
-    with reported(console) as report, torch.inference_mode():
-        for block in text.blocks():
-            ids = torch.from_numpy(loaded.tokenizer.encode(block))
-            if loaded.tokenizer.unknown_id is not None:
-                unseen += int((ids == loaded.tokenizer.unknown_id).sum())
-            ids = torch.cat((last, ids))
-            for begin in range(0, len(ids) - 1, chunk):
-                part = ids[begin : begin + chunk + 1, None]
-                loss, state = loaded.model.loss(part[:-1], part[1:], state)
-                total += loss.item() * (len(part) - 1)
-                tokens += len(part) - 1
-                share = (begin + len(part)) / len(ids) * len(block)
-                report("evaluating", int(characters + share), size)
-            last = ids[-1:]
-            characters += len(block)
-            words += len(block.split())
-    if tokens == 0:
-        raise DataError(f"{file}: one token cannot be predicted from nothing; give a longer text")
-    return {
-        "loss_nats": total / tokens,
-        "bits_per_char": total / characters / LN2,
-        "perplexity_per_token": _exp(total / tokens),
-        "perplexity_per_word": _exp(total / max(words, 1)),
-        "tokens": tokens,
-        "characters": characters,
-        "words": words,
-        "unknown_tokens": unseen,
-    }
 
 
 def _exp(nats: float) -> float:

@@ -1,11 +1,16 @@
 """Every code block of docs/ and of README.md does what the page says."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
+from elman.cells import CELLS
+from elman.cells.stacked import INITS
+from elman.train.language_options import LanguageModelOptions
+from elman.train.watch import COLUMNS
 from tests.docs.pages import run_page
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +34,18 @@ def test_examples_run(page, folder):
 def test_links_between_pages_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_option_and_column_is_described():
+    page = (ROOT / "docs" / "language-model.md").read_text(encoding="utf-8")
+    options = [f"`--{f.name.replace('_', '-')}`" for f in fields(LanguageModelOptions)]
+    assert [name for name in [*options, *(f"`{c}`" for c in COLUMNS)] if name not in page] == []
+
+
+def test_every_cell_and_initialisation_is_described():
+    page = (ROOT / "docs" / "cells.md").read_text(encoding="utf-8")
+    rows = [f"| `{name}` | `{cell.__name__}` |" for name, cell in CELLS.items()]
+    assert [row for row in [*rows, *(f'`"{init}"`' for init in INITS)] if row not in page] == []
 
 
 @pytest.mark.parametrize(

@@ -200,10 +200,29 @@ def test_a_state_of_another_kind_is_refused(x):
     with pytest.raises(ShapeError, match=r"state 'c' is torch.float32.*c.to\(x\)"):
         layer(x, (torch.zeros(B, H), torch.zeros(B, H, dtype=torch.float32)))
     both = elman.Bidirectional(cells.GRU(I, H), cells.GRU(I, H))
-    with pytest.raises(ShapeError, match="a tuple of 2.*got a tensor"):
+    with pytest.raises(ShapeError, match="a tuple of 2.*got a Tensor"):
         both(x, torch.zeros(B, H))
 
 
 def test_lengths_have_one_axis(x):
     with pytest.raises(ShapeError, match=r"lengths must be \[B\]"):
         elman.Recurrent(cells.GRU(I, H))(x, lengths=[[1]] * B)
+
+
+def test_a_stack_refuses_what_is_no_state(x):
+    with pytest.raises(ShapeError, match="a tuple of 1.*got a int"):
+        elman.Stack([cells.GRU(I, H)])(x, 3)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "float32"])
+def test_a_step_must_return_states_of_the_kind_that_it_was_given(kind, x):
+    class Odd(elman.Cell):
+        def __init__(self):
+            super().__init__(I, h=H)
+
+        def step(self, x, h):
+            return None if kind == "nothing" else h.float()
+
+    message = "must return" if kind == "nothing" else r"state 'h' must stay torch.float64"
+    with pytest.raises(ShapeError, match=message):
+        elman.Recurrent(Odd())(x)
