@@ -31,7 +31,7 @@ class LanguageModelOptions(TrainOptions):
         [], "An option of the cell, as update=replace; may be repeated.", "Model"
     )
     hidden: int = option(256, "Units in each layer.", "Model")
-    layers: int = option(2, "Layers.", "Model")
+    layers: int = option(1, "Layers.", "Model")
     embedding: int | None = option(
         None, "Size of a unit's vector. [dim]default: --hidden[/]", "Model"
     )

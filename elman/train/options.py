@@ -38,13 +38,13 @@ class TrainOptions:
     patience: int | None = option(
         None, "Stop after this many validations without a better loss.", "Length"
     )
-    batch_size: int = option(32, "Sequences (streams of text) side by side.", "Optimisation")
+    batch_size: int = option(64, "Sequences (streams of text) side by side.", "Optimisation")
     bptt: int = option(
-        128, "Steps that the gradient flows back; the state is carried on.", "Optimisation"
+        64, "Steps that the gradient flows back; the state is carried on.", "Optimisation"
     )
     optimizer: str = option("adamw", f"One of {', '.join(OPTIMIZERS)}.", "Optimisation")
     learning_rate: float | None = option(
-        None, "The highest rate. [dim]default: 0.003 for adamw, 1.0 for sgd[/]", "Optimisation"
+        None, "The highest rate. [dim]default: 0.004 for adamw, 1.0 for sgd[/]", "Optimisation"
     )
     weight_decay: float = option(0.0, "Decay of the weights.", "Optimisation")
     momentum: float = option(0.0, "Momentum of sgd.", "Optimisation")
@@ -108,7 +108,7 @@ class TrainOptions:
         """The highest learning rate."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return {"adamw": 0.003, "sgd": 1.0}[self.optimizer]
+        return {"adamw": 0.004, "sgd": 1.0}[self.optimizer]
 
     @property
     def passes(self) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from elman.data.files import write_text
 from elman.train.checkpoint import save_checkpoint
@@ -99,10 +99,9 @@ class Watch(L.Callback):
         self._saved = self._logged = time.monotonic()
         self.bar = Progress(
             TextColumn("[bold]{task.fields[epoch]}"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             TextColumn("{task.percentage:3.0f}%"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[numbers]}"),
             console=self.console,
             disable=not (self.leads and self.console.is_terminal),
@@ -171,7 +170,7 @@ class Watch(L.Callback):
             completed=module.progress,
             epoch=f"epoch {module.epoch + 1}",
             numbers=f"{self.describe(module.last_loss)}  |g| {module.grad_norm:.2f}  "
-            f"{speed:,.0f} tokens/s",
+            f"{speed:,.0f} tok/s",
         )
 
     # Validations
