@@ -22,8 +22,8 @@ class GRU(StackedCell):
     x: [..., I]   h: [..., H]   ->   h': [..., H]
     W: weight_ih [3H, I]   U: weight_hh [3H, H]   b, c: bias_ih, bias_hh [3H]   gates r z n
 
-    Source: Cho et al. 2014, Learning Phrase Representations using RNN Encoder-Decoder; Chung et
-    al. 2014, Empirical Evaluation of Gated Recurrent Neural Networks.
+    Source: Cho et al. 2014, Learning Phrase Representations using RNN Encoder-Decoder, eqs. 5-8;
+    Chung et al. 2014, Empirical Evaluation of Gated Recurrent Neural Networks.
     """
 
     gates = ("r", "z", "n")

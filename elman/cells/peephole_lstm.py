@@ -24,7 +24,7 @@ class PeepholeLSTM(StackedCell):
     forget_bias: the first value of b_f; None leaves it to ``init`` (1, or torch's draw).
 
     Source: Gers & Schmidhuber 2000, Recurrent Nets that Time and Count; in this form Graves
-    2013, Generating Sequences With Recurrent Neural Networks, section 2.1.
+    2013, Generating Sequences With Recurrent Neural Networks, eqs. 7-11.
     """
 
     gates = ("i", "f", "g", "o")

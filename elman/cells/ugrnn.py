@@ -19,7 +19,7 @@ class UGRNN(StackedCell):
     W: weight_ih [2H, I]   U: weight_hh [2H, H]   b: bias_ih [2H]   gates g n
 
     Source: Collins, Sohl-Dickstein & Sussillo 2017, Capacity and Trainability in Recurrent
-    Neural Networks, section 2 (their c is n).
+    Neural Networks (their c is n).
     """
 
     gates = ("g", "n")

@@ -24,7 +24,7 @@ class Regularisers:
         moves by its expectation.
     weight_drop: share of the recurrent weights (`Cell.recurrent_weights`), for a whole call.
 
-    Sources: Gal & Ghahramani 2016 (variational dropout); Krueger et al. 2017, eqs. 4-5
+    Sources: Gal & Ghahramani 2016 (variational dropout); Krueger et al. 2017
     (zoneout); Merity et al. 2018, section 2 (weight drop).
     """
 

@@ -47,6 +47,7 @@ class SequenceModule(L.LightningModule):
         self.carried: Any = None
         self.interrupted = False
         self._agreed = False
+        self._due = (0, False)
         self.grad_norm = math.nan
         self.last_loss = math.nan
         self._optimizer_state: dict[str, Tensor] = {}
@@ -89,14 +90,23 @@ class SequenceModule(L.LightningModule):
         return self.progress >= 1.0 or exhausted(self.position.history, self.options.patience)
 
     @property
+    def ended(self) -> bool:
+        """Whether the training came to its end, and all processes know it."""
+        return self._agreed if self.trainer.world_size > 1 else self.finished
+
+    @property
     def over(self) -> bool:
         """Whether all processes stop here."""
-        return self.interrupted or (self._agreed if self.trainer.world_size > 1 else self.finished)
+        return self.interrupted or self.ended
 
     @property
     def validates(self) -> bool:
         """Whether a validation is due here: an interruption does not call for one by itself."""
-        return self.finished or self.position.step % self.validate_every == 0
+        step = self.position.step
+        if self._due[0] != step:
+            # Decided once a step: with a budget of minutes the end may come between two looks.
+            self._due = (step, self.ended or step % self.validate_every == 0)
+        return self._due[1]
 
     @property
     def validate_every(self) -> int:
