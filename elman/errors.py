@@ -17,6 +17,10 @@ class ShapeError(ElmanError, ValueError):
     """A tensor has the wrong shape, dtype or device."""
 
 
+class PurityError(ElmanError):
+    """A cell's step does what a pure function must not do."""
+
+
 class DataError(ElmanError):
     """A data file cannot be used as it is."""
 

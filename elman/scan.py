@@ -1,13 +1,12 @@
 """The one border between torch and the engine that runs a cell over time."""
 
-import inspect
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_tuple, bind
+from elman.cells.checking import note_shapes, step_line
 from elman.errors import ShapeError
 
 
@@ -155,38 +154,34 @@ class _Loop:
         try:
             new = self.cell.step(self.x[t], *state)
         except RuntimeError as error:
-            error.add_note(f"in {_where(self.cell)} at t={t}: {self._shapes(t, state)}")
+            note_shapes(error, self.cell, f"at t={t}", self.x[t], state)
             raise
         if not isinstance(new, Tensor | tuple | list):
             raise ShapeError(
-                f"{_where(self.cell)}: must return the new state, a tensor or a tuple of tensors, "
-                f"got {new!r}"
+                f"{step_line(self.cell)} must return the new state, a tensor or a tuple of "
+                f"tensors, got {new!r}"
             )
         parts = as_tuple(new)
         self._check(parts, state)
         return parts
 
-    def _shapes(self, t: int, state: State) -> str:
-        named = zip(("x", *self.cell.state_sizes), (self.x[t], *state), strict=True)
-        return ", ".join(f"{name} is {list(value.shape)}" for name, value in named)
-
     def _check(self, new: State, old: State) -> None:
         names = list(self.cell.state_sizes)
         if len(new) != len(old):
             raise ShapeError(
-                f"{_where(self.cell)}: the new state must have {len(old)} parts "
+                f"{step_line(self.cell)} the new state must have {len(old)} parts "
                 f"({', '.join(names)}), got {len(new)}; return one tensor for each part declared"
             )
         for name, n, o in zip(names, new, old, strict=True):
             if n.shape != o.shape:
                 raise ShapeError(
-                    f"{_where(self.cell)}: state '{name}' must be {list(o.shape)}, got "
+                    f"{step_line(self.cell)} state '{name}' must be {list(o.shape)}, got "
                     f"{list(n.shape)}; declare {name}={n.shape[-1] if n.dim() else 1} in "
                     "super().__init__, or return the declared size"
                 )
             if n.dtype != o.dtype and not torch.is_autocast_enabled(o.device.type):
                 raise ShapeError(
-                    f"{_where(self.cell)}: state '{name}' must stay {o.dtype}, got {n.dtype}; "
+                    f"{step_line(self.cell)} state '{name}' must stay {o.dtype}, got {n.dtype}; "
                     f"return it as {name}.to(x.dtype)"
                 )
 
@@ -195,8 +190,3 @@ def _mixed(new: Tensor, old: Tensor, zoneout: Tensor | float | None) -> Tensor:
     if isinstance(zoneout, Tensor):
         return torch.where(zoneout, old, new)
     return new if zoneout is None else new + zoneout * (old - new)
-
-
-def _where(cell: Cell) -> str:
-    step = inspect.unwrap(type(cell).step)
-    return f"{Path(step.__code__.co_filename).name}:{step.__code__.co_firstlineno} step"

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
+from elman.cells.checking import require_pure
 from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state
 from elman.layers.regularisers import Regularisers
@@ -69,6 +70,7 @@ class Recurrent(Layer):
                 f"Recurrent lifts an elman.Cell, got {cell!r}; derive your cell from elman.Cell "
                 "and pass an instance of it"
             )
+        require_pure(cell)
         self.cell = cell
         self.reverse = reverse
         self.batch_first = batch_first

@@ -1,0 +1,79 @@
+"""What a step must be, found before it runs over time, and where it went wrong."""
+
+import inspect
+from pathlib import Path
+from traceback import walk_stack, walk_tb
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from elman.cells.cell import Cell, State, bind, weights_of
+from elman.errors import PurityError
+
+#: The operations by which a tensor's value becomes a Python value, as in `if x > 0`.
+LEAVES_TORCH = (torch.ops.aten._local_scalar_dense, torch.ops.aten.is_nonzero)
+
+
+def require_pure(cell: Cell) -> None:
+    """Run the step once on an example and raise PurityError for what a step must not do.
+
+    It must not write in place, draw at random, or look at the value of a tensor: it would not be
+    the same function at every time step, and a compiled plan could not run it.
+    """
+    weights = weights_of(cell)
+    like = next(iter(weights.values()), torch.zeros(()))
+    x = like.new_zeros(1, cell.input_size)
+    state = cell.initial_state((1,), x)
+    try:
+        with torch.no_grad(), _Watch(cell):
+            bind(cell, weights).step(x, *state)
+    except RuntimeError as error:
+        note_shapes(error, cell, "for one example", x, state)
+        raise
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, cell: Cell) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.cell = cell
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func.overloadpacket in LEAVES_TORCH:
+            self._refuse(
+                "branches on the value of a tensor, or takes it out of torch",
+                "use torch.where, torch.maximum or torch.clamp",
+            )
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self._refuse(
+                f"draws random numbers ({func.overloadpacket.__name__})",
+                "use the regularisers of the layer: input_dropout, state_dropout, zoneout, "
+                "weight_drop",
+            )
+        if func._schema.is_mutable:
+            self._refuse(
+                f"writes in place ({func.overloadpacket.__name__})",
+                "make a new tensor: h = h + x, not h += x or h.add_(x)",
+            )
+        return func(*args, **(kwargs or {}))
+
+    def _refuse(self, what: str, cure: str) -> None:
+        raise PurityError(f"{step_line(self.cell)} {what}, but a step is a pure function: {cure}")
+
+
+def note_shapes(error: Exception, cell: Cell, when: str, x: Tensor, state: State) -> None:
+    """Add to an error of torch's where in the cell it came from, and what the step was given."""
+    named = zip(("x", *cell.state_sizes), (x, *state), strict=True)
+    shapes = ", ".join(f"{name} is {list(value.shape)}" for name, value in named)
+    error.add_note(f"in {step_line(cell, error)} {when}, {shapes}")
+
+
+def step_line(cell: Cell, error: BaseException | None = None) -> str:
+    """Where the step is, as "mgu.py:31 step:", at the line that runs now or that failed."""
+    code = inspect.unwrap(type(cell).step).__code__
+    running = walk_stack(None) if error is None else walk_tb(error.__traceback__)
+    lines = [line for frame, line in running if frame.f_code is code]
+    return f"{Path(code.co_filename).name}:{[*lines, code.co_firstlineno][0]} step:"
