@@ -154,6 +154,7 @@ class Broken(elman.Cell):
 
 LINE = Broken.step.__code__.co_firstlineno
 PLACE = rf"test_errors.py:{LINE} step"
+INSIDE = rf"test_errors.py:{LINE + 1} step"
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -183,7 +184,7 @@ def test_an_error_inside_a_step_carries_the_time_and_the_shapes(reverse, t, x):
     with pytest.raises(RuntimeError, match="is invalid for input") as caught:
         layer(x)
     (note,) = caught.value.__notes__
-    expected = rf"in {PLACE}: at t={t}, x is \[2, 3\], h is \[2, 4\], c is \[2, 2\]"
+    expected = rf"in {INSIDE}: at t={t}, x is \[2, 3\], h is \[2, 4\], c is \[2, 2\]"
     assert re.fullmatch(expected, note)
 
 
@@ -191,7 +192,7 @@ def test_a_step_that_can_never_run_is_found_when_the_layer_is_built():
     with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
         elman.Recurrent(Broken(lambda x, h, c: (h @ h, c)))
     (note,) = caught.value.__notes__
-    expected = rf"in {PLACE}: for one example, x is \[1, 3\], h is \[1, 4\], c is \[1, 2\]"
+    expected = rf"in {INSIDE}: for one example, x is \[1, 3\], h is \[1, 4\], c is \[1, 2\]"
     assert re.fullmatch(expected, note)
 
 
