@@ -36,8 +36,9 @@ class TrainingError(ElmanError):
 def unknown(kind: str, name: object, valid: Iterable[str]) -> OptionError:
     """The error for a name that is not among the valid ones, with the nearest of them."""
     names = list(valid)
-    near = get_close_matches(str(name), names, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    by_lower_case = {valid_name.lower(): valid_name for valid_name in names}
+    near = get_close_matches(str(name).lower(), by_lower_case, n=1)
+    hint = f"did you mean '{by_lower_case[near[0]]}'? " if near else ""
     return OptionError(f"unknown {kind} '{name}': {hint}valid are {', '.join(names)}")
 
 

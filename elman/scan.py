@@ -30,6 +30,17 @@ class Sequence:
         t = torch.arange(steps, device=self.lengths.device)
         return (t[:, None] < self.lengths)[..., None]
 
+    def fill(self, x: Tensor) -> Tensor:
+        """x: [T, B, I] with each sequence's own first step repeated past its end.
+
+        A step may divide by x or take its logarithm: a value that it is made for harms no
+        gradient, where a zero may. Sequences without a step are filled with ones.
+        """
+        valid = self.valid(x.shape[0])
+        if valid is None or not len(x):
+            return x
+        return torch.where(valid, x, torch.where(valid[0], x[0], 1).detach())
+
     def mask(self, x: Tensor) -> Tensor:
         """x: [T, B, ...] with zeros past the end of each sequence."""
         valid = self.valid(x.shape[0])
@@ -105,7 +116,7 @@ class _Loop:
         self.sequence = sequence
         self.noise = noise
         self.reverse = reverse
-        self.x = x.unbind()
+        self.x = sequence.fill(x).unbind()
         self.initial = cell.initial_state(tuple(x.shape[1:-1]), x)
         valid = sequence.valid(len(x))
         self.valid = None if valid is None else valid.unbind()

@@ -51,9 +51,9 @@ CELLS: dict[str, type[StackedCell]] = {
 
 def cell_named(name: str) -> type[StackedCell]:
     """The built-in cell of that name; OptionError lists the names and suggests the nearest."""
-    if name not in CELLS:
+    if name.lower() not in CELLS:
         raise unknown("cell", name, CELLS)
-    return CELLS[name]
+    return CELLS[name.lower()]
 
 
 __all__ = [

@@ -42,6 +42,8 @@ class Cell(nn.Module):
 
     #: Names of the parameters that weight drop thins out; a submodule's as "U.weight".
     recurrent_weights: tuple[str, ...] = ("weight_hh",)
+    #: The parts of the state that zoneout may keep by themselves; None: all.
+    zoneout_parts: tuple[str, ...] | None = None
     #: The state dropout of the layer that runs this cell, set by `bind` and nowhere else.
     state_mask: Tensor | None = None
 

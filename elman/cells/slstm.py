@@ -30,6 +30,7 @@ class SLSTM(StackedCell):
 
     gates = ("i", "f", "z", "o")
     keeps = {"f": 1, "i": -1}
+    zoneout_parts = ("h",)  # c and n are scaled by exp(-m): they mean nothing without their m
 
     def __init__(
         self,

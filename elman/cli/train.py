@@ -20,6 +20,7 @@ def _train(
     epochs: int = typer.Option(None, help="With --resume: train to so many epochs."),
     minutes: float = typer.Option(None, help="With --resume: train to so many minutes in all."),
     steps: int = typer.Option(None, help="With --resume: train to so many steps."),
+    patience: int = typer.Option(None, help="With --resume: another --patience."),
     cell: str = typer.Option(None, help="With --resume: your own cell, as path.py:ClassName."),
 ) -> None:
     """Train a model, or go on with a training that was interrupted.
@@ -27,9 +28,9 @@ def _train(
     [bold]elman train lm my.txt --minutes 10[/]   a language model of a text
     [bold]elman train --resume runs/lm[/]         after Ctrl-C, a crash or kill -9
     """
-    changed = {"epochs": epochs, "minutes": minutes, "steps": steps}
+    length = {"epochs": epochs, "minutes": minutes, "steps": steps}
     if context.invoked_subcommand is not None:
-        if any(value is not None for value in (resume, cell, *changed.values())):
+        if any(value is not None for value in (resume, cell, patience, *length.values())):
             name = context.invoked_subcommand
             raise OptionError(
                 f"options of a new training come after '{name}': elman train {name} ..."
@@ -41,7 +42,7 @@ def _train(
     from elman.train import language_model
 
     console = Console(soft_wrap=True)
-    _finish(language_model.resume(resume, console, cell, **changed), console)
+    _finish(language_model.resume(resume, console, cell, patience, **length), console)
 
 
 @app.command("lm")
@@ -70,6 +71,7 @@ def _language_model(
 
 
 def _finish(run: Run, console: Console) -> None:
+    from elman.train.custom_cell import is_built_in
     from elman.train.fit import process_rank
 
     if process_rank() > 0:
@@ -78,7 +80,8 @@ def _finish(run: Run, console: Console) -> None:
     console.rule(f"{sample}, at temperature 0.7")
     console.print(sample.read_text(encoding="utf-8"), markup=False, highlight=False)
     console.rule()
-    console.print(f"curves: {run.folder / 'curves.png'}", highlight=False)
-    console.print(
-        f'more:   elman sample {run.folder} --prompt "..."', highlight=False, markup=False
-    )
+    console.print(f"curves: {run.folder / 'curves.png'}", highlight=False, markup=False)
+    cell = run.config["options"]["cell"]
+    own = "" if is_built_in(cell) else f" --cell {cell}"
+    more = f'more:   elman sample {run.folder} --prompt "..."{own}'
+    console.print(more, highlight=False, markup=False)

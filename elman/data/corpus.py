@@ -13,7 +13,7 @@ from torch import Tensor
 from elman.data.files import written_aside
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer
-from elman.errors import DataError
+from elman.errors import DataError, RunError
 
 #: Called with what is being done and how many characters of it have been.
 Report = Callable[[str, int, int], None]
@@ -41,6 +41,14 @@ class Part:
     def to_json(self) -> dict[str, Any]:
         """A JSON object with all fields."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Part":
+        """The part that `to_json` described; RunError where it did not."""
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise RunError(f"config.json: data {value!r} is not of this elman: {error}") from error
 
 
 def encode_part(
@@ -109,11 +117,6 @@ class Streams:
         """How many chunks there are from end to end."""
         return (self.length + self.bptt - 1) // self.bptt
 
-    @property
-    def tokens(self) -> int:
-        """How many tokens are predicted from end to end."""
-        return self.length * self.batch_size
-
     def chunk(self, index: int, rows: slice = slice(None)) -> Chunk:
         """Chunk number ``index`` of these rows of the batch."""
         begin = index * self.bptt
@@ -127,6 +130,8 @@ class Streams:
 def require_enough(tokens: int, batch_size: int, bptt: int, what: str) -> None:
     """Raise DataError where a text does not fill one chunk; it says what would work."""
     needed = batch_size * bptt + 1
+    if tokens < 2:
+        raise DataError(f"{what} is too short: {tokens} tokens, and the least is 2; give more text")
     if tokens < needed:
         fitting = max(1, (tokens - 1) // batch_size)
         hint = (

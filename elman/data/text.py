@@ -22,11 +22,6 @@ class Text:
         for file in self.files:
             _require_text_file(file)
 
-    @property
-    def names(self) -> list[str]:
-        """Where the text comes from, for people."""
-        return [str(file) for file in self.files] or ["pydoc_data.topics (embedded)"]
-
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
         """The characters from start to stop, in blocks that end at white space where they can."""
         position = 0
@@ -56,7 +51,9 @@ class Text:
             with file.open("rb") as source:
                 while data := source.read(BLOCK_BYTES):
                     pending = len(decoder.getstate()[0])
-                    yield decoder.decode(data)
+                    text = decoder.decode(data)
+                    # A byte order mark is no character of the text.
+                    yield text if done else text.removeprefix("\ufeff")
                     done += len(data)
             pending = len(decoder.getstate()[0])
             yield decoder.decode(b"", final=True)
@@ -82,6 +79,8 @@ def _require_text_file(file: Path) -> None:
         raise DataError(f"{file}: no such file")
     if file.is_dir():
         raise DataError(f"{file}: is a folder; name its files, as in {file}/*.txt")
+    if not file.is_file():
+        raise DataError(f"{file}: is no regular file (it is read more than once); save it to one")
     if file.stat().st_size == 0:
         raise DataError(f"{file}: the file is empty")
 

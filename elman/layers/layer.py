@@ -177,7 +177,7 @@ def parts_of(name: str, state: Any, count: int, what: str) -> list[Any]:
 def check_state(name: str, parts: Any, sizes: Mapping[str, list[int]], x: Tensor) -> None:
     """Raise ShapeError where a state is not of these sizes, or not of the kind of x."""
     if not all(isinstance(part, Tensor) for part in parts):
-        raise ShapeError(f"{name}: the state ({', '.join(sizes)}) must be tensors, got {parts!r}")
+        raise ShapeError(f"{name}: the state ({', '.join(sizes)}) must be tensors")
     if [list(part.shape) for part in parts] != list(sizes.values()):
         raise ShapeError(
             f"{name}: state ({', '.join(sizes)}) must be {list(sizes.values())}, "
@@ -195,6 +195,8 @@ def check_state(name: str, parts: Any, sizes: Mapping[str, list[int]], x: Tensor
 def check_input(layer: Layer, x: Tensor) -> None:
     """Raise ShapeError where x is not what the layer reads."""
     name = type(layer).__name__
+    if not isinstance(x, Tensor):
+        raise ShapeError(f"{name}: x must be a tensor, got a {type(x).__name__}")
     if x.dim() not in (2, 3):
         axes = "[B, T, I]" if layer.batch_first else "[T, B, I]"
         raise ShapeError(f"{name}: x must be {axes}, or [T, I] for one sequence, got {_shape(x)}")

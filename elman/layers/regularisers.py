@@ -20,8 +20,8 @@ class Regularisers:
     state_dropout: share of the output part of the state where it enters a recurrent product
         (`Cell.drop_state`), the same for all steps.
     zoneout: share of the units that keep their old value, drawn for each step; a number for all
-        parts of the state or one by name, as {"c": 0.5, "h": 0.05}. In evaluation each unit
-        moves by its expectation.
+        parts of the state (`Cell.zoneout_parts`), or one by name, as {"c": 0.5, "h": 0.05}. In
+        evaluation each unit moves by its expectation.
     weight_drop: share of the recurrent weights (`Cell.recurrent_weights`), for a whole call.
 
     Sources: Gal & Ghahramani 2016 (variational dropout); Krueger et al. 2017
@@ -63,9 +63,10 @@ class Regularisers:
 
     def check_parts(self, cell: Cell) -> None:
         """Raise OptionError where zoneout names a part of the state that the cell has not."""
+        allowed = _zoneout_parts(cell)
         for part in self.zoneout if isinstance(self.zoneout, Mapping) else ():
-            if part not in cell.state_sizes:
-                raise unknown(f"part of the state of {type(cell).__name__}", part, cell.state_sizes)
+            if part not in allowed:
+                raise unknown(f"part for the zoneout of {type(cell).__name__}", part, allowed)
 
     @property
     def per_sequence(self) -> bool:
@@ -100,11 +101,16 @@ class Regularisers:
         if isinstance(self.zoneout, Mapping):
             rates = [self.zoneout.get(part, 0.0) for part in cell.state_sizes]
         else:
-            rates = [self.zoneout] * len(cell.state_sizes)
+            allowed = _zoneout_parts(cell)
+            rates = [self.zoneout if part in allowed else 0.0 for part in cell.state_sizes]
         return tuple(
             None if not rate else _kept(x, size, rate) if training else rate
             for size, rate in zip(cell.state_sizes.values(), rates, strict=True)
         )
+
+
+def _zoneout_parts(cell: Cell) -> tuple[str, ...]:
+    return tuple(cell.state_sizes) if cell.zoneout_parts is None else cell.zoneout_parts
 
 
 def _kept(x: Tensor, size: int, rate: float) -> Tensor:

@@ -1,14 +1,16 @@
 """Drawing a token from what a model predicts."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from elman.errors import OptionError
+from elman.errors import OptionError, RunError
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Raise OptionError for a value that no distribution can have."""
-    if not temperature >= 0:
+    if not 0 <= temperature < math.inf:
         raise OptionError(f"temperature must be 0 (greedy) or above, got {temperature}")
     if top_k is not None and top_k < 1:
         raise OptionError(f"top_k must be 1 or more, got {top_k}")
@@ -30,12 +32,20 @@ def sample(
     top_p: only the fewest whose probabilities sum to at least p (Holtzman et al. 2020).
     """
     check_sampling(temperature, top_k, top_p)
+    logits = logits.double()
+    best = logits.amax(dim=-1, keepdim=True)
+    if not torch.isfinite(best).all():
+        raise RunError(
+            "the model's predictions are not finite: its weights are broken; train it anew with a "
+            "lower learning rate"
+        )
     if temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits.float() / temperature
+    logits = (logits - best) / temperature
     if top_k is not None and top_k < logits.shape[-1]:
-        least = logits.topk(top_k, dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        likeliest = logits.topk(top_k, dim=-1).indices
+        kept = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, likeliest, True)
+        logits = logits.masked_fill(~kept, -torch.inf)
     probabilities = logits.softmax(dim=-1)
     if top_p is not None and top_p < 1:
         ranked, order = probabilities.sort(dim=-1, descending=True)

@@ -17,13 +17,11 @@ class Position:
     """Where training stands, beside the tensors.
 
     step: optimiser steps done. seconds: of training. history: validation losses, in order.
-    validated: the step of the last validation.
     """
 
     step: int = 0
     seconds: float = 0.0
     history: list[float] = field(default_factory=list)
-    validated: int = 0
 
 
 @dataclass
@@ -39,6 +37,8 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write a checkpoint folder whole or not at all, then drop all but the newest ``keep``."""
     target = folder / f"step-{checkpoint.position.step:09d}"
+    if target.exists():  # written at this very step already: after its validation, say
+        return target
     with written_aside(target) as aside:
         aside.mkdir(parents=True)
         save_tensors(aside / "model.safetensors", checkpoint.model)
@@ -53,6 +53,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoint folders, oldest first."""
     return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest that is whole; None where there is none. RunError where all are damaged."""
+    found = checkpoints_in(folder)
+    for path in reversed(found):
+        try:
+            return load_checkpoint(path)
+        except RunError:
+            if path == found[0]:
+                raise
+    return None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

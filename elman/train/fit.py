@@ -11,13 +11,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from elman.errors import RunError
-from elman.train.checkpoint import checkpoints_in, load_checkpoint
+from elman.errors import RunError, unknown
+from elman.train.checkpoint import newest_checkpoint
 from elman.train.module import Batches, SequenceModule
 from elman.train.options import TrainOptions
 from elman.train.run import Run
 from elman.train.watch import Describe, Watch
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
 
@@ -42,8 +43,8 @@ def fit(
     False: it was interrupted, and everything is saved.
     """
     module = SequenceModule(model, options, train, valid)
-    if found := checkpoints_in(run.checkpoints):
-        module.restore(load_checkpoint(found[-1]), process_rank())
+    if found := newest_checkpoint(run.checkpoints):
+        module.restore(found, process_rank())
     if module.finished:
         return True
     watch = Watch(run, describe, characters_per_token, console)
@@ -81,7 +82,9 @@ def use_threads(threads: int | None) -> None:
 
 
 def require_accelerator(name: str) -> None:
-    """Raise RunError where this machine has no such device."""
+    """Raise OptionError where there is no such kind of device, RunError where none is here."""
+    if name not in ACCELERATORS:
+        raise unknown("accelerator", name, ACCELERATORS)
     missing = {
         "gpu": not torch.cuda.is_available() and not torch.backends.mps.is_available(),
         "cuda": not torch.cuda.is_available(),

@@ -14,7 +14,7 @@ from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer, load_tokenizer, tokenizer_class
 from elman.errors import DataError
 from elman.models import LanguageModel
-from elman.train.custom_cell import cell_class
+from elman.train.custom_cell import cell_class, is_built_in
 from elman.train.fit import fit, process_rank, require_accelerator, use_threads
 from elman.train.language_options import TASK, LanguageModelOptions, build_model, options_of
 from elman.train.progress import reported
@@ -44,16 +44,25 @@ def train(
     return _go_on(run, options, build, console)
 
 
-def resume(folder: Path, console: Console, cell: str | None = None, **changed: Any) -> Run:
+def resume(
+    folder: Path,
+    console: Console,
+    cell: str | None = None,
+    patience: int | None = None,
+    **length: Any,
+) -> Run:
     """Go on with an interrupted run, or train a finished one for longer.
 
-    cell: the file of a cell of one's own, as path.py:ClassName. changed: epochs, minutes
-    and steps, the new length of the training where one of them is given.
+    cell: the file of a cell of one's own, as path.py:ClassName. patience: another one. length:
+    epochs, minutes and steps, the new length of the training where one of them is given.
     """
     run = open_run(folder)
     options = options_of(run)
-    if any(value is not None for value in changed.values()):
-        options = replace(options, **changed)
+    if any(value is not None for value in length.values()):
+        options = replace(options, **length)
+    if patience is not None:
+        options = replace(options, patience=patience)
+    if options != options_of(run):
         run.save_config({**run.config, "options": asdict(options)})
     return _go_on(run, options, cell_class(trusted_cell(run, options, cell)), console)
 
@@ -113,7 +122,7 @@ def _go_on(run: Run, options: LanguageModelOptions, build: type[Cell], console: 
         if "data" not in run.config:
             _prepare(run, options, console)
     tokenizer = load_tokenizer(run.tokenizer_file)
-    parts = {name: Part(**part) for name, part in run.config["data"].items()}
+    parts = {name: Part.from_json(part) for name, part in run.config["data"].items()}
     torch.manual_seed(options.seed)
     model = build_model(options, tokenizer.vocab_size, build)
     train_streams, valid_streams = _streams(run, parts, options)
@@ -131,7 +140,9 @@ def _go_on(run: Run, options: LanguageModelOptions, build: type[Cell], console: 
         console=console,
     )
     if not ended:
-        console.print(f"interrupted; go on with: elman train --resume {run.folder}")
+        own = "" if is_built_in(options.cell) else f" --cell {options.cell}"
+        again = f"elman train --resume {run.folder}{own}"
+        console.print(f"interrupted; go on with: {again}", highlight=False, markup=False)
         raise KeyboardInterrupt
     if process_rank() == 0:
         _write_sample(run, build, console)

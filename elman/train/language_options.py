@@ -62,7 +62,7 @@ def options_of(run: Run) -> LanguageModelOptions:
         )
     try:
         return from_config(LanguageModelOptions, config["options"], str(run.config_file))
-    except (KeyError, OptionError) as error:
+    except (KeyError, TypeError, OptionError) as error:
         raise RunError(f"{run.config_file}: is damaged or foreign: {error}") from error
 
 

@@ -45,12 +45,13 @@ class SequenceModule(L.LightningModule):
         self.valid_batches = valid
         self.position = Position()
         self.carried: Any = None
+        self.asked_to_stop = False
         self.interrupted = False
         self._agreed = False
         self._due = (0, False)
         self.grad_norm = math.nan
         self.last_loss = math.nan
-        self._optimizer_state: dict[str, Tensor] = {}
+        self._restored: Checkpoint | None = None
         self._started = 0.0
         self._valid_sum = self._valid_tokens = 0.0
         self._valid_state: Any = None
@@ -144,9 +145,11 @@ class SequenceModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self._started = time.monotonic()
-        if self._optimizer_state:
-            _restore(self.trainer.optimizers[0], self._optimizer_state)
-            self._optimizer_state = {}
+        if self._restored is not None:
+            # Here, because Lightning has given the model its precision by now.
+            self.model.load_state_dict(self._restored.model)
+            _restore(self.trainer.optimizers[0], self._restored.optimizer)
+            self._restored = None
         self.carried = map_state(lambda s: s.to(self.device), self.carried)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -166,27 +169,31 @@ class SequenceModule(L.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Optimizer, **_: Any) -> None:  # type: ignore[override]
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = _norm(parameters)
         self.grad_norm = norm.item()
         self._require_finite("gradient norm", self.grad_norm)
         if self.options.clip_value:
             nn.utils.clip_grad_value_(parameters, self.options.clip_value)
+            norm = _norm(parameters)
         if self.options.clip:
-            nn.utils.clip_grad_norm_(parameters, self.options.clip)
+            nn.utils.clip_grads_with_norm_(parameters, self.options.clip, norm)
 
     def _require_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             raise TrainingError(
-                f"the {what} became {value} at step {self.position.step}; the weights before it "
-                "are kept in the last checkpoint: try a lower --learning-rate or a smaller --clip"
+                f"the {what} became {value} after step {self.position.step}; the last checkpoint "
+                "is from before it: train anew with a lower --learning-rate or a smaller --clip"
             )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.position.step += 1
-        if self.trainer.world_size > 1:
-            decide = self.trainer.strategy.reduce_boolean_decision
-            self.interrupted = decide(self.interrupted, all=False)
-            self._agreed = decide(self.finished, all=False)
+        self._agree()
+
+    def _agree(self) -> None:
+        """All processes go on, or none does: what one of them alone knows counts for nothing."""
+        decide = self.trainer.strategy.reduce_boolean_decision
+        self.interrupted = decide(self.asked_to_stop, all=False)
+        self._agreed = decide(self.finished, all=False)
 
     def configure_optimizers(self) -> Optimizer:
         o = self.options
@@ -214,8 +221,9 @@ class SequenceModule(L.LightningModule):
             return
         sums = torch.tensor([self._valid_sum, self._valid_tokens], dtype=torch.float64)
         total, tokens = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        self._require_finite("validation loss", total / tokens)
         self.position.history.append(total / tokens)
-        self.position.validated = self.position.step
+        self._agree()
 
     # Checkpoints
 
@@ -224,9 +232,7 @@ class SequenceModule(L.LightningModule):
         carried = self.carried
         if self.trainer.world_size > 1:
             carried = map_state(self._gathered, carried)
-        position = Position(
-            self.position.step, self.seconds, list(self.position.history), self.position.validated
-        )
+        position = Position(self.position.step, self.seconds, list(self.position.history))
         return Checkpoint(
             position,
             self.model.state_dict(),
@@ -240,12 +246,15 @@ class SequenceModule(L.LightningModule):
     def restore(self, checkpoint: Checkpoint, rank: int) -> None:
         """Go back to a checkpoint, before fitting."""
         self.position = checkpoint.position
-        self.model.load_state_dict(checkpoint.model)
-        self._optimizer_state = checkpoint.optimizer
+        self._restored = checkpoint
         carried = unflatten(checkpoint.carried)
         if self.options.devices > 1:
             carried = map_state(lambda shares: shares[rank], carried)
         self.carried = carried
+
+
+def _norm(parameters: list[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 class _Until(IterableDataset):

@@ -1,5 +1,6 @@
 """The options of training, in one place for the command line, Python and config.json."""
 
+import math
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -89,12 +90,14 @@ class TrainOptions:
         maybe = ("epochs", "steps", "patience", "validate_every", "threads")
         require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
         require_probability(momentum=self.momentum)
-        for name in ("minutes", "learning_rate"):
+        for name, most in (("minutes", 1e6), ("learning_rate", 1e3)):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise OptionError(f"{name} must be above 0, got {value}")
+            if value is not None and not 0 < value <= most:
+                raise OptionError(f"{name} must be above 0 and at most {most:g}, got {value}")
+        if not 0 <= self.seed < 2**32:
+            raise OptionError(f"seed must lie in 0 ... 2^32 - 1, got {self.seed}")
         for name in ("weight_decay", "clip", "clip_value", "warmup", "halve_after"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} must be 0 or above, got {getattr(self, name)}")
         if not self.checkpoint_seconds > 0:
             raise OptionError(f"checkpoint_seconds must be above 0, got {self.checkpoint_seconds}")
@@ -127,6 +130,7 @@ def from_config(kind: type[O], values: dict[str, Any], where: str) -> O:
         if f.default is MISSING and f.default_factory is MISSING
     }
     if not isinstance(values, dict) or not needed <= set(values) <= known:
-        odd = sorted(set(values) ^ needed) if isinstance(values, dict) else values
+        given = set(values) if isinstance(values, dict) else {repr(values)}
+        odd = ", ".join(sorted((given - known) | (needed - given)))
         raise RunError(f"{where}: options {odd} do not fit this version of elman")
     return kind(**values)

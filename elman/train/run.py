@@ -1,6 +1,7 @@
 """The run folder: everything of one training, readable by anyone."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,10 @@ def new_run(folder: Path, force: bool = False) -> Iterator[Run]:
     Raises RunError where something is there already. force replaces a former run, once the block
     has ended well, and nothing else: a folder that is no run is never touched.
     """
-    occupied = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    run = Run(folder)  # its files are named as the user named the folder
+    folder = Path(os.path.abspath(folder))
+    there = folder.exists()
+    occupied = there and not (folder.is_dir() and not any(folder.iterdir()))
     if occupied and not _is_run(folder):
         raise RunError(
             f"{folder}: exists and is no run of elman's; choose another folder with --out"
@@ -95,9 +99,12 @@ def new_run(folder: Path, force: bool = False) -> Iterator[Run]:
     except OSError as error:
         raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
     try:
-        yield Run(folder)
+        yield run
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        for child in folder.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+        if occupied or not there:
+            folder.rmdir()
         if occupied:
             former.rename(folder)
         raise

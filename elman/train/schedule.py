@@ -14,11 +14,11 @@ def learning_rate(
 ) -> float:
     """The rate of the next step.
 
-        warmup    rate * (step + 1) / warmup                          while step < warmup
         cosine    rate * (s + (1 - s) (1 + cos(pi p)) / 2),           s = 0.01
         halving   rate * 0.5^max(0, epoch - halve_after + 1)          (Zaremba et al. 2014)
         plateau   rate * 0.5^(validations without a new best loss)
         constant  rate
+        and, while step < warmup, (step + 1) / warmup of it
 
     progress: p, the share of the training that is done, 0 to 1. history: validation losses.
     """

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from elman.cells import CELLS, Cell
+from elman.cells import Cell
 from elman.data.corpus import Part, Report
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer, load_tokenizer
 from elman.errors import DataError, OptionError, RunError
 from elman.models import LanguageModel
 from elman.models.sampling import check_sampling
-from elman.train.custom_cell import cell_class
+from elman.train.custom_cell import cell_class, is_built_in
 from elman.train.language_options import LanguageModelOptions, build_model, options_of
 from elman.train.run import Run, open_run
 from elman.train.weights import load_model
@@ -86,11 +86,12 @@ class LoadedModel:
         """The loss on a whole file, from its first token to its last with the state carried.
 
         Returns loss_nats (a token), bits_per_char, perplexity_per_token, perplexity_per_word, and
-        the counts of tokens, characters, words and unknown tokens. The first token is given.
+        the counts of tokens, characters, words and unknown tokens. The first token is given,
+        and its characters are not among those that the bits are shared by.
         report: called with how far it is. chunk: tokens at a time; it changes no result.
         """
         text = Text([file], strict=self.options.tokenizer != "byte")
-        total, tokens, characters, words, unseen = 0.0, 0, 0, 0, 0
+        total, tokens, characters, words, unseen, given = 0.0, 0, 0, 0, 0, 0
         size = Path(file).stat().st_size
         state: Any = None
         last = torch.empty(0, dtype=torch.long)
@@ -98,6 +99,8 @@ class LoadedModel:
             ids = torch.from_numpy(self.tokenizer.encode(block))
             if self.tokenizer.unknown_id is not None:
                 unseen += int((ids == self.tokenizer.unknown_id).sum())
+            if not given:
+                given = len(self.tokenizer.decode(ids[:1].tolist()))
             ids = torch.cat((last, ids))
             for begin in range(0, len(ids) - 1, chunk):
                 part = ids[begin : begin + chunk + 1, None]
@@ -115,7 +118,7 @@ class LoadedModel:
             raise DataError(f"{file}: one token cannot be predicted from nothing; give more text")
         return {
             "loss_nats": total / tokens,
-            "bits_per_char": total / characters / LN2,
+            "bits_per_char": total / max(characters - given, 1) / LN2,
             "perplexity_per_token": _exp(total / tokens),
             "perplexity_per_word": _exp(total / max(words, 1)),
             "tokens": tokens,
@@ -144,7 +147,7 @@ def load(folder: str | Path, cell: type[Cell] | str | None = None) -> LoadedMode
 
 def trusted_cell(run: Run, options: LanguageModelOptions, cell: str | None) -> str:
     """The cell to build; code from outside is only run where the user names it now."""
-    if cell is None and options.cell not in CELLS:
+    if cell is None and not is_built_in(options.cell):
         raise RunError(
             f"{run.folder}: was trained with a cell of its own, {options.cell}; a run folder runs "
             "no code, so name it: --cell path.py:ClassName, or load(run, cell=ClassName)"

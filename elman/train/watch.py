@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from elman.data.files import write_text
-from elman.train.checkpoint import save_checkpoint
+from elman.errors import RunError
+from elman.train.checkpoint import checkpoints_in, save_checkpoint
 from elman.train.curves import draw_curves
 from elman.train.run import Run
 from elman.train.weights import save_model
@@ -107,13 +108,15 @@ class Watch(L.Callback):
             disable=not (self.leads and self.console.is_terminal),
             transient=True,
         )
+        if not checkpoints_in(self.run.checkpoints):
+            self._checkpoint(module)  # what a training that fails at once goes back to
         self.bar.start()
         self.task = self.bar.add_task("", total=1.0, epoch="", numbers="")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._module.interrupted:
+        if self._module.asked_to_stop:
             signal.default_int_handler(number, frame)
-        self._module.interrupted = True
+        self._module.asked_to_stop = True
         self.console.print("stopping after this step; once more to stop at once")
 
     def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
@@ -122,6 +125,11 @@ class Watch(L.Callback):
         self._former = {}
         if hasattr(self, "bar"):
             self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+        if self.leads and not isinstance(exception, RunError):
+            self.metrics.save()
+            self._draw(module)
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
         if module.interrupted:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from elman.data.files import written_aside
@@ -15,14 +15,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors by name, whole or not at all."""
     plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     with written_aside(path) as aside:
-        aside.write_bytes(b"")  # a clear error where the folder cannot be written
-        save_file(plain, aside)
+        aside.write_bytes(save(plain))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read what `save_tensors` wrote; RunError where it is missing, damaged or no such file."""
     if not path.is_file():
-        raise RunError(f"{path}: no such file")
+        raise RunError(f"{path}: no such file; a run has weights from its first validation on")
     with path.open("rb") as file:
         head = file.read(9)
     # A safetensors file is the length of its header in 8 bytes, then the header, a JSON object.
@@ -61,4 +60,7 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
             )
         if not torch.isfinite(value).all():
             raise RunError(f"{path}: tensor '{name}' holds values that are not finite")
+    dtypes = {value.dtype for value in tensors.values() if value.is_floating_point()}
+    if len(dtypes) == 1:
+        model.to(dtypes.pop())
     model.load_state_dict(tensors)

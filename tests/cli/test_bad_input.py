@@ -24,6 +24,11 @@ from tests.cli.conftest import SMALL
         (["text.txt", "--tie", "--embedding", "5"], 2, "must have one size"),
         (["text.txt", "--hidden", "many"], 2, "Invalid value for '--hidden'"),
         (["text.txt", "--colour", "red"], 2, "No such option"),
+        (["text.txt", "--accelerator", "gpuu"], 2, "did you mean 'gpu'"),
+        (["text.txt", "--seed", "-1"], 2, "seed must lie in"),
+        (["text.txt", "--learning-rate", "1e38"], 2, "learning_rate must be"),
+        (["/dev/null"], 1, "no regular file"),
+        (["one.txt"], 1, "the least is 2"),
         (["text.txt", "--accelerator", "cuda"], 1, "this machine has none"),
     ],
 )
@@ -35,6 +40,7 @@ def test_training_says_what_is_wrong_and_makes_no_folder(arguments, code, messag
     folder = text.parent
     (folder / "empty.txt").touch()
     (folder / "latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 100)
+    (folder / "one.txt").write_text("x")
     (folder / "short.txt").write_text("too short")
     done = elman("train", "lm", *SMALL, "--steps", 1, "--out", "new", *arguments)
     assert done.code == code, done.err

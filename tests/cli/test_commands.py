@@ -53,7 +53,7 @@ def test_eval_measures_the_whole_file_with_the_state_carried(trained, elman):
         loss, _ = loaded.model.loss(ids[:-1], ids[1:])
     assert scores["loss_nats"] == pytest.approx(loss.item(), rel=1e-4)
     total = scores["loss_nats"] * scores["tokens"]
-    assert scores["bits_per_char"] == pytest.approx(total / len(text) / math.log(2))
+    assert scores["bits_per_char"] == pytest.approx(total / (len(text) - 1) / math.log(2))
     assert scores["perplexity_per_token"] == pytest.approx(math.exp(scores["loss_nats"]))
     assert scores["perplexity_per_word"] == pytest.approx(math.exp(total / 150))
     assert (scores["tokens"], scores["characters"], scores["words"]) == (649, 650, 150)

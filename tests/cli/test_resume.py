@@ -1,5 +1,6 @@
 """A training that is killed or interrupted ends as if nothing had happened."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,27 @@ def test_ctrl_c_saves_everything_and_resume_goes_on(folder):
     assert (folder / "interrupted" / "curves.png").is_file()
     resumed(folder, "interrupted")
     same(folder, "interrupted")
+
+
+@pytest.mark.parametrize("precision", ["64", "bf16"])
+def test_every_precision_resumes_to_the_same_weights(precision, folder):
+    name = f"precision-{precision}"
+    command = [*COMMAND, "--precision", precision, "--keep-checkpoints", "99", "--out", name]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    last = folder / name / "checkpoints" / "step-000000060"
+    weights = (last / "model.safetensors").read_bytes()
+    for late in last.parent.iterdir():
+        if int(late.name[5:]) > 30:
+            shutil.rmtree(late)
+    resumed(folder, name)
+    assert (last / "model.safetensors").read_bytes() == weights
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder):
+    command = [*COMMAND, "--keep-checkpoints", "9", "--out", "damaged"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (folder / "damaged" / "checkpoints" / "step-000000060" / "position.json").write_text("{")
+    resumed(folder, "damaged")
 
 
 def test_a_finished_run_can_be_trained_for_longer(folder):

@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 
 import pytest
 import torch
@@ -146,12 +147,34 @@ def test_a_loss_that_explodes_stops_and_keeps_the_last_good_weights(elman, text,
     options = ["--steps", 20, "--validate-every", 5, "--out", "r"]
     done = elman("train", "lm", text, *SMALL, *options)
     assert done.code == 1
-    assert "the loss became nan at step 7" in done.err
+    assert "the loss became nan after step 7" in done.err
     folder = text.parent / "r"
-    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-000000005"]
+    names = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    assert names == ["step-000000000", "step-000000005"]
+    assert int(rows(folder)[-1]["step"]) >= 5
     assert elman("sample", "r", "--length", 5).code == 0
     monkeypatch.undo()
     assert elman("train", "--resume", folder).code == 0
+
+
+def test_a_validation_that_is_not_finite_keeps_the_checkpoint_before(elman, text, monkeypatch):
+    monkeypatch.setattr(
+        module.SequenceModule,
+        "on_validation_epoch_start",
+        lambda self: setattr(self, "_valid_sum", math.nan),
+    )
+    done = elman("train", "lm", text, *SMALL, "--steps", 20, "--validate-every", 5, "--out", "r")
+    assert done.code == 1
+    assert "the validation loss became nan after step 5" in done.err
+    assert [p.name for p in (text.parent / "r" / "checkpoints").iterdir()] == ["step-000000000"]
+
+
+def test_the_empty_folder_that_one_is_in_may_become_the_run(elman, text, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    done = elman("train", "lm", text, *SMALL, "--steps", 2, "--out", ".", "--cell", "GRU")
+    assert done.code == 0, done.err
+    assert elman("sample", ".", "--length", 3).code == 0
 
 
 def test_python_loads_what_the_command_line_trained(trained):

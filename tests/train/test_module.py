@@ -51,5 +51,5 @@ def test_clipping_by_value_holds_every_element():
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_change():
     built = module()
     next(built.model.parameters()).grad[0] = math.inf
-    with pytest.raises(TrainingError, match="gradient norm became inf at step 0"):
+    with pytest.raises(TrainingError, match="gradient norm became inf after step 0"):
         built.configure_gradient_clipping(None)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from elman.errors import DataError, RunError
@@ -50,6 +52,15 @@ def test_a_folder_that_is_no_run_is_never_touched(tmp_path):
 def test_an_empty_folder_may_become_a_run(tmp_path):
     made(tmp_path)
     assert open_run(tmp_path).config["mark"] == "1"
+
+
+def test_a_failure_leaves_an_empty_folder_that_was_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError), new_run(Path(".")) as run:
+        run.save_config({})
+        raise DataError("bad text")
+    assert Path.cwd() == tmp_path
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_run_is_said(tmp_path):

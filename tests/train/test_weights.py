@@ -113,7 +113,7 @@ def test_a_long_nest_keeps_its_order():
 def test_old_checkpoints_go_and_new_ones_come_back(tmp_path):
     tensors = {"w": torch.randn(3)}
     for step in (1, 5, 20):
-        position = Position(step, 1.5, [2.0, 1.0], step)
+        position = Position(step, 1.5, [2.0, 1.0])
         save_checkpoint(tmp_path, Checkpoint(position, tensors, tensors, {}), keep=2)
     found = checkpoints_in(tmp_path)
     assert [p.name for p in found] == ["step-000000005", "step-000000020"]
