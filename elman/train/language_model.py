@@ -142,7 +142,8 @@ def _go_on(run: Run, options: LanguageModelOptions, build: type[Cell], console: 
     if not ended:
         own = "" if is_built_in(options.cell) else f" --cell {options.cell}"
         again = f"elman train --resume {run.folder}{own}"
-        console.print(f"interrupted; go on with: {again}", highlight=False, markup=False)
+        if process_rank() == 0:
+            console.print(f"interrupted; go on with: {again}", highlight=False, markup=False)
         raise KeyboardInterrupt
     if process_rank() == 0:
         _write_sample(run, build, console)
