@@ -86,6 +86,7 @@ class Watch(L.Callback):
         self._former: dict[int, Any] = {}
         self._saved = self._logged = time.monotonic()
         self._tokens = 0
+        self.leads = False
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
         self.metrics = Metrics(self.run.folder / "metrics.csv", module.position.step)
