@@ -71,7 +71,7 @@ def _language_model(
 
 
 def _finish(run: Run, console: Console) -> None:
-    from elman.train.custom_cell import is_built_in
+    from elman.train.custom_cell import cell_argument
     from elman.train.fit import process_rank
 
     if process_rank() > 0:
@@ -81,7 +81,6 @@ def _finish(run: Run, console: Console) -> None:
     console.print(sample.read_text(encoding="utf-8"), markup=False, highlight=False)
     console.rule()
     console.print(f"curves: {run.folder / 'curves.png'}", highlight=False, markup=False)
-    cell = run.config["options"]["cell"]
-    own = "" if is_built_in(cell) else f" --cell {cell}"
+    own = cell_argument(run.config["options"]["cell"])
     more = f'more:   elman sample {run.folder} --prompt "..."{own}'
     console.print(more, highlight=False, markup=False)

@@ -112,11 +112,7 @@ class Recurrent(Layer):
 
     def check_streams(self) -> None:
         super().check_streams()
-        if self.training and self.regularisers.per_sequence:
-            raise OptionError(
-                "Recurrent.step: dropout that is drawn once a sequence cannot be stepped; call "
-                "layer.eval() first, or run the whole sequence"
-            )
+        self.regularisers.check_streams(self._name, self.training)
 
     def extra_repr(self) -> str:
         flags = [name for name in ("reverse", "batch_first") if getattr(self, name)]

@@ -68,10 +68,13 @@ class Regularisers:
             if part not in allowed:
                 raise unknown(f"part for the zoneout of {type(cell).__name__}", part, allowed)
 
-    @property
-    def per_sequence(self) -> bool:
-        """Whether something is drawn once for a whole sequence."""
-        return bool(self.input_dropout or self.state_dropout or self.weight_drop)
+    def check_streams(self, layer: str, training: bool) -> None:
+        """Raise OptionError where something is drawn once a sequence, which a step is not."""
+        if training and (self.input_dropout or self.state_dropout or self.weight_drop):
+            raise OptionError(
+                f"{layer}.step: dropout that is drawn once a sequence cannot be stepped; call "
+                "layer.eval() first, or run the whole sequence"
+            )
 
     def drop_input(self, x: Tensor) -> Tensor:
         """x: [T, B, I] with one mask [B, I] for all steps."""

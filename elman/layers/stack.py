@@ -1,6 +1,7 @@
 """Layers on top of each other."""
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
@@ -64,9 +65,7 @@ class Stack(Layer):
     def _check(self) -> None:
         if not self._layers:
             raise OptionError("Stack needs at least one layer")
-        for below, (number, above) in zip(
-            self._layers, list(enumerate(self._layers))[1:], strict=False
-        ):
+        for number, (below, above) in enumerate(pairwise(self._layers), start=1):
             if above.input_size != below.output_size:
                 raise OptionError(
                     f"Stack: layer {number} takes input_size {above.input_size}, but layer "

@@ -136,11 +136,7 @@ class TorchLike(Layer):
     def check_streams(self) -> None:
         if self.bidirectional:
             raise OptionError(f"{self._name}.step: a bidirectional layer needs the whole sequence")
-        if self.training and self.regularisers.per_sequence:
-            raise OptionError(
-                f"{self._name}.step: dropout that is drawn once a sequence cannot be stepped; "
-                "call layer.eval() first, or run the whole sequence"
-            )
+        self.regularisers.check_streams(self._name, self.training)
 
 
 class RNN(TorchLike, nn.RNN):

@@ -1,11 +1,10 @@
 """curves.png: a training at a glance."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from elman.data.files import written_aside
-
-LN2 = 0.6931471805599453
 
 
 def draw_curves(
@@ -24,7 +23,7 @@ def draw_curves(
         if points:
             steps, values = zip(*points, strict=True)
             loss.plot(steps, values, label=label, **style)
-            per_character = [v / LN2 / characters_per_token for v in values]
+            per_character = [v / math.log(2) / characters_per_token for v in values]
             bits.plot(steps, per_character, label=label, **style)
     points = [(r["step"], r["grad_norm"]) for r in rows if r["grad_norm"] is not None]
     if points:

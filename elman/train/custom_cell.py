@@ -37,6 +37,11 @@ def is_built_in(name: str) -> bool:
     return name.lower() in CELLS
 
 
+def cell_argument(name: str) -> str:
+    """What a command on a run needs to name its cell again: nothing for one of elman's own."""
+    return "" if is_built_in(name) else f" --cell {name}"
+
+
 def cell_class(name: str) -> type[Cell]:
     """A built-in cell, or the class in path.py:ClassName."""
     path, colon, wanted = name.rpartition(":")

@@ -14,7 +14,7 @@ from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer, load_tokenizer, tokenizer_class
 from elman.errors import DataError
 from elman.models import LanguageModel
-from elman.train.custom_cell import cell_class, is_built_in
+from elman.train.custom_cell import cell_argument, cell_class
 from elman.train.fit import fit, process_rank, require_accelerator, use_threads
 from elman.train.language_options import TASK, LanguageModelOptions, build_model, options_of
 from elman.train.progress import reported
@@ -140,13 +140,12 @@ def _go_on(run: Run, options: LanguageModelOptions, build: type[Cell], console: 
         console=console,
     )
     if not ended:
-        own = "" if is_built_in(options.cell) else f" --cell {options.cell}"
-        again = f"elman train --resume {run.folder}{own}"
+        again = f"elman train --resume {run.folder}{cell_argument(options.cell)}"
         if process_rank() == 0:
             console.print(f"interrupted; go on with: {again}", highlight=False, markup=False)
         raise KeyboardInterrupt
     if process_rank() == 0:
-        _write_sample(run, build, console)
+        _write_sample(run, build)
     return run
 
 
@@ -187,8 +186,8 @@ def _announce(
         )
 
 
-def _write_sample(run: Run, build: type[Cell], console: Console) -> None:
-    """sample.txt, as far as the weights allow: a run stopped before validation has none."""
+def _write_sample(run: Run, build: type[Cell]) -> None:
+    """sample.txt: what the best weights write."""
     loaded = load(run.folder, build)
     sample = "".join(loaded.write(length=1000, temperature=0.7, seed=loaded.options.seed))
     write_text(run.folder / "sample.txt", (loaded.prompt + sample).lstrip("\n") + "\n")

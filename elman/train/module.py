@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from elman.data.corpus import Chunk
 from elman.errors import TrainingError
-from elman.layers.layer import map_state
+from elman.layers.layer import detach, map_state
 from elman.train.checkpoint import Checkpoint, Position, flatten, unflatten
 from elman.train.options import TrainOptions
 from elman.train.schedule import exhausted, learning_rate
@@ -162,7 +162,7 @@ class SequenceModule(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> Tensor:
         inputs, targets, first = batch
         loss, state = self.model.loss(inputs, targets, None if first else self.carried)
-        self.carried = map_state(Tensor.detach, state)
+        self.carried = detach(state)
         self.last_loss = loss.item()
         self._require_finite("loss", self.last_loss)
         return loss
