@@ -21,6 +21,14 @@ class PurityError(ElmanError):
     """A cell's step does what a pure function must not do."""
 
 
+class UnsupportedError(ElmanError):
+    """A step uses an operation that cannot be compiled; the literal loop runs it."""
+
+
+class BackendError(ElmanError):
+    """The backend that was asked for cannot run this."""
+
+
 class DataError(ElmanError):
     """A data file cannot be used as it is."""
 

@@ -1,63 +1,25 @@
 """The one border between torch and the engine that runs a cell over time."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence as Several
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from elman.cells.cell import Cell, State, as_tuple, bind
-from elman.cells.checking import note_shapes, step_line
-from elman.errors import ShapeError
+from elman.backends.choose import Choice, Execution, choose
+from elman.backends.engine import BackTape, Engine, Tape
+from elman.backends.literal import literal_loop
+from elman.backends.walk import Walk, walk_over
+from elman.cells.cell import Cell, State
+from elman.compiler.interpret import evaluate
+from elman.compiler.ir import Node, walk
+from elman.compiler.plan import Plan
+from elman.sequence import Noise, Sequence
 
-
-@dataclass(frozen=True)
-class Sequence:
-    """What is known of a batch of sequences beside their values.
-
-    lengths: [B] int64, the valid steps of each; None: all.
-    reset: [T, B] bool, a cut before step t that nothing is carried across; None: no cut.
-    truncate: k, so that no gradient flows back more than k steps; None: all the way.
-    """
-
-    lengths: Tensor | None = None
-    reset: Tensor | None = None
-    truncate: int | None = None
-
-    def valid(self, steps: int) -> Tensor | None:
-        """[T, B, 1] bool: which steps are inside their sequence."""
-        if self.lengths is None:
-            return None
-        t = torch.arange(steps, device=self.lengths.device)
-        return (t[:, None] < self.lengths)[..., None]
-
-    def fill(self, x: Tensor) -> Tensor:
-        """x: [T, B, I] with each sequence's own first step repeated past its end.
-
-        A step may divide by x or take its logarithm: a value that it is made for harms no
-        gradient, where a zero may. Sequences without a step are filled with ones.
-        """
-        valid = self.valid(x.shape[0])
-        if valid is None or not len(x):
-            return x
-        return torch.where(valid, x, torch.where(valid[0], x[0], 1).detach())
-
-    def mask(self, x: Tensor) -> Tensor:
-        """x: [T, B, ...] with zeros past the end of each sequence."""
-        valid = self.valid(x.shape[0])
-        return x if valid is None else torch.where(valid, x, x.new_zeros(()))
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What regularisers do inside the loop, drawn before it.
-
-    state_mask: [B, S] factors on the output part of the state where it enters a product.
-    zoneout: for each part [T, B, S] bool, which units keep their old value; or a rate in [0, 1),
-        the share of the old value that stays (evaluation); or None. Empty: none for any part.
-    """
-
-    state_mask: Tensor | None = None
-    zoneout: tuple[Tensor | float | None, ...] = field(default=())
+__all__ = ["Execution", "Noise", "Sequence", "scan"]
 
 
 def scan(
@@ -70,6 +32,7 @@ def scan(
     noise: Noise | None = None,
     reverse: bool = False,
     all_states: bool = False,
+    execution: Execution = Execution(),
 ) -> tuple[State, State]:
     """Run a cell over time.
 
@@ -83,121 +46,284 @@ def scan(
     x: [T, B, I]   state: parts [B, S]   ->   (states: parts [T, B, S], state: parts [B, S])
     weights: what stands in place of the cell's parameters, as `weights_of` names them.
     all_states: return every part at every step, not the first alone.
+    execution: which backend runs it.
 
-    Raises ShapeError where the step returns a state of other shapes than it was given.
+    Raises ShapeError where the step returns a state of other shapes than it was given, and
+    BackendError where the backend that was asked for cannot run it.
     """
-    loop = _Loop(cell, weights, x, sequence or Sequence(), noise or Noise(), reverse)
-    history: list[State] = []
-    for done, t in enumerate(reversed(range(len(x))) if reverse else range(len(x))):
-        state = loop.step(done, t, state)
-        history.append(state if all_states else state[:1])
-    if reverse:
-        history.reverse()
-    parts = state if all_states else state[:1]
-    if not history:
-        return tuple(s.new_zeros(0, *s.shape) for s in parts), state
-    stacked = tuple(torch.stack(part) for part in zip(*history, strict=True))
-    return tuple(loop.sequence.mask(part) for part in stacked), state
+    sequence, noise = sequence or Sequence(), noise or Noise()
+    choice = choose(cell, weights, x, state, noise, execution)
+    if choice.plan is None or choice.engine is None:
+        return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
+    return _Compiled(choice.plan, choice.engine, weights).run(
+        cell, x, state, sequence, noise, reverse, all_states
+    )
 
 
-class _Loop:
-    """The literal loop: one call of ``cell.step`` a time step, under torch autograd."""
+@dataclass
+class _Compiled:
+    """A plan on one backend with one set of weights."""
 
-    def __init__(
+    plan: Plan
+    engine: Engine
+    weights: dict[str, Tensor]
+
+    def run(
         self,
         cell: Cell,
-        weights: dict[str, Tensor],
         x: Tensor,
+        state: State,
         sequence: Sequence,
         noise: Noise,
         reverse: bool,
-    ) -> None:
-        self.cell = bind(cell, weights, noise.state_mask)
-        self.sequence = sequence
-        self.noise = noise
-        self.reverse = reverse
-        self.x = sequence.fill(x).unbind()
-        self.initial = cell.initial_state(tuple(x.shape[1:-1]), x)
-        valid = sequence.valid(len(x))
-        self.valid = None if valid is None else valid.unbind()
-        self.cut = self._cuts()
+        all_states: bool,
+    ) -> tuple[State, State]:
+        T, batch = x.shape[0], x.shape[1:-1]
+        x = x.reshape(T, -1, x.shape[-1])
+        B = x.shape[1]
+        state = tuple(s.reshape(B, s.shape[-1]) for s in state)
+        walk = walk_over(T, B, sequence, reverse)
+        parts = len(state) if all_states else 1
+        if walk.rows == 0:
+            empty = tuple(s.new_zeros(T, *batch, s.shape[-1]) for s in state[:parts])
+            return empty, tuple(s.reshape(*batch, s.shape[-1]).clone() for s in state)
+        job = _Job(self.plan, self.engine, walk, parts, lambda: self.before(walk, x, noise))
+        own: State = ()
+        if walk.flags is not None:
+            own = tuple(walk.sort(s) for s in cell.initial_state((B,), x))
+        mask = noise.state_mask
+        inputs = (
+            *job.before(),
+            *(walk.sort(s) for s in state),
+            *own,
+            *(() if mask is None else (walk.sort(mask.reshape(B, -1)),)),
+        )
+        found = job(inputs)
+        states = tuple(
+            walk.unpack(s, T).reshape(T, *batch, s.shape[-1]) for s in found[:parts]
+        )
+        last = tuple(walk.unsort(s).reshape(*batch, s.shape[-1]) for s in found[parts:])
+        return states, last
 
-    def _cuts(self) -> list[Tensor] | None:
-        """For each t, [B, 1] bool: nothing is carried into this step."""
-        if self.sequence.reset is None:
-            return None
-        cuts = list(self.sequence.reset[..., None].unbind())
-        if self.valid is not None:
-            cuts = [cut & valid for cut, valid in zip(cuts, self.valid, strict=True)]
-        # A cut before t parts t-1 from t: backwards it is met on the way from t to t-1.
-        return [*cuts[1:], torch.zeros_like(cuts[0])] if self.reverse and cuts else cuts
-
-    def step(self, done: int, t: int, state: State) -> State:
-        old = state
-        if self.cut is not None:
-            old = tuple(
-                torch.where(self.cut[t], start, s)
-                for start, s in zip(self.initial, old, strict=True)
-            )
-        old = self._truncated(done, t, old)
-        new = self._zoned_out(t, self._stepped(t, old), old)
-        if self.valid is not None:
-            new = tuple(torch.where(self.valid[t], n, s) for n, s in zip(new, state, strict=True))
-        return new
-
-    def _truncated(self, done: int, t: int, state: State) -> State:
-        k = self.sequence.truncate
-        if k is None:
-            return state
-        if self.reverse and self.sequence.lengths is not None:
-            # Each row begins at its own end, so each counts its own steps.
-            border = ((self.sequence.lengths - 1 - t) % k == 0)[:, None]
-            return tuple(torch.where(border, s.detach(), s) for s in state)
-        return tuple(s.detach() for s in state) if done % k == 0 else state
-
-    def _zoned_out(self, t: int, new: State, old: State) -> State:
-        if not self.noise.zoneout:
-            return new
-        parts = zip(new, old, self.noise.zoneout, strict=True)
-        return tuple(_mixed(n, o, z[t] if isinstance(z, Tensor) else z) for n, o, z in parts)
-
-    def _stepped(self, t: int, state: State) -> State:
-        try:
-            new = self.cell.step(self.x[t], *state)
-        except RuntimeError as error:
-            note_shapes(error, self.cell, f"at t={t}", self.x[t], state)
-            raise
-        if not isinstance(new, Tensor | tuple | list):
-            raise ShapeError(
-                f"{step_line(self.cell)} must return the new state, a tensor or a tuple of "
-                f"tensors, got {new!r}"
-            )
-        parts = as_tuple(new)
-        self._check(parts, state)
-        return parts
-
-    def _check(self, new: State, old: State) -> None:
-        names = list(self.cell.state_sizes)
-        if len(new) != len(old):
-            raise ShapeError(
-                f"{step_line(self.cell)} the new state must have {len(old)} parts "
-                f"({', '.join(names)}), got {len(new)}; return one tensor for each part declared"
-            )
-        for name, n, o in zip(names, new, old, strict=True):
-            if n.shape != o.shape:
-                raise ShapeError(
-                    f"{step_line(self.cell)} state '{name}' must be {list(o.shape)}, got "
-                    f"{list(n.shape)}; declare {name}={n.shape[-1] if n.dim() else 1} in "
-                    "super().__init__, or return the declared size"
-                )
-            if n.dtype != o.dtype and not torch.is_autocast_enabled(o.device.type):
-                raise ShapeError(
-                    f"{step_line(self.cell)} state '{name}' must stay {o.dtype}, got {n.dtype}; "
-                    f"return it as {name}.to(x.dtype)"
-                )
+    def before(self, rows: Walk, x: Tensor, noise: Noise) -> tuple[Tensor, ...]:
+        """What enters the loop, the zoneout masks, and the prepared weights."""
+        plan = self.plan
+        values = {plan.step.x: rows.pack(x)}
+        for node in walk((*plan.entering, *plan.prepared)):
+            if node.op == "weight":
+                values[node] = self.weights[node.attrs["name"]]
+        made = evaluate((*plan.entering, *plan.prepared), values)
+        entering = [value.contiguous() for value in made[: len(plan.entering)]]
+        for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
+            if keep is not None:
+                assert isinstance(mask, Tensor)
+                entering.append(rows.pack(mask.reshape(*x.shape[:2], -1)).to(x.dtype))
+        return (*entering, *made[len(plan.entering) :])
 
 
-def _mixed(new: Tensor, old: Tensor, zoneout: Tensor | float | None) -> Tensor:
-    if isinstance(zoneout, Tensor):
-        return torch.where(zoneout, old, new)
-    return new if zoneout is None else new + zoneout * (old - new)
+@dataclass
+class _Job:
+    """One run of a plan: what stays the same from the forward to the backward loop."""
+
+    plan: Plan
+    engine: Engine
+    walk: Walk
+    parts: int
+    before: Callable[[], tuple[Tensor, ...]]
+
+    def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+            return _Scan.apply(self, *inputs)
+        return self.forward(self.tape(inputs, training=False))
+
+    # ------------------------------------------------------------ forward
+
+    def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Tape:
+        """Memory for a run on these inputs."""
+        plan, walk = self.plan, self.walk
+        groups = self.grouped(inputs)
+        like = groups.given[0]
+        keep = len(plan.states) if training else self.parts
+        rings = [part >= keep for part in range(len(plan.states))]
+        states = [
+            like.new_empty(2 * walk.batch, s.size)
+            if ring
+            else _window(like, walk, s.size)
+            for s, ring in zip(plan.states, rings, strict=True)
+        ]
+        saved = [like.new_empty(walk.rows, n.size) for n in plan.saved] if training else []
+        return Tape(
+            walk, groups.entering, groups.weights, groups.mask, groups.given, groups.own,
+            states, saved, rings,
+        )
+
+    def grouped(self, inputs: Several[Any]) -> _Groups:
+        """The inputs of the run by what they are."""
+        plan = self.plan
+        sizes = [len(plan.rows), len(plan.prepared), len(plan.states)]
+        sizes.append(0 if self.walk.flags is None else len(plan.states))
+        bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+        entering, weights, given, own = (
+            list(inputs[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        )
+        rest = inputs[bounds[-1] :]
+        return _Groups(entering, weights, given, own, rest[0] if rest else None)
+
+    def forward(self, tape: Tape) -> tuple[Tensor, ...]:
+        """Run the loop: the states at all rows, then the last state."""
+        self.engine.forward(self.plan, tape)
+        # Results of their own to autograd: the tape must not hold what holds the tape.
+        states = [_alias(states) for states in tape.states[: self.parts]]
+        return (*states, *(self._last(tape, part) for part in range(len(tape.given))))
+
+    def _last(self, tape: Tape, part: int) -> Tensor:
+        walk = self.walk
+        if walk.source is None:
+            start = int(walk.starts[-1])
+            if tape.rings[part]:
+                start = (walk.steps - 1) % 2 * walk.batch
+            return tape.states[part][start : start + walk.batch].clone()
+        final = walk.final_in_ring if tape.rings[part] else walk.final
+        final = final.to(tape.given[part].device)
+        found = tape.states[part].index_select(0, final.clamp(min=0))
+        return torch.where((final >= 0)[:, None], found, tape.given[part])
+
+    # ------------------------------------------------------------ backward
+
+    def backward(
+        self, tape: Tape, d_found: tuple[Tensor | None, ...], wanted: list[bool]
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of the inputs that are wanted."""
+        plan, walk = self.plan, self.walk
+        needs = self.grouped(wanted)
+        like = tape.given[0]
+        d_states = [None if d is None else d.contiguous() for d in d_found[: self.parts]]
+        d_states += [None] * (len(plan.states) - self.parts)
+        d_last = [
+            torch.zeros_like(given) if d is None else d.clone(memory_format=torch.contiguous_format)
+            for given, d in zip(tape.given, d_found[self.parts :], strict=True)
+        ]
+        d_own = [torch.zeros_like(own) for own in tape.own] if any(needs.own) else None
+        stored = [like.new_empty(walk.rows, n.size) for n in plan.backward.stored]
+        back = BackTape(d_states, d_last, d_own, stored)
+        self.engine.backward(plan, tape, back)
+        by_node = dict(zip(plan.backward.stored, stored, strict=True))
+        d_entering = [None if d is None else by_node[d] for d in plan.backward.d_entering]
+        d_entering += [None] * (len(plan.rows) - len(plan.entering))
+        d_weights = self._after(tape, by_node, needs.weights)
+        d_mask = None
+        found = (*d_entering, *d_weights, *d_last, *(d_own or [None] * len(tape.own)))
+        return (*found, d_mask) if tape.mask is not None else found
+
+    def _after(
+        self, tape: Tape, stored: dict[Node, Tensor], needs: Several[bool]
+    ) -> list[Tensor | None]:
+        """The gradients of the weights, as sums over all rows at once."""
+        plan = self.plan
+        nodes = [
+            d if need else None
+            for d, need in zip(plan.backward.d_prepared, needs, strict=True)
+        ]
+        values = _Rows(plan, self.walk, tape, stored)
+        wanted = [d for d in nodes if d is not None]
+        found = dict(zip(wanted, evaluate(wanted, values.needed(wanted)), strict=True))
+        return [
+            None if node is None else found[node].reshape(weight.shape)
+            for node, weight in zip(nodes, tape.weights, strict=True)
+        ]
+
+
+@dataclass
+class _Groups:
+    entering: list[Any]
+    weights: list[Any]
+    given: list[Any]
+    own: list[Any]
+    mask: Any
+
+
+class _Rows:
+    """The values of the loop at all rows, for what is computed after it."""
+
+    def __init__(self, plan: Plan, walk: Walk, tape: Tape, stored: dict[Node, Tensor]) -> None:
+        self.plan, self.walk, self.tape, self.stored = plan, walk, tape, stored
+
+    def needed(self, wanted: list[Node]) -> dict[Node, Tensor]:
+        """The leaves of what is wanted, and every value that lies in memory."""
+        plan, tape = self.plan, self.tape
+        values = dict(zip(plan.prepared, tape.weights, strict=True))
+        values |= dict(zip(plan.rows, tape.entering, strict=True))
+        values |= dict(zip(plan.outputs, tape.states, strict=True))
+        values |= dict(zip(plan.saved, tape.saved, strict=True))
+        values |= self.stored
+        reached = set(walk(wanted, until=values))
+        for part, node in enumerate(plan.states):
+            if node in reached:
+                values[node] = self._before(part)
+        mask = plan.step.mask
+        if mask is not None and mask in reached and tape.mask is not None:
+            b = torch.cat([torch.arange(n) for _, n in sorted(self.walk.schedule)])
+            values[mask] = tape.mask[b.to(tape.mask.device)]
+        return values
+
+    def _before(self, part: int) -> Tensor:
+        """[rows, S]: the state that enters each row."""
+        walk, states, given = self.walk, self.tape.states[part], self.tape.given[part]
+        if walk.source is None:
+            old = _beside(states, walk, given)
+        else:
+            old = torch.cat([states, given]).index_select(0, walk.previous.to(states.device))
+        if walk.cut is None:
+            return old
+        b = torch.cat([torch.arange(n) for _, n in sorted(walk.schedule)])
+        return torch.where(walk.cut, self.tape.own[part][b.to(states.device)], old)
+
+
+def _alias(x: Tensor) -> Tensor:
+    """Another tensor on the same memory, without the bond of a view."""
+    return x.new_empty(0).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
+
+
+def _window(like: Tensor, walk: Walk, size: int) -> Tensor:
+    """[rows, S] with room for the state passed in beside it, so that the states before each row
+    are one piece of memory, shifted by one step."""
+    batch = walk.batch
+    room = like.new_empty(walk.rows + batch, size)
+    # Not a view: the states are results of their own to autograd.
+    at = 0 if walk.reverse else batch * size
+    return like.new_empty(0).set_(room.untyped_storage(), at, (walk.rows, size), (size, 1))
+
+
+def _beside(states: Tensor, walk: Walk, given: Tensor) -> Tensor:
+    """[rows, S]: the states one step before, in the memory that `_window` made."""
+    batch, size = given.shape
+    room = states.new_empty(0).set_(
+        states.untyped_storage(), 0, (walk.rows + batch, size), (size, 1)
+    )
+    if walk.reverse:
+        room[walk.rows :] = given
+        return room[batch:]
+    room[:batch] = given
+    return room[: walk.rows]
+
+
+class _Scan(torch.autograd.Function):
+    """The loops of a plan as one differentiable operation."""
+
+    @staticmethod
+    def forward(ctx: Any, job: _Job, *inputs: Tensor) -> tuple[Tensor, ...]:
+        tape = job.tape(tuple(t.detach() for t in inputs), training=True)
+        found = job.forward(tape)
+        ctx.job, ctx.tape = job, tape
+        if not job.plan.reads_entering:
+            tape.entering = [*(t[:0] for t in tape.entering[: len(job.plan.entering)]),
+                             *tape.entering[len(job.plan.entering) :]]
+        ctx.save_for_backward(*found[: job.parts])
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *d_found: Tensor | None) -> tuple[Tensor | None, ...]:
+        ctx.saved_tensors  # noqa: B018 - raises where an output was changed in place
+        job: _Job = ctx.job
+        wanted = list(ctx.needs_input_grad[1:])
+        return (None, *job.backward(ctx.tape, d_found, wanted))

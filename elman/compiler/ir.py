@@ -224,3 +224,13 @@ def outer(d: Node, v: Node) -> Node:
 def rowsum(e: Node) -> Node:
     """The sum over t and b of e: what a weight (n,) gets."""
     return Node("rowsum", (e,), e.shape, Varies.WEIGHT)
+
+
+def substitute(outputs: Iterable[Node], replaced: Mapping[Node, Node]) -> tuple[Node, ...]:
+    """The outputs with some nodes exchanged for others of the same shape."""
+    outputs = tuple(outputs)
+    made: dict[Node, Node] = dict(replaced)
+    for node in walk(outputs, until=replaced):
+        if node not in made:
+            made[node] = rebuild(node, tuple(made[arg] for arg in node.args))
+    return tuple(made[node] for node in outputs)

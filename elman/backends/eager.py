@@ -1,0 +1,99 @@
+"""The plan with torch operations: any device, any dtype, and the second oracle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from elman.backends.engine import BackTape, Tape
+from elman.backends.walk import CUT, STOP
+from elman.compiler.interpret import evaluate
+from elman.compiler.ir import Node
+from elman.compiler.plan import Plan
+
+
+class Eager:
+    """One call of the interpreter a step."""
+
+    name = "eager"
+
+    def refuses(self, plan: Plan, like: Tensor) -> str | None:
+        return None
+
+    def forward(self, plan: Plan, tape: Tape) -> None:
+        wanted = [*plan.outputs, *(plan.saved if len(tape.saved) else ())]
+        for index in range(tape.walk.steps):
+            start, count = tape.walk.schedule[index]
+            values = _values(plan, tape, index)
+            found = evaluate(wanted, values)
+            for part, new in enumerate(found[: len(plan.outputs)]):
+                at = index % 2 * tape.walk.batch if tape.rings[part] else start
+                tape.states[part][at : at + count] = new
+            for buffer, value in zip(tape.saved, found[len(plan.outputs) :], strict=True):
+                buffer[start : start + count] = value
+
+    def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
+        steps = plan.backward
+        wanted = [d for d in (*steps.d_states, *steps.stored) if d is not None]
+        for index in reversed(range(tape.walk.steps)):
+            start, count = tape.walk.schedule[index]
+            values = _values(plan, tape, index) | _kept(plan, tape, start, count)
+            for d, d_out, d_last in zip(steps.cotangents, back.d_states, back.d_last, strict=True):
+                come = d_last[:count]
+                values[d] = come if d_out is None else come + d_out[start : start + count]
+            found = dict(zip(wanted, evaluate(wanted, values), strict=True))
+            for node, buffer in zip(steps.stored, back.stored, strict=True):
+                buffer[start : start + count] = found[node]
+            olds = [None if node is None else found[node] for node in steps.d_states]
+            _carry(tape, back, olds, start, count)
+
+
+def state_before(tape: Tape, part: int, index: int) -> Tensor:
+    """[count, S]: the state that enters a step of the walk."""
+    walk = tape.walk
+    start, count = walk.schedule[index]
+    before, had = walk.schedule[index - 1] if index else (0, 0)
+    if tape.rings[part]:
+        before = (index - 1) % 2 * walk.batch
+    had = min(had, count)
+    old = torch.cat([tape.states[part][before : before + had], tape.given[part][had:count]])
+    if walk.cut is not None:
+        old = torch.where(walk.cut[start : start + count], tape.own[part][:count], old)
+    return old
+
+
+def _values(plan: Plan, tape: Tape, index: int) -> dict[Node, Tensor]:
+    start, count = tape.walk.schedule[index]
+    values = dict(zip(plan.prepared, tape.weights, strict=True))
+    values |= {
+        node: rows[start : start + count]
+        for node, rows in zip(plan.rows, tape.entering, strict=True)
+    }
+    for part, node in enumerate(plan.states):
+        values[node] = state_before(tape, part, index)
+    if plan.step.mask is not None and tape.mask is not None:
+        values[plan.step.mask] = tape.mask[:count]
+    return values
+
+
+def _kept(plan: Plan, tape: Tape, start: int, count: int) -> dict[Node, Tensor]:
+    """What the forward loop left: the saved values and the new state."""
+    values = dict(zip(plan.outputs, tape.states, strict=True))
+    values |= dict(zip(plan.saved, tape.saved, strict=True))
+    return {node: rows[start : start + count] for node, rows in values.items() if node.is_row}
+
+
+def _carry(
+    tape: Tape, back: BackTape, olds: list[Tensor | None], start: int, count: int
+) -> None:
+    """The gradient of the old state goes to the step before, unless it is cut there."""
+    for part, old in enumerate(olds):
+        d_last = back.d_last[part]
+        old = torch.zeros_like(d_last[:count]) if old is None else old
+        if tape.walk.flags is not None:
+            flags = tape.walk.flags[start : start + count, None]
+            free, cut = (flags & STOP) == 0, (flags & CUT) != 0
+            if back.d_own is not None:
+                back.d_own[part][:count] += torch.where(free & cut, old, 0)
+            old = torch.where(free & ~cut, old, 0)
+        d_last[:count] = old

@@ -1,0 +1,68 @@
+"""What a backend is: two loops over the rows of a walk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from elman.backends.walk import Walk
+from elman.compiler.plan import Plan
+
+
+@dataclass
+class Tape:
+    """The memory of one run of a plan, in the order of the plan's nodes.
+
+    entering: what was computed before the loop, and the zoneout masks: [rows, n].
+    weights: the prepared weights. mask: [B, S] of the state dropout, or None.
+    given: the state passed in, parts [B, S]. own: the cell's initial state, for rows that are cut.
+    states: each part of the state at all rows, [rows, S]; or, for a part that nobody asks for
+        afterwards, [2 * B, S]: that of the step before and of this one, in turn.
+    saved: what the backward loop reads, [rows, n].
+    """
+
+    walk: Walk
+    entering: Sequence[Tensor]
+    weights: Sequence[Tensor]
+    mask: Tensor | None
+    given: Sequence[Tensor]
+    own: Sequence[Tensor]
+    states: Sequence[Tensor]
+    saved: Sequence[Tensor]
+    rings: Sequence[bool]
+
+
+@dataclass
+class BackTape:
+    """The memory of the backward loop.
+
+    d_states: for each part [rows, S], the gradient that comes from the outputs; or None.
+    d_last: for each part [B, S], the gradient of the last state; overwritten with that of the
+        state passed in.
+    d_own: for each part [B, S] zeros, to which the gradient of the initial state is added; or
+        None where it is not wanted.
+    stored: the plan's ``backward.stored``, [rows, n].
+    """
+
+    d_states: Sequence[Tensor | None]
+    d_last: Sequence[Tensor]
+    d_own: Sequence[Tensor] | None
+    stored: Sequence[Tensor]
+
+
+class Engine(Protocol):
+    """Runs the loops of any plan that it does not refuse."""
+
+    name: str
+
+    def refuses(self, plan: Plan, like: Tensor) -> str | None:
+        """Why the plan cannot run for such tensors; None: it can."""
+
+    def forward(self, plan: Plan, tape: Tape) -> None:
+        """Fill ``tape.states`` and, if there are any, ``tape.saved``."""
+
+    def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
+        """Fill ``back.stored``, ``back.d_last`` and ``back.d_own``."""

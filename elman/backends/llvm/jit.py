@@ -1,0 +1,152 @@
+"""From the text of a module to the addresses of its functions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from functools import lru_cache
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from threading import RLock
+
+import llvmlite.binding as llvm
+
+from elman.backends.llvm import cache
+from elman.backends.llvm.target import Target, host
+from elman.errors import ElmanError
+
+_lock = RLock()  # one compilation at a time: LLVM is behind one lock in llvmlite anyway
+_libraries: dict[str, Library] = {}
+_names = count()
+
+# A child must not inherit the lock in the hands of a thread that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
+
+
+class Library:
+    """Machine code in this process. Its addresses stay valid as long as the library lives."""
+
+    def __init__(self, key: str, code: bytes) -> None:
+        self.key = key
+        self._name = f"{key}.{next(_names)}"
+        self._found: dict[str, tuple[llvm.ResourceTracker, int]] = {}
+        builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        self._tracker = builder.link(_engine(), self._name)
+
+    def address(self, name: str) -> int:
+        """The address of a function or variable; ElmanError where the module has none."""
+        if name not in self._found:
+            with _lock:
+                try:
+                    tracker = _engine().lookup(self._name, name)
+                except RuntimeError as error:
+                    raise ElmanError(f"{self.key}: no address of '{name}': {error}") from error
+                self._found[name] = tracker, tracker[name]
+        return self._found[name][1]
+
+
+def load(text: str, key: str) -> Library:
+    """Compile a module for this machine, or take it from memory or disk where it was before.
+
+    text: LLVM IR that calls nothing but LLVM's intrinsics; what it needs of this process comes
+    as addresses in the arguments of its functions. key: a name for people, used in errors and
+    for the files of ELMAN_DUMP. The library lives as long as the process. Any thread may call;
+    the same text is compiled once. Raises ElmanError where LLVM does not accept the text.
+    """
+    made_from = _made_from(key, host())
+    digest = hashlib.sha256("\n".join([*made_from.values(), text]).encode()).hexdigest()
+    library = _libraries.get(digest)
+    if library is None:
+        with _lock:
+            library = _libraries.get(digest)
+            if library is None:
+                library = Library(key, _object(text, key, digest, made_from))
+                _libraries[digest] = library
+    return library
+
+
+def _made_from(key: str, target: Target) -> dict[str, str]:
+    return {
+        "key": key,
+        "target": f"{target.triple} {target.cpu} {target.features}",
+        "versions": _versions(),
+    }
+
+
+@lru_cache
+def _versions() -> str:
+    llvm_version = ".".join(map(str, llvm.llvm_version_info))
+    return f"elman {version('elman')}, llvmlite {version('llvmlite')}, LLVM {llvm_version}"
+
+
+def _object(text: str, key: str, digest: str, made_from: dict[str, str]) -> bytes:
+    # Whoever asks for a dump gets one, though the code may lie on disk.
+    code = None if os.environ.get("ELMAN_DUMP") else cache.read(digest, made_from)
+    if code is None:
+        code = compile_object(text, key, host())
+        cache.write(digest, made_from, code)
+    return code
+
+
+def compile_object(text: str, key: str, target: Target) -> bytes:
+    """Object code of a module for a target, optimised."""
+    with _lock:
+        machine = _machine(target)
+        try:
+            module = llvm.parse_assembly(text)
+            module.verify()
+        except RuntimeError as error:
+            raise ElmanError(f"{key}: LLVM does not accept the code: {error}") from error
+        _refuse_externals(module, key)
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
+        _dump(text, module, machine, key)
+        return machine.emit_object(module)
+
+
+def _refuse_externals(module: llvm.ModuleRef, key: str) -> None:
+    for function in module.functions:
+        if function.is_declaration and not function.name.startswith("llvm."):
+            raise ElmanError(
+                f"{key}: calls '{function.name}', which is not in the module: pass its address as "
+                "an argument"
+            )
+
+
+def _dump(text: str, module: llvm.ModuleRef, machine: llvm.TargetMachine, key: str) -> None:
+    """Write the module before and after optimisation, and its assembly, where ELMAN_DUMP says."""
+    if not (chosen := os.environ.get("ELMAN_DUMP")):
+        return
+    folder = Path(chosen)
+    short = hashlib.sha256(text.encode()).hexdigest()[:8]
+    name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', key)}-{short}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.ll").write_text(text, encoding="utf-8")
+    (folder / f"{name}.opt.ll").write_text(str(module), encoding="utf-8")
+    (folder / f"{name}.s").write_text(machine.emit_assembly(module), encoding="utf-8")
+
+
+@lru_cache
+def _machine(target: Target) -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    # The small model reads constants relative to the instruction, which the large one of
+    # llvmlite's default cannot; the linker below keeps code and constants together for it.
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        target.cpu, target.features, opt=3, reloc="pic", codemodel="small", jit=True
+    )
+
+
+@lru_cache
+def _engine() -> llvm.LLJIT:
+    # Unlike MCJIT it raises on a missing symbol where that would abort the process, and it loads
+    # an object in a fifth of the time.
+    return llvm.create_lljit_compiler(_machine(host()), use_jit_link=True, suppress_errors=True)

@@ -1,0 +1,579 @@
+"""The code of one loop: a lowered step, run over the rows of a walk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from elman.backends.llvm.code import Code, Vector
+from elman.backends.llvm.functions import emit
+from elman.backends.llvm.lower import Group, Lowered, Map, Slot, Store, pieces, spread
+from elman.backends.llvm.target import Target
+from elman.backends.llvm.tile import emit_tile, heights, splat
+from elman.compiler.ir import REDUCE, Node
+
+#: Rows that go through the units of a map together: their accumulators stay in the L1 cache.
+ROWS = 48
+#: Steps of an inner product between two loads of its accumulators, so that a block of weights
+#: stays in the L2 cache while all rows pass.
+DEPTH = 256
+
+#: What the kernel reads before anything else; then one pointer, or three, for each slot.
+HEADER = (
+    "steps", "batch", "shared", "chunks", "bounds", "starts", "counts", "flags", "counter",
+    "workspace", "stride",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Weights in the order in which a tile reads them: [blocks][K][columns][lanes].
+
+    groups: the rows of the products' matrices, in the order of the columns; each is ``width``
+    vectors wide.
+    """
+
+    name: str
+    groups: tuple[Group, ...]
+    width: int
+    size: int
+
+
+class Kernel:
+    """Writes one loop. After `write`, ``arguments`` names the numbers that the loop takes and
+    ``packs`` the weights that it wants packed."""
+
+    def __init__(
+        self, code: Code, name: str, lowered: Lowered, ty: Vector, target: Target, backward: bool
+    ) -> None:
+        self.code, self.name, self.lowered = code, name, lowered
+        self.ty, self.target, self.backward = ty, target, backward
+        self.arguments = list(HEADER)
+        self.packs: list[Pack] = []
+        self.tiles: dict[tuple[int, int], str] = {}
+        self.tables: dict[Slot, int] = {}
+        self.width_of: dict[int, int] = {}
+        self._calls: dict[int, list[Pack]] = {}
+        #: The values that memory holds where the code being written runs.
+        self.present = set(lowered.leaves)
+        self._plan()
+
+    # ------------------------------------------------------------ what is needed
+
+    def _plan(self) -> None:
+        """Number the arguments, the packs and the tables of row pointers."""
+        for slot in self._slots():
+            for name in _pointers(slot):
+                self._argument(name)
+        for stage in self.lowered.stages:
+            for at in stage.maps.values():
+                self._calls[id(at)] = [self._pack(at, groups) for groups in self._parts(at)]
+        for slot in self._slots():
+            if slot.kind in ("old", "d_old"):
+                self._table(slot)
+
+    def _slots(self) -> list[Slot]:
+        stores = (s.slot for g in self.lowered.stages for m in g.maps.values() for s in m.stores)
+        return list(dict.fromkeys((*self.lowered.places.values(), *stores)))
+
+    def _argument(self, name: str) -> None:
+        if name not in self.arguments:
+            self.arguments.append(name)
+
+    def _table(self, slot: Slot) -> int:
+        return self.tables.setdefault(slot, len(self.tables))
+
+    def _width(self, at: Map) -> int:
+        """How many vectors of units a block of this map has."""
+        most = 4 // max(1, len(at.groups))
+        return max(1, min(most, -(-at.size // self.ty.lanes)))
+
+    def _parts(self, at: Map) -> Iterator[tuple[Group, ...]]:
+        """The groups of a map that one tile computes: those that multiply the same vector."""
+        by_operand: dict[Node, list[Group]] = {}
+        for group in at.groups:
+            by_operand.setdefault(group.product.args[0], []).append(group)
+        at.groups = [group for groups in by_operand.values() for group in groups]
+        most = max(1, 4 // self._width(at))
+        for groups in by_operand.values():
+            count = -(-len(groups) // most)
+            size = -(-len(groups) // count)
+            for i in range(0, len(groups), size):
+                yield tuple(groups[i : i + size])
+
+    def _pack(self, at: Map, groups: tuple[Group, ...]) -> Pack:
+        pack = Pack(f"pack{len(self.packs)}", groups, self._width(at), at.size)
+        self.packs.append(pack)
+        self._argument(pack.name)
+        self._table(self.lowered.places[groups[0].product.args[0]])
+        return pack
+
+    def workspace(self, batch: int) -> int:
+        """Bytes of memory that each thread wants for itself, a multiple of 64."""
+        widest = max(
+            (len(m.groups) * self._width(m) for s in self.lowered.stages for m in s.maps.values()),
+            default=0,
+        )
+        accumulators = ROWS * widest * self.ty.lanes * self.ty.bytes
+        tables = -(-len(self.tables) * batch * 8 // 64) * 64
+        return accumulators + tables + 64
+
+    def accumulators(self) -> int:
+        """Bytes of the accumulators, which stand first in the workspace."""
+        return self.workspace(0) - 64
+
+    # ------------------------------------------------------------ the loop
+
+    def write(self) -> None:
+        """Write the functions: ``name`` is the entry (ptr data, i64 thread, i64 threads)."""
+        self._tiles()
+        self._run()
+        self._entry()
+
+    def _tiles(self) -> None:
+        for pack in self.packs:
+            columns = len(pack.groups) * pack.width
+            for height in heights(columns, self.target.registers):
+                if (height, columns) not in self.tiles:
+                    self.tiles[height, columns] = emit_tile(self.code, self.ty, height, columns)
+
+    def _entry(self) -> None:
+        code = self.code
+        with code.function(f"void @{self.name}(ptr %data, i64 %thread, i64 %threads)"):
+            values = {name: self._read(name) for name in ("shared", "chunks", "batch", "stride")}
+            workspace = self._read("workspace", "ptr")
+            mine = code.gep(workspace, code.mul("%thread", values["stride"]), "i8")
+            shared = code.compare("ne", values["shared"], 0)
+            alone = code.compare("eq", values["shared"], 0)
+            head = f"call void @{self.name}_run(ptr %data, ptr {mine}"
+            with code.when(shared):
+                code.do(f"{head}, i64 0, i64 {values['batch']}, i64 %thread, i64 %threads)")
+            with code.when(alone):
+                bounds = self._read("bounds", "ptr")
+                with self._strided("%thread", values["chunks"], "%threads") as chunk:
+                    low = code.load("i64", code.gep(bounds, chunk, "i64"), 8)
+                    high = code.load("i64", code.gep(bounds, code.add(chunk, 1), "i64"), 8)
+                    code.do(f"{head}, i64 {low}, i64 {high}, i64 0, i64 1)")
+
+    @contextmanager
+    def _strided(self, start: str, stop: str, step: str) -> Iterator[str]:
+        """``for i in range(start, stop, step)`` with a step known at run time."""
+        code = self.code
+        count = code.sub(code.add(code.sub(stop, start), step), 1)
+        turns = code.smax(code.op(f"sdiv i64 {count}, {step}"), 0)
+        with code.loop(0, turns) as loop:
+            yield code.add(start, code.mul(loop.index, step))
+
+    def _read(self, name: str, type: str = "i64") -> str:
+        at = self.code.gep("%data", self.arguments.index(name), "i64")
+        return self.code.load(type, at, 8)
+
+    def _run(self) -> None:
+        code = self.code
+        head = "ptr %data, ptr %workspace, i64 %low, i64 %high, i64 %part, i64 %parts"
+        with code.function(f"internal void @{self.name}_run({head})"):
+            pointers = {*self.arguments} - {"steps", "batch", "shared", "chunks", "stride"}
+            integers = {n for n in self.arguments if n.startswith(("ring ", "stride "))}
+            self.value = {
+                name: self._read(name, "ptr" if name in pointers - integers else "i64")
+                for name in self.arguments
+            }
+            self.table_at = code.gep("%workspace", self.accumulators(), "i8")
+            several = code.compare("sgt", "%parts", 1)
+            with code.loop(0, self.value["steps"], 1, [("i64", "0")]) as loop:
+                met = loop.values[0]
+                index = loop.index
+                if self.backward:
+                    index = code.sub(code.sub(self.value["steps"], 1), index)
+                self._step(index)
+                for position, stage in enumerate(self.lowered.stages):
+                    if position:
+                        met = self._barrier(several, met)
+                    for node in stage.prepare:
+                        self._prepare(node)
+                        self.present.add(node)
+                    for at in stage.maps.values():
+                        self._map(at)
+                    self.present |= self.lowered.kept(position)
+                loop.next = [self._barrier(several, met)]
+
+    def _barrier(self, several: str, met: str) -> str:
+        """Wait until every part has come here; returns the count of meetings."""
+        code = self.code
+        following = code.add(met, "%parts")
+        with code.when(several):
+            counter = self.value["counter"]
+            code.op(f"atomicrmw add ptr {counter}, i64 1 acq_rel")
+            spin, done = code.name("spin"), code.name("met")
+            code.branch(spin)
+            code.label(spin)
+            if "x86" in self.target.triple:
+                code.call("void", "llvm.x86.sse2.pause")
+            now = code.op(f"load atomic i64, ptr {counter} acquire, align 8")
+            code.branch_if(code.compare("sge", now, following), done, spin)
+            code.label(done)
+        return following
+
+    # ------------------------------------------------------------ a step
+
+    def _step(self, index: str) -> None:
+        """What all rows of a step have in common, and where each row's memory is."""
+        code, value = self.code, self.value
+        self.start = self._int(value["starts"], index)
+        count = self._int(value["counts"], index)
+        first = code.compare("eq", index, 0)
+        before = code.smax(code.sub(index, 1), 0)
+        had = self._int(value["counts"], before)
+        self.before = self._int(value["starts"], before)
+        self.had = code.op(f"select i1 {first}, i64 0, i64 {had}")
+        self.top = code.smin("%high", count)
+        turn = code.op(f"and i64 {index}, 1")
+        self.here = code.mul(turn, value["batch"])
+        self.there = code.sub(value["batch"], self.here)
+        with code.loop("%low", self.top) as rows:
+            for slot, number in self.tables.items():
+                self._fill(slot, number, rows.index)
+
+    def _int(self, pointer: str, index: str) -> str:
+        return self.code.load("i64", self.code.gep(pointer, index, "i64"), 8)
+
+    def _fill(self, slot: Slot, number: int, b: str) -> None:
+        code = self.code
+        if slot.kind == "old":
+            pointer = self._old(slot, b)
+        elif slot.kind == "d_old":
+            left = self._at(f"carry {slot.name}", code.add(self.there, b), slot.size)
+            given = self._at(f"d_given {slot.name}", b, slot.size)
+            running = code.compare("slt", b, self.had)
+            pointer = code.op(f"select i1 {running}, ptr {left}, ptr {given}")
+        else:
+            pointer = self._row(slot, b)
+        at = code.gep(self._table_start(number), b, "ptr")
+        code.store("ptr", pointer, at, 8)
+
+    def _table_start(self, number: int) -> str:
+        offset = self.code.mul(self.value["batch"], number)
+        return self.code.gep(self.table_at, offset, "ptr")
+
+    def _old(self, slot: Slot, b: str) -> str:
+        """The state before row b: of the step before, as it was given, or the initial one."""
+        code = self.code
+        ring = code.compare("ne", self.value[f"ring {slot.name}"], 0)
+        base = code.op(f"select i1 {ring}, i64 {self.there}, i64 {self.before}")
+        before = self._at(f"states {slot.name}", code.add(base, b), slot.size)
+        given = self._at(f"given {slot.name}", b, slot.size)
+        running = code.compare("slt", b, self.had)
+        pointer = code.op(f"select i1 {running}, ptr {before}, ptr {given}")
+        cut = code.op(f"trunc i8 {self._flag(b)} to i1")
+        own = self._at(f"own {slot.name}", b, slot.size)
+        return code.op(f"select i1 {cut}, ptr {own}, ptr {pointer}")
+
+    def _flag(self, b: str) -> str:
+        at = self.code.gep(self.value["flags"], self.code.add(self.start, b), "i8")
+        return self.code.load("i8", at, 1)
+
+    def _at(self, name: str, row: str, size: int | str) -> str:
+        return self.code.gep(self.value[name], self.code.mul(row, size), self.ty.element)
+
+    def _row(self, slot: Slot, b: str) -> str:
+        """Where a slot's numbers for row b of this step are."""
+        code = self.code
+        if slot in self.tables and slot.kind in ("old", "d_old"):
+            return code.load("ptr", code.gep(self._table_start(self.tables[slot]), b, "ptr"), 8)
+        if slot.kind == "row":
+            return self._at(slot.name, code.add(self.start, b), slot.size)
+        if slot.kind == "dout":
+            row = code.add(self.start, b)
+            return self._at(slot.name, code.mul(row, self.value[f"stride {slot.name}"]), 1)
+        if slot.kind == "new":
+            ring = code.compare("ne", self.value[f"ring {slot.name}"], 0)
+            base = code.op(f"select i1 {ring}, i64 {self.here}, i64 {self.start}")
+            return self._at(f"states {slot.name}", code.add(base, b), slot.size)
+        if slot.kind == "carry":
+            return self._at(f"carry {slot.name}", code.add(self.here, b), slot.size)
+        if slot.kind == "weight":
+            return self.value[slot.name]
+        return self._at(slot.name, b, slot.size)
+
+    # ------------------------------------------------------------ maps
+
+    def _map(self, at: Map) -> None:
+        code, ty = self.code, self.ty
+        width = self._width(at)
+        units = width * ty.lanes
+        blocks = -(-at.size // units)
+        low = code.op(f"sdiv i64 {code.mul('%part', blocks)}, %parts")
+        high = code.op(f"sdiv i64 {code.mul(code.add('%part', 1), blocks)}, %parts")
+        with code.loop("%low", self.top, ROWS) as rows:
+            end = code.smin(code.add(rows.index, ROWS), self.top)
+            with code.loop(low, high) as block:
+                column = 0
+                for pack in self._calls[id(at)]:
+                    self._product(at, pack, column, block.index, rows.index, end)
+                    column += len(pack.groups) * width
+                with code.loop(rows.index, end) as row:
+                    local = code.sub(row.index, rows.index)
+                    acc = code.gep("%workspace", code.mul(local, self._columns(at)), ty.element)
+                    self._units(at, acc, row.index, code.mul(block.index, units))
+
+    def _columns(self, at: Map) -> int:
+        """Elements of a row of accumulators."""
+        return len(at.groups) * self._width(at) * self.ty.lanes
+
+    def _product(
+        self, at: Map, pack: Pack, column: int, block: str, first: str, end: str
+    ) -> None:
+        """The accumulators of one block of units, for rows first ... end."""
+        code, ty = self.code, self.ty
+        v = pack.groups[0].product.args[0]
+        columns = len(pack.groups) * pack.width
+        step = columns * ty.lanes
+        weights = code.gep(self.value[pack.name], code.mul(block, v.size * step), ty.element)
+        table = self._table_start(self.tables[self.lowered.places[v]])
+        acc = code.gep("%workspace", column * ty.lanes, ty.element)
+        with code.loop(0, v.size, DEPTH) as depth:
+            k = depth.index
+            n = code.smin(code.sub(v.size, k), DEPTH)
+            start = code.compare("eq", k, 0)
+            here = code.gep(weights, code.mul(k, step), ty.element)
+            row = first
+            for height in heights(columns, self.target.registers):
+                row = self._tiles_of(
+                    height, columns, row, end, first, table, acc, at, (k, n, here, start)
+                )
+
+    def _tiles_of(
+        self, height: int, columns: int, row: str, end: str, first: str, table: str, acc: str,
+        at: Map, inner: tuple[str, str, str, str],
+    ) -> str:  # fmt: skip
+        """As many tiles of this height as fit; returns the row after them."""
+        code = self.code
+        k, n, weights, start = inner
+        count = code.op(f"sdiv i64 {code.sub(end, row)}, {height}")
+        after = code.add(row, code.mul(count, height))
+        with code.loop(row, after, height) as tile:
+            stride = self._columns(at)
+            local = code.mul(code.sub(tile.index, first), stride)
+            code.do(
+                f"call void @{self.tiles[height, columns]}(ptr {code.gep(table, tile.index, 'ptr')}, "
+                f"i64 {k}, i64 {n}, ptr {weights}, "
+                f"ptr {code.gep(acc, local, self.ty.element)}, i64 {stride}, i1 {start})"
+            )
+        return after
+
+    def _units(self, at: Map, acc: str, row: str, unit: str) -> None:
+        """The elementwise work of one row on one block of units."""
+        code, lanes = self.code, self.ty.lanes
+        rest = at.size % lanes
+        width = self._width(at)
+        left = code.sub(at.size, unit)
+        whole = code.smin(code.op(f"sdiv i64 {left}, {lanes}"), width)
+        with code.loop(0, whole) as vector:
+            offset = code.mul(vector.index, lanes)
+            self._body(at, code.gep(acc, offset, self.ty.element), row, code.add(unit, offset), None)
+        if rest:
+            last = code.compare("slt", whole, width)
+            with code.when(last):
+                offset = code.mul(whole, lanes)
+                mask = self._mask(rest)
+                at_unit = code.add(unit, offset)
+                self._body(at, code.gep(acc, offset, self.ty.element), row, at_unit, mask)
+
+    def _mask(self, rest: int) -> str:
+        bits = ", ".join(f"i1 {'true' if i < rest else 'false'}" for i in range(self.ty.lanes))
+        return f"<{bits}>"
+
+    def _body(self, at: Map, acc: str, row: str, unit: str, mask: str | None) -> None:
+        values = Values(self, row, unit, mask)
+        values.acc = acc
+        values.columns = {
+            (g.product, g.offset): i * self._width(at) * self.ty.lanes
+            for i, g in enumerate(at.groups)
+        }
+        made = [(store, values.get(store.node, store.offset, at.size)) for store in at.stores]
+        for store, value in made:
+            values.store(store, value)
+
+    # ------------------------------------------------------------ values made whole
+
+    def _prepare(self, node: Node) -> None:
+        """A whole value for the rows of this part: every thread makes its own."""
+        code = self.code
+        slot = self.lowered.places[node]
+        with code.loop("%low", self.top) as rows:
+            target = self._row(slot, rows.index)
+            if node.op in REDUCE:
+                self._reduce(node, rows.index, target)
+            elif node.size == 1:
+                value = Values(self, rows.index, "0", None).inner(node, 0, 1)
+                self._first(value, target)
+            else:
+                for begin, end in pieces(node, self.present):
+                    self._stretch(node, begin, end, rows.index, target)
+
+    def _first(self, value: str, target: str) -> None:
+        scalar = self.code.op(f"extractelement {self.ty} {value}, i32 0")
+        self.code.store(self.ty.element, scalar, target, self.ty.bytes)
+
+    def _stretch(self, node: Node, begin: int, end: int, row: str, target: str) -> None:
+        code, ty = self.code, self.ty
+        for unit, mask in self._vectors(end - begin):
+            value = Values(self, row, unit, mask).inner(node, begin, end - begin)
+            at = code.gep(code.gep(target, begin, ty.element), unit, ty.element)
+            self.put(value, at, mask)
+
+    def _vectors(self, size: int) -> Iterator[tuple[str, str | None]]:
+        """Loops over the vectors of a stretch: the code of the body is written for each."""
+        code, lanes = self.code, self.ty.lanes
+        whole = size // lanes * lanes
+        if whole:
+            with code.loop(0, whole, lanes) as vector:
+                yield vector.index, None
+        if size % lanes:
+            yield str(whole), self._mask(size % lanes)
+
+    def _reduce(self, node: Node, row: str, target: str) -> None:
+        code, ty = self.code, self.ty
+        inner = node.args[0]
+        neutral = ty.splat(0.0) if node.op == "sum" else ty.splat(float("-inf"))
+        join = "add" if node.op == "sum" else "maximum"
+        total = neutral
+        for begin, end in pieces(inner, self.present):
+            size, lanes = end - begin, ty.lanes
+            whole = size // lanes * lanes
+            if whole:
+                with code.loop(0, whole, lanes, [(str(ty), total)]) as vector:
+                    value = Values(self, row, vector.index, None).get(inner, begin, size)
+                    vector.next = [self.apply(join, vector.values[0], value)]
+                total = vector.values[0]
+            if size % lanes:
+                mask = self._mask(size % lanes)
+                value = Values(self, row, str(whole), mask).get(inner, begin, size)
+                value = code.op(f"select {ty.bool} {mask}, {ty} {value}, {ty} {neutral}")
+                total = self.apply(join, total, value)
+        self._first(self._across(join, total), target)
+
+    def _across(self, join: str, value: str) -> str:
+        """All lanes joined, by halves."""
+        code, ty = self.code, self.ty
+        half = ty.lanes // 2
+        while half:
+            order = ", ".join(f"i32 {(i + half) % ty.lanes}" for i in range(ty.lanes))
+            turned = code.op(
+                f"shufflevector {ty} {value}, {ty} poison, <{ty.lanes} x i32> <{order}>"
+            )
+            value = self.apply(join, value, turned)
+            half //= 2
+        return value
+
+    def apply(self, op: str, *args: str) -> str:
+        return emit(self.code, self.ty, op, *args, features=self.target.flags)
+
+    # ------------------------------------------------------------ memory
+
+    def fetch(self, pointer: str, mask: str | None) -> str:
+        code, ty = self.code, self.ty
+        if mask is None:
+            return code.load(ty, pointer, ty.bytes)
+        return code.call(
+            str(ty), f"llvm.masked.load.{ty.suffix}.p0",
+            ("ptr", f"align {ty.bytes} {pointer}"), (ty.bool, mask), (str(ty), ty.splat(1.0)),
+        )  # fmt: skip
+
+    def put(self, value: str, pointer: str, mask: str | None) -> None:
+        code, ty = self.code, self.ty
+        if mask is None:
+            code.store(ty, value, pointer, ty.bytes)
+        else:
+            code.call(
+                "void", f"llvm.masked.store.{ty.suffix}.p0",
+                (str(ty), value), ("ptr", f"align {ty.bytes} {pointer}"), (ty.bool, mask),
+            )  # fmt: skip
+
+
+class Values:
+    """The values of one row on one vector of units, each computed once."""
+
+    def __init__(self, kernel: Kernel, row: str, unit: str, mask: str | None) -> None:
+        self.kernel, self.row, self.unit, self.mask = kernel, row, unit, mask
+        self.acc = ""
+        self.columns: Mapping[tuple[Node, int], int] = {}
+        self.known: dict[tuple[Node, int], str] = {}
+        self.rows: dict[Slot, str] = {}
+
+    def get(self, node: Node, offset: int, size: int) -> str:
+        """node[offset + unit ...] as a vector; the piece has ``size`` units in all."""
+        key = node, offset if node.size > 1 else 0
+        if key not in self.known:
+            self.known[key] = self._make(node, offset, size)
+        return self.known[key]
+
+    def _make(self, node: Node, offset: int, size: int) -> str:
+        kernel, ty = self.kernel, self.kernel.ty
+        if (node, offset) in self.columns:
+            at = kernel.code.gep(self.acc, self.columns[node, offset], ty.element)
+            return kernel.code.load(ty, at, ty.bytes)
+        if node in kernel.present:
+            return self._load(kernel.lowered.places[node], offset)
+        return self.inner(node, offset, size)
+
+    def inner(self, node: Node, offset: int, size: int) -> str:
+        """The value computed from its arguments."""
+        kernel, ty = self.kernel, self.kernel.ty
+        if node.op == "const":
+            return ty.splat(node.attrs["value"])
+        if node.op in ("slice", "cat", "broadcast", "stop"):
+            [(arg, begin, length)] = spread(node, offset, size)
+            return self.get(arg, begin, length)
+        args = [self.get(arg, begin, length) for arg, begin, length in spread(node, offset, size)]
+        return kernel.apply(node.op, *args)
+
+    def _pointer(self, slot: Slot) -> str:
+        if slot not in self.rows:
+            self.rows[slot] = self.kernel._row(slot, self.row)
+        return self.rows[slot]
+
+    def _load(self, slot: Slot, offset: int) -> str:
+        kernel, code, ty = self.kernel, self.kernel.code, self.kernel.ty
+        pointer = self._pointer(slot)
+        if slot.size == 1:
+            return splat(code, ty, code.load(ty.element, pointer, ty.bytes))
+        at = code.gep(code.gep(pointer, offset, ty.element), self.unit, ty.element)
+        return kernel.fetch(at, self.mask)
+
+    def store(self, store: Store, value: str) -> None:
+        """Write a value to its slot; the gradient of the old state stops where it is cut."""
+        kernel, code, ty = self.kernel, self.kernel.code, self.kernel.ty
+        slot = store.slot
+        at = code.gep(
+            code.gep(self._pointer(slot), store.at, ty.element), self.unit, ty.element
+        )
+        if slot.kind == "d_old":
+            flag = kernel._flag(self.row)
+            blocked = code.op(f"icmp ne i8 {flag}, 0")
+            with code.when(code.op(f"icmp eq i8 {flag}, 1")):
+                own = code.gep(
+                    code.gep(kernel._at(f"d_own {slot.name}", self.row, slot.size),
+                             store.at, ty.element),
+                    self.unit, ty.element,
+                )  # fmt: skip
+                kernel.put(kernel.apply("add", kernel.fetch(own, self.mask), value), own, self.mask)
+            value = code.op(f"select i1 {blocked}, {ty} {ty.splat(0.0)}, {ty} {value}")
+        kernel.put(value, at, self.mask)
+
+
+def _pointers(slot: Slot) -> Sequence[str]:
+    """The arguments that say where a slot is."""
+    name = slot.name
+    if slot.kind == "old":
+        return (f"states {name}", f"ring {name}", f"given {name}", f"own {name}")
+    if slot.kind == "new":
+        return (f"states {name}", f"ring {name}")
+    if slot.kind == "carry":
+        return (f"carry {name}",)
+    if slot.kind == "d_old":
+        return (f"carry {name}", f"d_given {name}", f"d_own {name}")
+    if slot.kind == "dout":
+        return (name, f"stride {name}")
+    return (name,)

@@ -1,0 +1,64 @@
+"""Weights in the order in which the kernels read them, packed once for each version of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from elman.backends.llvm.checksum import checksum
+from elman.backends.llvm.code import Vector
+from elman.backends.llvm.kernel import Pack
+from elman.compiler.interpret import evaluate
+from elman.compiler.plan import Plan
+
+#: How many sets of weights are kept packed: as many layers may share one plan.
+KEPT = 16
+
+
+class Packer:
+    """Packs the weights of one kernel."""
+
+    def __init__(self, packs: Sequence[Pack], ty: Vector) -> None:
+        self.packs, self.ty = packs, ty
+        self._kept: OrderedDict[int, tuple[bytes, list[Tensor]]] = OrderedDict()
+
+    @property
+    def bytes(self) -> int:
+        """The size of all packed weights."""
+        return sum(
+            len(p.groups) * -(-p.size // self.ty.lanes) * self.ty.lanes
+            * p.groups[0].product.args[0].size * self.ty.bytes
+            for p in self.packs
+        )  # fmt: skip
+
+    def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """(name, packed) for each pack; made anew where the weights have changed."""
+        if not self.packs:
+            return iter(())
+        matrices = [w for w in weights if w.dim() == 2]
+        place = matrices[0].data_ptr() if matrices else 0
+        seen = b"".join(checksum(w) for w in matrices)
+        kept = self._kept.get(place)
+        if kept is None or kept[0] != seen:
+            kept = seen, [self._packed(pack, plan, weights) for pack in self.packs]
+            self._kept[place] = kept
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return zip((pack.name for pack in self.packs), kept[1], strict=True)
+
+    def _packed(self, pack: Pack, plan: Plan, weights: Sequence[Tensor]) -> Tensor:
+        """[blocks][K][groups][width][lanes], zeros beyond the last unit."""
+        values = dict(zip(plan.prepared, weights, strict=True))
+        lanes = self.ty.lanes
+        units = pack.width * lanes
+        blocks = -(-pack.size // units)
+        sources = evaluate([g.product.args[1] for g in pack.groups], values)
+        depth = sources[0].shape[1]
+        room = sources[0].new_zeros(len(sources), blocks * units, depth)
+        for target, group, source in zip(room, pack.groups, sources, strict=True):
+            target[: pack.size] = source[group.offset : group.offset + pack.size]
+        shaped = room.view(len(sources), blocks, pack.width, lanes, depth)
+        return shaped.permute(1, 4, 0, 2, 3).contiguous()

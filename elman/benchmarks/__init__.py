@@ -1,0 +1,1 @@
+"""How fast every cell runs beside what else there is: what `elman bench` does."""

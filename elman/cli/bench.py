@@ -1,0 +1,177 @@
+"""`elman bench`: how fast every cell runs on this machine, beside what else is installed."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from elman.errors import OptionError, unknown
+
+if TYPE_CHECKING:
+    from elman.benchmarks.finding import Finding, Settings
+    from elman.benchmarks.run import Row
+
+MODES = ("inference", "training", "both")
+
+
+def bench(
+    cell: list[str] = typer.Option(
+        None,
+        help="A cell of `elman cells`, reset-before-gru, custom (a cell that elman does not "
+        "know), classic (LSTM, GRU, Elman), others (the seven that torch.nn has not), or your "
+        "own as path.py:ClassName; may be repeated. [dim]default: classic[/]",
+    ),
+    mode: str = typer.Option("both", help="inference, training (forward + backward) or both."),
+    grid: list[str] = typer.Option(
+        None,
+        help="full (ten points), quick (three), or one point B,H,T as 16,256,100; may be "
+        "repeated. [dim]default: full[/]",
+    ),
+    threads: int = typer.Option(None, help="CPU threads. [dim]default: torch's choice[/]"),
+    budget: float = typer.Option(3.0, help="Seconds of repeats at each point and mode."),
+    compile: float = typer.Option(
+        0.0, help="Let torch.compile the loop for at most so many seconds a point, as a peer."
+    ),
+    extra: list[str] = typer.Option(
+        None,
+        help="Instead of the grid: streaming (one step), compile (time of the first call), "
+        "options (cost of lengths, reset, zoneout, dropout), custom (a cell of one's own beside "
+        "the built-in), peak (share of the fastest matrix product), accuracy, or all; may be "
+        "repeated.",
+    ),
+    out: str = typer.Option(
+        None, "--json", help="Write everything to this file as JSON; - for standard output alone."
+    ),
+) -> None:
+    """Measure the cells beside torch.nn, ONNX Runtime, JAX and the literal torch loop.
+
+    [bold]elman bench[/]                                      LSTM, GRU, Elman; ten sizes
+    [bold]elman bench --cell lstm --grid quick[/]             a first look
+    [bold]elman bench --cell mine.py:MyCell --grid 16,256,100[/]   a cell of your own
+    [bold]elman bench --extra streaming --extra accuracy[/]   other questions
+
+    Every result is compared with a float64 loop first: outputs and, in training, the gradients
+    of the input and of all parameters. Where ours is off, WRONG stands instead of a time and the
+    exit code is 1. Peers that are not installed are left out and named.
+
+    All runs are in float32 on the CPU, with as many inputs as units. ratio = time of the fastest
+    peer / time of elman.
+    """
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
+    if not budget > 0 or compile < 0 or (threads is not None and threads < 1):
+        raise OptionError("--budget and --threads must be above 0, --compile 0 or above")
+    settings = _settings(cell or ["classic"], grid or [], threads, budget)
+    console = Console(soft_wrap=True)
+    with _progress() as progress:
+        if extra:
+            rows, found = [], _extras(extra, settings, progress)
+        else:
+            rows, found = _rows(settings, mode, compile, progress), []
+    _show(rows, found, out, console)
+    if any(row.wrong is not None for row in rows):
+        raise typer.Exit(1)
+
+
+def _settings(
+    cells: list[str], grids: list[str], threads: int | None, budget: float
+) -> "Settings":
+    import torch
+
+    from elman.benchmarks.finding import Settings
+    from elman.benchmarks.grid import points_of
+    from elman.benchmarks.subjects import CLASSIC, OTHERS, subject_named
+
+    groups = {"classic": CLASSIC, "others": OTHERS}
+    names = [name for cell in cells for name in groups.get(cell.lower(), (cell,))]
+    points = points_of(grids) if grids else None
+    subjects = {subject.name: subject for subject in map(subject_named, names)}
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Settings(tuple(subjects.values()), points, budget)
+
+
+def _progress() -> Progress:
+    # On standard error, so that standard output holds results alone.
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def _rows(settings: "Settings", mode: str, compile: float, progress: Progress) -> "list[Row]":
+    from elman.benchmarks.grid import FULL
+    from elman.benchmarks.run import MODES, rows
+
+    points, modes = settings.points or FULL, MODES[mode]
+    task = progress.add_task("", total=len(settings.subjects) * len(points) * len(modes))
+
+    def report(text: str) -> None:
+        progress.update(task, description=text)
+
+    found = []
+    for row in rows(settings.subjects, points, modes, settings.budget, compile, report):
+        found.append(row)
+        progress.advance(task)
+    return found
+
+
+def _extras(names: list[str], settings: "Settings", progress: Progress) -> "list[Finding]":
+    from elman.benchmarks.extras import EXTRAS, extras_named
+
+    chosen = extras_named(names)
+    task = progress.add_task("", total=len(chosen))
+    found: list[Finding] = []
+    for name in chosen:
+        progress.update(task, description=name)
+        found.extend(EXTRAS[name](settings))
+        progress.advance(task)
+    return found
+
+
+def _show(rows: "list[Row]", found: "list[Finding]", out: str | None, console: Console) -> None:
+    from elman.benchmarks.peers import missing
+    from elman.benchmarks.table import as_json, explanation, machine, tables
+
+    absent = missing()
+    written = json.dumps(as_json(rows, absent, found), indent=1) if out else ""
+    if out == "-":
+        sys.stdout.write(written + "\n")
+        return
+    about: dict[str, Any] = machine()
+    console.print(
+        f"{about['processor']}, {about['instructions']}, {about['threads']} threads, float32",
+        highlight=False,
+        markup=False,
+    )
+    for table in tables(rows) if rows else [_findings(found)]:
+        console.print(table)
+    if rows:
+        console.print(explanation(absent), highlight=False, markup=False)
+    if out:
+        _write(Path(out), written)
+
+
+def _findings(found: "list[Finding]") -> Table:
+    table = Table()
+    for name in ("what", "where", "value", "", "claim", "note"):
+        table.add_column(name, justify="right" if name == "value" else "left")
+    for f in found:
+        value = "" if f.value is None else f"{f.value:.3g}"
+        table.add_row(f"{f.extra}: {f.what}", f.at, value, f.unit, f.claim, f.note)
+    return table
+
+
+def _write(path: Path, text: str) -> None:
+    from elman.data.files import write_text
+
+    write_text(path, text + "\n")

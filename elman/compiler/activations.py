@@ -1,0 +1,198 @@
+"""torch's elementwise functions in the language of a step: values and gradients are torch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from elman.compiler.build import Build, Refused
+from elman.compiler.ir import Node
+from elman.compiler.weights import aten
+
+Number = Node | float
+
+
+def _same(op: str) -> Callable[..., Node]:
+    return lambda b, *args: b(op, *args)
+
+
+def _add(b: Build, x: Number, y: Number, alpha: float = 1) -> Node:
+    return b("add", x, y if alpha == 1 else b("mul", y, alpha))
+
+
+def _sub(b: Build, x: Number, y: Number, alpha: float = 1) -> Node:
+    return b("sub", x, y if alpha == 1 else b("mul", y, alpha))
+
+
+def _div(b: Build, x: Number, y: Number, rounding_mode: str | None = None) -> Node:
+    if rounding_mode is not None:
+        raise Refused("it rounds")
+    return b("div", x, y)
+
+
+def _pow(b: Build, x: Number, exponent: Number) -> Node:
+    if isinstance(exponent, Node) or not isinstance(x, Node):
+        return b("pow", x, exponent)
+    x = b.row(x)
+    if exponent == 0:
+        return b.broadcast(b.row(1.0), x.size)
+    roots = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
+    if float(exponent) in roots:
+        return b(roots[float(exponent)], x)
+    if exponent in (1, 2, 3):
+        return x if exponent == 1 else b("mul", x if exponent == 2 else b("mul", x, x), x)
+    return b("pow", x, exponent)
+
+
+def _clamp(b: Build, x: Node, low: Number | None = None, high: Number | None = None) -> Node:
+    y = x if low is None else b("where", b("lt", x, low), low, x)
+    return y if high is None else b("where", b("gt", y, high), high, y)
+
+
+def _hardtanh(b: Build, x: Node, low: float = -1.0, high: float = 1.0) -> Node:
+    inner = b("where", b("ge", x, high), high, x)
+    return b("where", b("le", x, low), low, inner)
+
+
+def _hardsigmoid(b: Build, x: Node) -> Node:
+    return b("div", _hardtanh(b, b("add", x, 3.0), 0.0, 6.0), 6.0)
+
+
+def _hardswish(b: Build, x: Node) -> Node:
+    inner = b("div", b("mul", x, b("add", x, 3.0)), 6.0)
+    inner = b("where", b("ge", x, 3.0), x, inner)
+    return b("where", b("le", x, -3.0), 0.0, inner)
+
+
+def _gelu(b: Build, x: Node, approximate: str = "none") -> Node:
+    if approximate == "none":
+        bent = b("erf", b("mul", x, math.sqrt(0.5)))
+    else:
+        cube = b("mul", b("mul", b("mul", x, x), x), 0.044715)
+        bent = b("tanh", b("mul", b("add", x, cube), math.sqrt(2 / math.pi)))
+    return b("mul", b("mul", x, 0.5), b("add", bent, 1.0))
+
+
+def _softplus(b: Build, x: Node, beta: float = 1, threshold: float = 20) -> Node:
+    scaled = b("mul", x, beta)
+    linear = b("gt", scaled, threshold)
+    # Where the line is taken, exp would overflow and its gradient become NaN.
+    soft = b("log1p", b("exp", b("where", linear, 0.0, scaled)))
+    return b("where", linear, x, b("div", soft, beta))
+
+
+def _logsigmoid(b: Build, x: Node) -> Node:
+    return b("sub", b("minimum", x, 0.0), b("log1p", b("exp", b("neg", b("abs", x)))))
+
+
+def _elu(b: Build, x: Node, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Node:
+    positive = b("gt", x, 0.0)
+    below = b("mul", b("where", positive, 0.0, x), input_scale)
+    return b("where", positive, b("mul", x, scale), b("mul", b("expm1", below), alpha * scale))
+
+
+def _celu(b: Build, x: Node, alpha: float = 1) -> Node:
+    return _elu(b, x, alpha, 1.0, 1.0 / alpha)
+
+
+def _leaky_relu(b: Build, x: Node, slope: Number = 0.01) -> Node:
+    return b("where", b("gt", x, 0.0), x, b("mul", x, slope))
+
+
+def _threshold(b: Build, x: Node, threshold: float, value: float) -> Node:
+    return b("where", b("le", x, threshold), value, x)
+
+
+def _mish(b: Build, x: Node) -> Node:
+    return b("mul", x, b("tanh", _softplus(b, x)))
+
+
+def _addcmul(b: Build, x: Node, y: Node, z: Node, value: float = 1) -> Node:
+    return _add(b, x, b("mul", y, z), value)
+
+
+def _addcdiv(b: Build, x: Node, y: Node, z: Node, value: float = 1) -> Node:
+    return _add(b, x, b("div", y, z), value)
+
+
+def _lerp(b: Build, start: Node, end: Node, weight: Number) -> Node:
+    return b("add", start, b("mul", weight, b("sub", end, start)))
+
+
+def _logaddexp(b: Build, x: Node, y: Node) -> Node:
+    apart = b("where", b("eq", x, y), 0.0, b("sub", x, y))  # inf - inf is 0 here
+    return b("add", b("maximum", x, y), b("log1p", b("exp", b("neg", b("abs", apart)))))
+
+
+def _truth(b: Build, value: Node, *, is_truth: bool) -> Node:
+    return value if is_truth else b("ne", value, 0.0)
+
+
+def _scaled(op: str, before: float = 1.0, after: float = 1.0) -> Callable[..., Node]:
+    def rule(b: Build, x: Node) -> Node:
+        y = b(op, x if before == 1.0 else b("mul", x, before))
+        return y if after == 1.0 else b("mul", y, after)
+
+    return rule
+
+
+#: By torch's name, the way to write it here.
+ELEMENTWISE: dict[Any, Callable[..., Node]] = {
+    **{
+        getattr(aten, op): _same(op)
+        for op in (
+            *("neg", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "reciprocal", "abs"),
+            *("sign", "sigmoid", "tanh", "erf", "relu", "sin", "cos", "mul", "maximum"),
+            *("minimum", "lt", "le", "gt", "ge", "eq", "ne"),
+        )
+    },
+    aten.sgn: _same("sign"),
+    aten.add: _add,
+    aten.sub: _sub,
+    aten.rsub: lambda b, x, y, alpha=1: _sub(b, y, x, alpha),
+    aten.div: _div,
+    aten.pow: _pow,
+    aten.square: lambda b, x: b("mul", x, x),
+    aten.clamp: _clamp,
+    aten.clamp_min: _clamp,
+    aten.clamp_max: lambda b, x, high: _clamp(b, x, None, high),
+    aten.hardtanh: _hardtanh,
+    aten.relu6: lambda b, x: _hardtanh(b, x, 0.0, 6.0),
+    aten.hardsigmoid: _hardsigmoid,
+    aten.hardswish: _hardswish,
+    aten.gelu: _gelu,
+    aten.silu: lambda b, x: b("mul", x, b("sigmoid", x)),
+    aten.mish: _mish,
+    aten.softplus: _softplus,
+    aten.log_sigmoid_forward: lambda b, x: (_logsigmoid(b, x), None),
+    aten.elu: _elu,
+    aten.celu: _celu,
+    aten.leaky_relu: _leaky_relu,
+    aten._prelu_kernel: _leaky_relu,
+    aten.threshold: _threshold,
+    aten.addcmul: _addcmul,
+    aten.addcdiv: _addcdiv,
+    aten.lerp: _lerp,
+    aten.logaddexp: _logaddexp,
+    aten.tan: lambda b, x: b("div", b("sin", x), b("cos", x)),
+    aten.erfc: lambda b, x: b("sub", 1.0, b("erf", x)),
+    aten.exp2: _scaled("exp", before=math.log(2)),
+    aten.log2: _scaled("log", after=1 / math.log(2)),
+    aten.log10: _scaled("log", after=1 / math.log(10)),
+    aten.isnan: lambda b, x: b("ne", x, x),
+    aten.isinf: lambda b, x: b("eq", b("abs", x), math.inf),
+}
+#: Those that take truth values as they are.
+LOGICAL: dict[Any, Callable[..., Node]] = {
+    aten.where: _same("where"),
+    aten.masked_fill: lambda b, x, mask, value: b("where", mask, value, x),
+    aten.logical_not: _same("not"),
+    aten.bitwise_not: _same("not"),
+    aten.logical_and: _same("and"),
+    aten.bitwise_and: _same("and"),
+    aten.logical_or: _same("or"),
+    aten.bitwise_or: _same("or"),
+    aten.logical_xor: _same("ne"),
+    aten.bitwise_xor: _same("ne"),
+}

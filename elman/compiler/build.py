@@ -1,0 +1,59 @@
+"""Writing expressions of the language, for the rules that make one out of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from elman.compiler.ir import Node, broadcast, cat, const, elementwise, reduce, stop, take
+from elman.compiler.weights import reshaped
+
+
+class Refused(Exception):
+    """This use of an operation has no rule; says why."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """Makes row values that all stem from one line of the cell.
+
+    ``b("mul", x, 0.5)`` is an operation of the language by name; numbers become constants.
+
+    rank: of the tensor that the traced operation took: 2 for [B, n]; 1 for [B], where a last axis
+        of size 1 was dropped.
+    """
+
+    line: str = ""
+    rank: int = 2
+
+    def __call__(self, op: str, *args: Node | float) -> Node:
+        nodes = [self.row(arg) for arg in args]
+        if op in ("sum", "amax"):
+            return reduce(op, nodes[0], self.line)
+        return elementwise(op, *nodes, line=self.line)
+
+    def row(self, value: Node | float) -> Node:
+        """A number, or a weight of any shape that goes with rows, as a row value."""
+        if not isinstance(value, Node):
+            return const(value)
+        if value.is_row or len(value.shape) == 1:
+            return value
+        if any(size != 1 for size in value.shape[:-1]):
+            raise Refused(f"it takes a weight {list(value.shape)} against a vector")
+        return reshaped(value, (value.size,), self.line)
+
+    def last(self, axis: int | None) -> None:
+        """Refuse any axis but the last."""
+        if self.rank != 2 or axis not in (-1, 1):
+            raise Refused("it is not along the last axis")
+
+    def slice(self, a: Node, start: int, stop: int) -> Node:
+        return take(a, start, stop, self.line)
+
+    def cat(self, parts: list[Node]) -> Node:
+        return cat([self.row(part) for part in parts], self.line)
+
+    def stop(self, a: Node) -> Node:
+        return stop(a, self.line)
+
+    def broadcast(self, a: Node, size: int) -> Node:
+        return broadcast(self.row(a), size, self.line)

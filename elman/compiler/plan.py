@@ -1,0 +1,209 @@
+"""A step as two loops: what each reads, what it keeps, and what is left for after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from elman.compiler.differentiate import differentiate
+from elman.compiler.hoist import Hoisted, hoist
+from elman.compiler.ir import TRANSCENDENTAL, Node, Step, Varies, const, elementwise, leaf, walk
+
+#: Values that the backward loop computes again rather than reads: at most so much arithmetic,
+#: where an addition counts 1.
+RECOMPUTE = 12
+
+
+@dataclass(frozen=True)
+class Zoneout:
+    """How the parts of the state are zoned out: by a mask of the loop's, at a rate, or not."""
+
+    parts: tuple[float | bool | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backward:
+    """The loop of backpropagation through time.
+
+    cotangents: the gradients of the new state that come in, one for each part.
+    d_states: the gradients of the old state, which go to the step before.
+    d_entering, d_prepared: of what entered the loop, and of its weights; None where there is none.
+    stored: what the loop writes for all t: the gradients of what entered, and what the sums over
+        all t are made of once the loop has ended.
+    """
+
+    cotangents: tuple[Node, ...]
+    d_states: tuple[Node | None, ...]
+    d_entering: tuple[Node | None, ...]
+    d_prepared: tuple[Node | None, ...]
+    stored: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a backend runs.
+
+    before: ``entering`` and ``prepared`` by torch; the forward loop: ``outputs``, keeping
+    ``saved``; the backward loop: `Backward`; after: ``backward.d_prepared`` by torch.
+
+    keeps: the zoneout masks, one leaf for each part that has one; 1 keeps the old value.
+    """
+
+    step: Step
+    outputs: tuple[Node, ...]
+    hoisted: Hoisted
+    keeps: tuple[Node | None, ...]
+
+    @property
+    def states(self) -> tuple[Node, ...]:
+        return self.step.states
+
+    @property
+    def prepared(self) -> tuple[Node, ...]:
+        return self.hoisted.prepared
+
+    @property
+    def entering(self) -> tuple[Node, ...]:
+        return self.hoisted.entering
+
+    @property
+    def rows(self) -> tuple[Node, ...]:
+        """What the loop reads a row of at each step: what enters, and the masks."""
+        return (*self.entering, *(keep for keep in self.keeps if keep is not None))
+
+    @cached_property
+    def backward(self) -> Backward:
+        cotangents = tuple(
+            leaf("cotangent", f"d_{s.attrs['name']}", s.size) for s in self.states
+        )
+        wrt = (*self.states, *self.entering, *self.prepared)
+        grads = differentiate(self.outputs, cotangents, wrt)
+        S, E = len(self.states), len(self.entering)
+        d_states, d_entering, d_prepared = grads[:S], grads[S : S + E], grads[S + E :]
+        stored = _stored(d_entering, d_prepared, cotangents)
+        return Backward(cotangents, d_states, d_entering, d_prepared, stored)
+
+    @cached_property
+    def saved(self) -> tuple[Node, ...]:
+        """What the forward loop keeps for the backward loop, beside the states."""
+        backward = self.backward
+        free = _Free((*self.states, *self.outputs, *self.rows, *self.prepared))
+        saved: dict[Node, None] = {}
+        for node in _wanted(backward):
+            _need(node, free, saved)
+        return tuple(saved)
+
+    @cached_property
+    def reads_entering(self) -> bool:
+        """Whether anything after the forward loop reads what entered it."""
+        roots = [d for d in (*self.backward.d_states, *self.backward.stored) if d is not None]
+        roots += [arg for node in _sums(self.backward.d_prepared) for arg in node.args]
+        there = (*self.states, *self.outputs, *self.saved, *self.prepared)
+        reached = set(walk(roots, until=there))
+        return any(node in reached for node in self.entering)
+
+    def bytes_per_row(self, element: int) -> int:
+        """Memory for one step of one row in training, beside the outputs and what enters."""
+        sizes = [n.size for n in self.saved] + [s.size for s in self.states[1:]]
+        return element * sum(sizes)
+
+
+def make_plan(step: Step, zoneout: Zoneout = Zoneout()) -> Plan:
+    """The plan of a simplified step, with zoneout as a part of its equation."""
+    outputs, keeps = [], []
+    for index, (old, new) in enumerate(zip(step.states, step.outputs, strict=True)):
+        rate = zoneout.parts[index] if zoneout.parts else None
+        keep = None
+        if rate is True:
+            keep = leaf("x", f"keep_{old.attrs['name']}", old.size)
+            new = elementwise("where", elementwise("ne", keep, const(0.0)), old, new)
+        elif rate:
+            mixed = elementwise("mul", const(float(rate)), elementwise("sub", old, new))
+            new = elementwise("add", new, mixed)
+        outputs.append(new)
+        keeps.append(keep)
+    hoisted = hoist(outputs)
+    masks = {keep for keep in keeps if keep is not None}
+    entering = tuple(node for node in hoisted.entering if not _reads(node, masks))
+    return Plan(step, tuple(outputs), Hoisted(hoisted.prepared, entering), tuple(keeps))
+
+
+def _reads(node: Node, masks: set[Node]) -> bool:
+    return any(n in masks for n in walk([node]))
+
+
+def _sums(d_prepared: Sequence[Node | None]) -> list[Node]:
+    """The outer products and sums over rows that the gradients of the weights are made of."""
+    given = [d for d in d_prepared if d is not None]
+    return [node for node in walk(given) if node.op in ("outer", "rowsum")]
+
+
+def _stored(
+    d_entering: Sequence[Node | None], d_prepared: Sequence[Node | None], leaves: Sequence[Node]
+) -> tuple[Node, ...]:
+    stored = dict.fromkeys(d for d in d_entering if d is not None)
+    for node in _sums(d_prepared):
+        for arg in node.args:
+            if depends(arg, leaves):
+                stored.setdefault(arg)
+    return tuple(stored)
+
+
+def depends(node: Node, leaves: Sequence[Node]) -> bool:
+    """Whether any of the leaves is needed for this value."""
+    wanted = set(leaves)
+    return any(n in wanted for n in walk([node]))
+
+
+def _wanted(backward: Backward) -> list[Node]:
+    """The values of the forward loop that the backward loop, or what comes after it, reads."""
+    roots = [d for d in (*backward.d_states, *backward.stored) if d is not None]
+    roots += [arg for node in _sums(backward.d_prepared) for arg in node.args]
+    tangled = set(backward.cotangents)
+    wanted: dict[Node, None] = {}
+    for node in walk(roots):
+        if any(arg in tangled for arg in node.args):
+            tangled.add(node)
+    for node in walk(roots):
+        if node in tangled:
+            for arg in node.args:
+                if arg not in tangled:
+                    wanted.setdefault(arg)
+    for root in roots:
+        if root not in tangled:
+            wanted.setdefault(root)
+    return [node for node in wanted if node.is_row]
+
+
+class _Free:
+    """What it costs to compute a value from those that are there anyway."""
+
+    def __init__(self, there: Sequence[Node]) -> None:
+        self.costs: dict[Node, float] = dict.fromkeys(there, 0.0)
+
+    def cost(self, node: Node) -> float:
+        if node not in self.costs:
+            self.costs[node] = self._own(node) + sum(self.cost(arg) for arg in node.args)
+        return self.costs[node]
+
+    @staticmethod
+    def _own(node: Node) -> float:
+        if node.varies is Varies.WEIGHT or node.op in ("mask", "slice", "cat", "broadcast", "stop"):
+            return 0.0
+        if node.op in ("linear", "sum", "amax"):
+            return float("inf")
+        return 8.0 if node.op in TRANSCENDENTAL else 3.0 if node.op in ("div", "sqrt") else 1.0
+
+
+def _need(node: Node, free: _Free, saved: dict[Node, None]) -> None:
+    """Make sure that a value can be had in the backward loop: save it, or what it is made of."""
+    if free.cost(node) <= RECOMPUTE or node in saved:
+        return
+    if node.op in TRANSCENDENTAL or free._own(node) == float("inf") or not node.args:
+        saved.setdefault(node)
+        free.costs[node] = 0.0
+        return
+    for arg in node.args:
+        _need(arg, free, saved)
+    free.costs.pop(node, None)
