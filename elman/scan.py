@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.backends.choose import Choice, Execution, choose
+from elman.backends.eager import unrolled
 from elman.backends.engine import BackTape, Engine, Tape
 from elman.backends.literal import literal_loop
 from elman.backends.walk import Walk, walk_over
@@ -318,12 +319,36 @@ class _Scan(torch.autograd.Function):
         if not job.plan.reads_entering:
             tape.entering = [*(t[:0] for t in tape.entering[: len(job.plan.entering)]),
                              *tape.entering[len(job.plan.entering) :]]
-        ctx.save_for_backward(*found[: job.parts])
+        groups = job.grouped(inputs)
+        ctx.save_for_backward(*found[: job.parts], *groups.given, *groups.own)
         return found
 
     @staticmethod
     def backward(ctx: Any, *d_found: Tensor | None) -> tuple[Tensor | None, ...]:
-        ctx.saved_tensors  # noqa: B018 - raises where an output was changed in place
         job: _Job = ctx.job
+        kept = ctx.saved_tensors  # raises where an output was changed in place
+        if torch.is_grad_enabled():
+            return (None, *_again(job, kept[job.parts :], d_found, ctx.tape.mask))
         wanted = list(ctx.needs_input_grad[1:])
         return (None, *job.backward(ctx.tape, d_found, wanted))
+
+
+def _again(
+    job: _Job, states: Several[Tensor], d_found: Several[Tensor | None], mask: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the inputs as functions that can be differentiated again: the plan, as
+    one graph of torch operations."""
+    inputs = [*job.before(), *states]
+    groups = job.grouped([*inputs, mask])
+    tape = Tape(
+        job.walk, groups.entering, groups.weights, mask, groups.given, groups.own, (), (), ()
+    )
+    states, last = unrolled(job.plan, tape)
+    found = [*states[: job.parts], *last]
+    pairs = [(f, d) for f, d in zip(found, d_found, strict=True) if d is not None]
+    wanted = [t for t in inputs if t.requires_grad]
+    grads = torch.autograd.grad(
+        [f for f, _ in pairs], wanted, [d for _, d in pairs], create_graph=True, allow_unused=True
+    )
+    by_input = {id(t): g for t, g in zip(wanted, grads, strict=True)}
+    return (*(by_input.get(id(t)) for t in inputs), *(() if mask is None else (None,)))

@@ -24,7 +24,7 @@ class Eager:
         wanted = [*plan.outputs, *(plan.saved if len(tape.saved) else ())]
         for index in range(tape.walk.steps):
             start, count = tape.walk.schedule[index]
-            values = _values(plan, tape, index)
+            values = _values(plan, tape, index, _before(plan, tape, index))
             found = evaluate(wanted, values)
             for part, new in enumerate(found[: len(plan.outputs)]):
                 at = index % 2 * tape.walk.batch if tape.rings[part] else start
@@ -37,7 +37,8 @@ class Eager:
         wanted = [d for d in (*steps.d_states, *steps.stored) if d is not None]
         for index in reversed(range(tape.walk.steps)):
             start, count = tape.walk.schedule[index]
-            values = _values(plan, tape, index) | _kept(plan, tape, start, count)
+            values = _values(plan, tape, index, _before(plan, tape, index))
+            values |= _kept(plan, tape, start, count)
             for d, d_out, d_last in zip(steps.cotangents, back.d_states, back.d_last, strict=True):
                 come = d_last[:count]
                 values[d] = come if d_out is None else come + d_out[start : start + count]
@@ -46,6 +47,34 @@ class Eager:
                 buffer[start : start + count] = found[node]
             olds = [None if node is None else found[node] for node in steps.d_states]
             _carry(tape, back, olds, start, count)
+
+
+def unrolled(plan: Plan, tape: Tape) -> tuple[list[Tensor], list[Tensor]]:
+    """The forward loop as one graph that torch differentiates, any number of times.
+
+    Returns the states at all rows, in the order of the rows, and the last state.
+    """
+    walk = tape.walk
+    state, steps = list(tape.given), {}
+    for index, (start, count) in enumerate(walk.schedule):
+        values = _values(plan, tape, index, [_entering(tape, p, s, index) for p, s in enumerate(state)])
+        new = evaluate(plan.outputs, values)
+        steps[start] = new
+        state = [torch.cat([n, s[count:]]) for n, s in zip(new, state, strict=True)]
+    order = sorted(steps)
+    states = [torch.cat([steps[start][p] for start in order]) for p in range(len(state))]
+    return states, state
+
+
+def _entering(tape: Tape, part: int, state: Tensor, index: int) -> Tensor:
+    """The state that enters a step, cut and stopped where the walk says so."""
+    start, count = tape.walk.schedule[index]
+    old = state[:count]
+    if tape.walk.flags is None:
+        return old
+    flags = tape.walk.flags[start : start + count, None]
+    old = torch.where((flags & CUT) != 0, tape.own[part][:count], old)
+    return torch.where((flags & STOP) != 0, old.detach(), old)
 
 
 def state_before(tape: Tape, part: int, index: int) -> Tensor:
@@ -62,15 +91,18 @@ def state_before(tape: Tape, part: int, index: int) -> Tensor:
     return old
 
 
-def _values(plan: Plan, tape: Tape, index: int) -> dict[Node, Tensor]:
+def _before(plan: Plan, tape: Tape, index: int) -> list[Tensor]:
+    return [state_before(tape, part, index) for part in range(len(plan.states))]
+
+
+def _values(plan: Plan, tape: Tape, index: int, state: list[Tensor]) -> dict[Node, Tensor]:
     start, count = tape.walk.schedule[index]
     values = dict(zip(plan.prepared, tape.weights, strict=True))
     values |= {
         node: rows[start : start + count]
         for node, rows in zip(plan.rows, tape.entering, strict=True)
     }
-    for part, node in enumerate(plan.states):
-        values[node] = state_before(tape, part, index)
+    values |= dict(zip(plan.states, state, strict=True))
     if plan.step.mask is not None and tape.mask is not None:
         values[plan.step.mask] = tape.mask[:count]
     return values

@@ -24,7 +24,7 @@ from elman.benchmarks.problem import (
 )
 from elman.benchmarks.streaming import streaming
 from elman.benchmarks.subjects import Subject, subject_named
-from elman.benchmarks.timing import compare, race
+from elman.benchmarks.timing import SETTLE, compare, race
 from elman.errors import unknown
 
 
@@ -102,6 +102,7 @@ def product_rate(point: Point, budget: float) -> float:
     best = 0.0
     for m, k, n in ((1024,) * 3, (2048,) * 3, (rows, H, 4 * H), (4 * H, rows, H), (rows, 4 * H, H)):
         a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
+        time.sleep(SETTLE)
         end = time.perf_counter() + budget / 5
         for call in range(1000):
             begin = time.perf_counter()

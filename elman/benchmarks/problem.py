@@ -88,8 +88,8 @@ def torch_run(
 
 def torch_names(module: nn.Module) -> list[str]:
     """The names of what `torch_run` returns; torch.nn's "weight_ih_l0" is the cell's weight_ih."""
-    names = [name.removeprefix("cell.").removesuffix("_l0") for name, _ in module.named_parameters()]
-    return ["outputs", "d x", *(f"d {name}" for name in names)]
+    names = [name for name, _ in module.named_parameters()]
+    return ["outputs", "d x", *(f"d {n.removeprefix('cell.').removesuffix('_l0')}" for n in names)]
 
 
 def named_results(names: list[str], found: Any) -> Results:

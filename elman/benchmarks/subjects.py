@@ -60,7 +60,7 @@ def _built_in(kind: Callable[..., StackedCell], **options: bool) -> Callable[[in
 
 def _subjects() -> dict[str, Subject]:
     modules = {"lstm": "LSTM", "gru": "GRU", "elman": "RNN"}
-    found = {name: Subject(name, _built_in(kind), modules.get(name)) for name, kind in CELLS.items()}
+    found = {n: Subject(n, _built_in(kind), modules.get(n)) for n, kind in CELLS.items()}
     found["reset-before-gru"] = Subject("reset-before-gru", _built_in(GRU, reset_after=False))
     found["custom"] = Subject("custom", TracedMGU)
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from elman.benchmarks.finding import Finding
 from elman.benchmarks.peers import ELMAN
 from elman.benchmarks.problem import TOLERANCE
 from elman.benchmarks.run import Row
@@ -82,6 +83,20 @@ def _coloured(ratio: float | None) -> str:
     return f"[{'green' if ratio >= 1 else 'red'}]{ratio:.2f}[/]"
 
 
+def finding_tables(found: Sequence[Finding]) -> list[Table]:
+    """One table for each of the further measurements."""
+    shown = []
+    for name, group in groupby(found, lambda f: f.extra):
+        table = Table(title=name, title_justify="left")
+        for column in ("what", "where", "value", "", "claim", "note"):
+            table.add_column(column, justify="right" if column == "value" else "left")
+        for f in group:
+            value = "" if f.value is None else f"{f.value:.3g}"
+            table.add_row(f.what, f.at, value, f.unit, f.claim, f.note)
+        shown.append(table)
+    return shown
+
+
 def explanation(missing: dict[str, str]) -> str:
     """What the numbers mean, and who is not among them."""
     lines = [
@@ -94,7 +109,7 @@ def explanation(missing: dict[str, str]) -> str:
 
 
 def as_json(
-    rows: Sequence[Row], missing: dict[str, str], extras: Sequence[Any] = ()
+    rows: Sequence[Row], missing: dict[str, str], extras: Sequence[Finding] = ()
 ) -> dict[str, Any]:
     """Everything, with the machine that it was measured on."""
     return {
@@ -133,7 +148,7 @@ def _summary(group: Sequence[Row]) -> dict[str, Any]:
         "against": {
             name: {
                 "geometric_mean": geometric_mean(row.ratio(name) for row in group),
-                "least": min((r for row in group if (r := row.ratio(name)) is not None)),
+                "least": min(r for row in group if (r := row.ratio(name)) is not None),
             }
             for name in _peers(group)
         },
@@ -143,7 +158,7 @@ def _summary(group: Sequence[Row]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in ("torch", "onnxruntime", "jax"):
         try:
             versions[package] = metadata.version(package)

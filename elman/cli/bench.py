@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from elman.errors import OptionError, unknown
 
@@ -32,7 +31,9 @@ def bench(
         help="full (ten points), quick (three), or one point B,H,T as 16,256,100; may be "
         "repeated. [dim]default: full[/]",
     ),
-    threads: int = typer.Option(None, help="CPU threads. [dim]default: torch's choice[/]"),
+    threads: int = typer.Option(
+        None, help="CPU threads; JAX always takes its own. [dim]default: torch's choice[/]"
+    ),
     budget: float = typer.Option(3.0, help="Seconds of repeats at each point and mode."),
     compile: float = typer.Option(
         0.0, help="Let torch.compile the loop for at most so many seconds a point, as a peer."
@@ -66,21 +67,27 @@ def bench(
         raise unknown("mode", mode, MODES)
     if not budget > 0 or compile < 0 or (threads is not None and threads < 1):
         raise OptionError("--budget and --threads must be above 0, --compile 0 or above")
+    if out not in (None, "-") and not Path(out).parent.is_dir():
+        raise OptionError(f"--json {out}: there is no folder {Path(out).parent}")
     settings = _settings(cell or ["classic"], grid or [], threads, budget)
-    console = Console(soft_wrap=True)
-    with _progress() as progress:
-        if extra:
-            rows, found = [], _extras(extra, settings, progress)
-        else:
-            rows, found = _rows(settings, mode, compile, progress), []
-    _show(rows, found, out, console)
+    rows: list[Row] = []
+    found: list[Finding] = []
+    try:
+        with _progress() as progress:
+            if extra:
+                _extras(found, extra, settings, progress)
+            else:
+                _rows(rows, settings, mode, compile, progress)
+    except KeyboardInterrupt:
+        # Minutes of measurements are not thrown away.
+        _show(rows, found, out)
+        raise
+    _show(rows, found, out)
     if any(row.wrong is not None for row in rows):
         raise typer.Exit(1)
 
 
-def _settings(
-    cells: list[str], grids: list[str], threads: int | None, budget: float
-) -> "Settings":
+def _settings(cells: list[str], grids: list[str], threads: int | None, budget: float) -> "Settings":
     import torch
 
     from elman.benchmarks.finding import Settings
@@ -108,7 +115,9 @@ def _progress() -> Progress:
     )
 
 
-def _rows(settings: "Settings", mode: str, compile: float, progress: Progress) -> "list[Row]":
+def _rows(
+    found: "list[Row]", settings: "Settings", mode: str, compile: float, progress: Progress
+) -> None:
     from elman.benchmarks.grid import FULL
     from elman.benchmarks.run import MODES, rows
 
@@ -118,30 +127,29 @@ def _rows(settings: "Settings", mode: str, compile: float, progress: Progress) -
     def report(text: str) -> None:
         progress.update(task, description=text)
 
-    found = []
     for row in rows(settings.subjects, points, modes, settings.budget, compile, report):
         found.append(row)
         progress.advance(task)
-    return found
 
 
-def _extras(names: list[str], settings: "Settings", progress: Progress) -> "list[Finding]":
+def _extras(
+    found: "list[Finding]", names: list[str], settings: "Settings", progress: Progress
+) -> None:
     from elman.benchmarks.extras import EXTRAS, extras_named
 
     chosen = extras_named(names)
     task = progress.add_task("", total=len(chosen))
-    found: list[Finding] = []
     for name in chosen:
         progress.update(task, description=name)
         found.extend(EXTRAS[name](settings))
         progress.advance(task)
-    return found
 
 
-def _show(rows: "list[Row]", found: "list[Finding]", out: str | None, console: Console) -> None:
+def _show(rows: "list[Row]", found: "list[Finding]", out: str | None) -> None:
     from elman.benchmarks.peers import missing
-    from elman.benchmarks.table import as_json, explanation, machine, tables
+    from elman.benchmarks.table import as_json, explanation, finding_tables, machine, tables
 
+    console = Console(soft_wrap=True)
     absent = missing()
     written = json.dumps(as_json(rows, absent, found), indent=1) if out else ""
     if out == "-":
@@ -153,25 +161,11 @@ def _show(rows: "list[Row]", found: "list[Finding]", out: str | None, console: C
         highlight=False,
         markup=False,
     )
-    for table in tables(rows) if rows else [_findings(found)]:
+    for table in [*tables(rows), *finding_tables(found)]:
         console.print(table)
     if rows:
         console.print(explanation(absent), highlight=False, markup=False)
     if out:
-        _write(Path(out), written)
+        from elman.data.files import write_text
 
-
-def _findings(found: "list[Finding]") -> Table:
-    table = Table()
-    for name in ("what", "where", "value", "", "claim", "note"):
-        table.add_column(name, justify="right" if name == "value" else "left")
-    for f in found:
-        value = "" if f.value is None else f"{f.value:.3g}"
-        table.add_row(f"{f.extra}: {f.what}", f.at, value, f.unit, f.claim, f.note)
-    return table
-
-
-def _write(path: Path, text: str) -> None:
-    from elman.data.files import write_text
-
-    write_text(path, text + "\n")
+        write_text(Path(out), written + "\n")

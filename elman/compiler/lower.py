@@ -45,15 +45,15 @@ def _split(b: Build, x: Node, sizes: int | Sequence[int], dim: int = 0) -> tuple
 
 def _slice(
     b: Build, x: Node, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Node:
+) -> Node | None:
     whole = (start or 0) == 0 and (end is None or end >= 2**31) and step == 1
     if whole:
         return x
     b.last(dim)
     at, stop, _ = slice(start, end).indices(x.size)
-    if step != 1 or stop <= at:
-        raise Refused("it takes every few numbers, or none")
-    return b.slice(x, at, stop)
+    if step != 1:
+        raise Refused("it takes only every few numbers")
+    return b.slice(x, at, stop) if stop > at else None
 
 
 def _select(b: Build, x: Node, dim: int, index: int) -> Node:

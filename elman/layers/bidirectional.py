@@ -10,7 +10,7 @@ from elman.cells.cell import Cell
 from elman.errors import OptionError, unknown
 from elman.layers.layer import Layer, parts_of
 from elman.layers.stack import as_layer
-from elman.scan import Sequence
+from elman.sequence import Sequence
 
 
 class Bidirectional(Layer):

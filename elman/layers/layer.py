@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive
-from elman.scan import Sequence
+from elman.sequence import Sequence
 
 
 def map_state(change: Callable[[Tensor], Tensor], state: Any) -> Any:

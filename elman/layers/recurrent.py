@@ -10,7 +10,7 @@ from elman.cells.checking import require_pure
 from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state
 from elman.layers.regularisers import Regularisers
-from elman.scan import Sequence, scan
+from elman.scan import Execution, Sequence, scan
 
 
 def sweep(
@@ -24,6 +24,7 @@ def sweep(
     regularisers: Regularisers,
     training: bool,
     all_states: bool,
+    execution: Execution,
 ) -> tuple[State, State]:
     """One direction of one layer: `scan`, with what the regularisers drop."""
     if training:
@@ -39,6 +40,7 @@ def sweep(
         noise=noise,
         reverse=reverse,
         all_states=all_states,
+        execution=execution,
     )
 
 
@@ -51,6 +53,7 @@ class Recurrent(Layer):
     cell: an `elman.Cell`.
     reverse: walk from the last step to the first. batch_first: [B, T, I] instead of [T, B, I].
     input_dropout, state_dropout, zoneout, weight_drop: see `Regularisers`.
+    backend: what runs it, see `Execution`.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Recurrent(Layer):
         state_dropout: float = 0.0,
         zoneout: float | Mapping[str, float] = 0.0,
         weight_drop: float = 0.0,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         if not isinstance(cell, Cell):
@@ -76,6 +80,7 @@ class Recurrent(Layer):
         self.batch_first = batch_first
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
         self.regularisers.check(cell)
+        self.execution = Execution(backend)
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -98,6 +103,7 @@ class Recurrent(Layer):
             regularisers=self.regularisers,
             training=self.training,
             all_states=all_states,
+            execution=self.execution,
         )
         return states[0], as_returned(last), as_returned(states)
 

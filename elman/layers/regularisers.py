@@ -9,7 +9,7 @@ from torch import Tensor
 
 from elman.cells.cell import Cell, state_mask_reaches, weights_of
 from elman.errors import OptionError, require_probability, unknown
-from elman.scan import Noise
+from elman.sequence import Noise
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from elman.cells.cell import Cell
 from elman.errors import OptionError, require_probability
 from elman.layers.layer import Layer, parts_of
 from elman.layers.recurrent import Recurrent
-from elman.scan import Sequence
+from elman.sequence import Sequence
 
 
 def as_layer(layer: Layer | Cell, reverse: bool = False, batch_first: bool = False) -> Layer:

@@ -17,7 +17,7 @@ from elman.errors import OptionError
 from elman.layers.layer import Layer, check_input, check_state
 from elman.layers.recurrent import sweep
 from elman.layers.regularisers import Regularisers
-from elman.scan import Sequence
+from elman.scan import Execution, Sequence
 
 
 class TorchLike(Layer):
@@ -40,11 +40,13 @@ class TorchLike(Layer):
         state_dropout: float = 0.0,
         zoneout: float | Mapping[str, float] = 0.0,
         weight_drop: float = 0.0,
+        backend: str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
         self.regularisers.check_parts(self._cell(0))
+        self.execution = Execution(backend)
 
     def _cell(self, layer: int) -> StackedCell:
         width = self.proj_size or self.hidden_size
@@ -111,6 +113,7 @@ class TorchLike(Layer):
                     regularisers=self.regularisers,
                     training=self.training,
                     all_states=all_states,
+                    execution=self.execution,
                 )
                 last.append(end)
                 history.append(states)
@@ -144,7 +147,8 @@ class RNN(TorchLike, nn.RNN):
 
         h_t = tanh(W x_t + b + U h_{t-1} + c),   or relu
 
-    Takes torch.nn.RNN's arguments and state_dict, and by keyword the rates of `Regularisers`.
+    Takes torch.nn.RNN's arguments and state_dict, and by keyword the rates of `Regularisers` and
+    the ``backend`` of `Execution`.
     """
 
 
@@ -153,7 +157,8 @@ class LSTM(TorchLike, nn.LSTM):
 
         c_t = f * c_{t-1} + i * g,   h_t = o * tanh(c_t)
 
-    Takes torch.nn.LSTM's arguments and state_dict, and by keyword the rates of `Regularisers`.
+    Takes torch.nn.LSTM's arguments and state_dict, and by keyword the rates of `Regularisers` and
+    the ``backend`` of `Execution`.
     """
 
 
@@ -162,7 +167,8 @@ class GRU(TorchLike, nn.GRU):
 
         h_t = (1 - z) * n + z * h_{t-1}
 
-    Takes torch.nn.GRU's arguments and state_dict, and by keyword the rates of `Regularisers`.
+    Takes torch.nn.GRU's arguments and state_dict, and by keyword the rates of `Regularisers` and
+    the ``backend`` of `Execution`.
     """
 
 

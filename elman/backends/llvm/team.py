@@ -12,7 +12,8 @@ import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from threading import Lock
+from threading import Event, Lock
+from typing import Any
 
 import torch
 
@@ -114,9 +115,9 @@ attributes #0 = { nounwind }
 
 _LAUNCH = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
 _pool = Pool()
-_taken = 0
-_taking = Lock()
-_forked = False
+_forked = Event()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked.set)
 
 
 def max_threads() -> int:
@@ -125,7 +126,7 @@ def max_threads() -> int:
     1 in a forked process: the threads of its parent's OpenMP team are not there, and GNU's
     library would wait for them for ever.
     """
-    return 1 if _forked else min(torch.get_num_threads(), _cores())
+    return 1 if _forked.is_set() else min(torch.get_num_threads(), _cores())
 
 
 def run(entry: int, data: int, threads: int) -> None:
@@ -136,10 +137,10 @@ def run(entry: int, data: int, threads: int) -> None:
     at its barriers, by the n that it gets. Any thread may call, and several may at once.
     """
     launch, table = _launcher()
-    if threads < 2 or _forked:
+    if threads < 2 or _forked.is_set():
         launch(table, entry, data, 1, 1)
         return
-    share = _take(threads)
+    share = _taken.add(threads)
     try:
         if table is None:
             _pool.run(entry, data, share)
@@ -148,39 +149,53 @@ def run(entry: int, data: int, threads: int) -> None:
             # ones for the next larger one: so the team keeps the size of torch's own.
             launch(table, entry, data, share, max(share, torch.get_num_threads()))
     finally:
-        _take(-share)
+        _taken.remove(share)
 
 
-def _take(threads: int) -> int:
-    """Count the threads that run; as many as asked for, or what other calls leave of the cores.
+class _Taken:
+    """How many threads run for the calls of all Python threads.
 
     Teams that wait at their barriers for threads that other teams keep off the cores would take
     a hundred times as long as one thread each.
     """
-    global _taken
-    with _taking:
-        if _taken and threads > 0:
-            threads = min(threads, max(1, _cores() - _taken))
-        _taken += threads
-        return threads
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self._lock = Lock()
+
+    def add(self, threads: int) -> int:
+        """As many as asked for, or what other calls leave of the cores."""
+        with self._lock:
+            if self.threads:
+                threads = min(threads, max(1, _cores() - self.threads))
+            self.threads += threads
+            return threads
+
+    def remove(self, threads: int) -> None:
+        with self._lock:
+            self.threads -= threads
+
+
+_taken = _Taken()
 
 
 @lru_cache
 def _launcher() -> tuple[Callable[..., None], ctypes.Array[ctypes.c_void_p] | None]:
     """The function ``launch``, and the addresses that it needs: None without OpenMP."""
-    names, addresses = _openmp() or (_GNU, None)
+    found = _openmp()
+    names = found[0] if found else _GNU
     text = _COMMON + (_FORK_GNU if names is _GNU else _FORK_LLVM)
     launch = _LAUNCH(jit.load(text, "team").address("launch"))
-    return launch, addresses and (ctypes.c_void_p * len(addresses))(*addresses)
+    return launch, (ctypes.c_void_p * len(names))(*found[1]) if found else None
 
 
 def _openmp() -> tuple[tuple[str, ...], list[int | None]] | None:
     """The functions of the OpenMP library that torch calls, and their addresses."""
     for scope in _scopes():
         for names in (_GNU, _LLVM):
-            found = [getattr(scope, name, None) for name in names]
-            if all(found):
-                return names, [ctypes.cast(function, ctypes.c_void_p).value for function in found]
+            functions: list[Any] = [getattr(scope, name, None) for name in names]
+            if all(functions):
+                return names, [ctypes.cast(it, ctypes.c_void_p).value for it in functions]
     return None
 
 
@@ -200,12 +215,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _in_forked_child() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,136 @@
+"""Backpropagation over a long sequence in the memory of a short one.
+
+The forward pass keeps the state at the borders of segments alone; the backward pass runs each
+segment once more, with everything that its own backward loop needs, and forgets it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.cells.cell import State
+from elman.sequence import Noise, Sequence
+
+Run = Callable[[dict[str, Tensor], Tensor, State, Sequence, Noise], tuple[State, State]]
+
+
+def in_segments(
+    run: Run,
+    length: int,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    state: State,
+    sequence: Sequence,
+    noise: Noise,
+    reverse: bool,
+    initial: Callable[[], State],
+) -> tuple[State, State]:
+    """``run`` over x: [T, B, I] in segments of ``length`` steps, as if over all of it at once.
+
+    initial: the state that a reset goes to.
+    """
+    T = len(x)
+    if sequence.truncate is not None:  # borders of truncation stay where they were
+        length = max(1, length // sequence.truncate) * sequence.truncate
+    first = (T - 1) % length + 1 if reverse else length
+    starts = [0, *range(first, T, length)]
+    sizes = [b - a for a, b in zip(starts, [*starts[1:], T], strict=True)]
+    pieces = list(zip(starts, x.split(sizes), strict=True))
+    found: list[State] = []
+    for start, piece in reversed(pieces) if reverse else pieces:
+        stop = start + len(piece)
+        if reverse and stop < T:
+            state = _cut(state, sequence, stop, initial)
+        here = _sequence(sequence, start, stop), _noise(noise, start, stop)
+        states, state = _segment(run, weights, piece, state, *here)
+        found.append(states)
+    if reverse:
+        found.reverse()
+    return tuple(torch.cat(part) for part in zip(*found, strict=True)), state
+
+
+def _sequence(sequence: Sequence, start: int, stop: int) -> Sequence:
+    lengths, reset = sequence.lengths, sequence.reset
+    return replace(
+        sequence,
+        lengths=None if lengths is None else (lengths - start).clamp(0, stop - start),
+        reset=None if reset is None else reset[start:stop],
+    )
+
+
+def _noise(noise: Noise, start: int, stop: int) -> Noise:
+    parts = (z[start:stop] if isinstance(z, Tensor) else z for z in noise.zoneout)
+    return replace(noise, zoneout=tuple(parts))
+
+
+def _cut(
+    state: State, sequence: Sequence, t: int, initial: Callable[[], State]
+) -> State:
+    """The state that goes from step t back to the one before it."""
+    if sequence.reset is None:
+        return state
+    cut = sequence.reset[t]
+    if sequence.lengths is not None:
+        cut = cut & (t < sequence.lengths)
+    return tuple(
+        torch.where(cut[..., None], own, s) for own, s in zip(initial(), state, strict=True)
+    )
+
+
+def _segment(
+    run: Run, weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
+) -> tuple[State, State]:
+    names = list(weights)
+
+    def again(*inputs: Tensor) -> tuple[Tensor, ...]:
+        x, rest = inputs[0], inputs[1:]
+        parts, values = rest[: len(state)], rest[len(state) :]
+        states, last = run(
+            dict(zip(names, values, strict=True)), x, tuple(parts), sequence, noise
+        )
+        return (*states, *last)
+
+    found = _Again.apply(again, x, *state, *weights.values())
+    split = len(found) - len(state)
+    return found[:split], found[split:]
+
+
+class _Again(torch.autograd.Function):
+    """A function that is run again when its gradient is wanted."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Any:
+        ctx.function = function
+        ctx.save_for_backward(*inputs)
+        return function(*(t.detach() for t in inputs))
+
+    @staticmethod
+    def backward(ctx: Any, *d_found: Tensor | None) -> Any:
+        twice = torch.is_grad_enabled()
+        inputs = [
+            t if twice else t.detach().requires_grad_(needed)
+            for t, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        with torch.enable_grad():
+            found = ctx.function(*inputs)
+        pairs = [
+            (f, d)
+            for f, d in zip(found, d_found, strict=True)
+            if d is not None and f.requires_grad
+        ]
+        wanted = [t for t in inputs if t.requires_grad]
+        grads = iter(
+            torch.autograd.grad(
+                [f for f, _ in pairs],
+                wanted,
+                [d for _, d in pairs],
+                create_graph=twice,
+                allow_unused=True,
+            )
+        )
+        return (None, *(next(grads) if t.requires_grad else None for t in inputs))
