@@ -155,7 +155,7 @@ class _Job:
         saved = [like.new_empty(walk.rows, n.size) for n in plan.saved] if training else []
         return Tape(
             walk, groups.entering, groups.weights, groups.mask, groups.given, groups.own,
-            states, saved, rings,
+            states, saved, rings, training,
         )
 
     def grouped(self, inputs: Several[Any]) -> _Groups:

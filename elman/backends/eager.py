@@ -21,7 +21,7 @@ class Eager:
         return None
 
     def forward(self, plan: Plan, tape: Tape) -> None:
-        wanted = [*plan.outputs, *(plan.saved if len(tape.saved) else ())]
+        wanted = [*plan.outputs, *(plan.saved if tape.training else ())]
         for index in range(tape.walk.steps):
             start, count = tape.walk.schedule[index]
             values = _values(plan, tape, index, _before(plan, tape, index))

@@ -21,7 +21,8 @@ class Tape:
     given: the state passed in, parts [B, S]. own: the cell's initial state, for rows that are cut.
     states: each part of the state at all rows, [rows, S]; or, for a part that nobody asks for
         afterwards, [2 * B, S]: that of the step before and of this one, in turn.
-    saved: what the backward loop reads, [rows, n].
+    saved: what the backward loop reads, [rows, n]; nothing where there will be none.
+    training: whether there will be a backward loop.
     """
 
     walk: Walk
@@ -33,6 +34,7 @@ class Tape:
     states: Sequence[Tensor]
     saved: Sequence[Tensor]
     rings: Sequence[bool]
+    training: bool = False
 
 
 @dataclass

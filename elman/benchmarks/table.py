@@ -46,7 +46,7 @@ def _table(group: Sequence[Row]) -> Table:
     names = _peers(group)
     table = Table(title=f"{group[0].cell}, {group[0].mode}, ms", title_justify="left")
     for name in ("B, H, T", ELMAN, *names, "ratio"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=name == "B, H, T")
     for row in group:
         table.add_row(str(row.point), *_cells(row, names))
     means = [_times_faster(geometric_mean(row.ratio(name) for row in group)) for name in names]

@@ -34,7 +34,7 @@ def bench(
     threads: int = typer.Option(
         None, help="CPU threads; JAX always takes its own. [dim]default: torch's choice[/]"
     ),
-    budget: float = typer.Option(3.0, help="Seconds of repeats at each point and mode."),
+    budget: float = typer.Option(2.0, help="Seconds of repeats at each point and mode."),
     compile: float = typer.Option(
         0.0, help="Let torch.compile the loop for at most so many seconds a point, as a peer."
     ),

@@ -94,6 +94,4 @@ MEANING: dict[str, Callable[..., Tensor]] = {
     "call": lambda node, *args: replay(node, args),
 }
 #: Operations that take a number beside a tensor.
-TAKES_NUMBERS = frozenset(
-    ("add", "sub", "mul", "div", "pow", "lt", "le", "gt", "ge", "eq", "ne")
-)
+TAKES_NUMBERS = frozenset(("add", "sub", "mul", "div", "pow", "lt", "le", "gt", "ge", "eq", "ne"))

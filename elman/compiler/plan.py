@@ -40,7 +40,7 @@ class Backward:
     stored: tuple[Node, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What a backend runs.
 

@@ -165,6 +165,20 @@ def test_many_python_threads_run_at_once(runtime):
     assert team._taken.threads == 0
 
 
+def test_teams_of_several_python_threads_share_the_cores(monkeypatch):
+    monkeypatch.setattr(team, "_cores", lambda: 4)
+    taken = team._Taken()
+    assert [taken.add(3), taken.add(3), taken.add(3)] == [3, 1, 1]
+    for threads in (3, 1, 1):
+        taken.remove(threads)
+    assert taken.add(8) == 8  # alone it is as asked
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="calls it as on POSIX")
+def test_the_address_of_yield_can_be_called():
+    assert ctypes.CFUNCTYPE(ctypes.c_int)(team.yield_address())() == 0
+
+
 def test_inside_a_parallel_region_a_team_is_as_large_as_openmp_makes_it():
     launch, table = team._launcher()
     if table is None:

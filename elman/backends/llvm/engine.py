@@ -50,7 +50,7 @@ class LLVM:
 
     def forward(self, plan: Plan, tape: Tape) -> None:
         program = self.program(plan, tape.given[0].dtype)
-        loop = program.training if len(tape.saved) or not any(tape.rings) else program.inference
+        loop = program.training if tape.training else program.inference
         loop.run(plan, tape, None)
 
     def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:

@@ -152,6 +152,19 @@ def run(entry: int, data: int, threads: int) -> None:
         _taken.remove(share)
 
 
+@lru_cache
+def yield_address() -> int:
+    """The address of a function without arguments that lets other threads have the core.
+
+    A barrier should call it after some hundred turns of spinning: where the thread that it waits
+    for has no core, it would otherwise wait for milliseconds.
+    """
+    windows = sys.platform == "win32"
+    library: Any = ctypes.CDLL("kernel32" if windows else None)
+    function = library.SwitchToThread if windows else library.sched_yield
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 class _Taken:
     """How many threads run for the calls of all Python threads.
 
