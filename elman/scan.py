@@ -107,19 +107,19 @@ class _Compiled:
         return states, last
 
     def before(self, rows: Walk, x: Tensor, noise: Noise) -> tuple[Tensor, ...]:
-        """What enters the loop, the zoneout masks, and the prepared weights."""
+        """The inputs of the loop, the zoneout masks, and the prepared weights."""
         plan = self.plan
         values = {plan.step.x: rows.pack(x)}
-        for node in walk((*plan.entering, *plan.prepared)):
+        for node in walk((*plan.inputs, *plan.prepared)):
             if node.op == "weight":
                 values[node] = self.weights[node.attrs["name"]]
-        made = evaluate((*plan.entering, *plan.prepared), values)
-        entering = [value.contiguous() for value in made[: len(plan.entering)]]
+        made = evaluate((*plan.inputs, *plan.prepared), values)
+        inputs = [value.contiguous() for value in made[: len(plan.inputs)]]
         for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
             if keep is not None:
                 assert isinstance(mask, Tensor)
-                entering.append(rows.pack(mask.reshape(*x.shape[:2], -1)).to(x.dtype))
-        return (*entering, *made[len(plan.entering) :])
+                inputs.append(rows.pack(mask.reshape(*x.shape[:2], -1)).to(x.dtype))
+        return (*inputs, *made[len(plan.inputs) :])
 
 
 @dataclass
@@ -153,22 +153,22 @@ class _Job:
             for s, ring in zip(plan.states, rings, strict=True)
         ]
         saved = [like.new_empty(walk.rows, n.size) for n in plan.saved] if training else []
+        entering = [None] * len(plan.entering) if plan.fused else groups.inputs
         return Tape(
-            walk, groups.entering, groups.weights, groups.mask, groups.given, groups.own,
-            states, saved, rings, training,
-        )
+            walk, groups.inputs, [*entering, *groups.keeps], groups.weights, groups.mask,
+            groups.given, groups.own, states, saved, rings, training,
+        )  # fmt: skip
 
     def grouped(self, inputs: Several[Any]) -> _Groups:
         """The inputs of the run by what they are."""
         plan = self.plan
-        sizes = [len(plan.rows), len(plan.prepared), len(plan.states)]
+        keeps = len(plan.rows) - len(plan.entering)
+        sizes = [len(plan.inputs), keeps, len(plan.prepared), len(plan.states)]
         sizes.append(0 if self.walk.flags is None else len(plan.states))
         bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-        entering, weights, given, own = (
-            list(inputs[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-        )
+        groups = (list(inputs[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
         rest = inputs[bounds[-1] :]
-        return _Groups(entering, weights, given, own, rest[0] if rest else None)
+        return _Groups(*groups, rest[0] if rest else None)
 
     def forward(self, tape: Tape) -> tuple[Tensor, ...]:
         """Run the loop: the states at all rows, then the last state."""
@@ -176,6 +176,14 @@ class _Job:
         # Results of their own to autograd: the tape must not hold what holds the tape.
         states = [_alias(states) for states in tape.states[: self.parts]]
         return (*states, *(self._last(tape, part) for part in range(len(tape.given))))
+
+    def forget(self, tape: Tape) -> None:
+        """Let go of what the backward loop does not read."""
+        if not self.plan.reads_entering:
+            count = len(self.plan.entering)
+            tape.entering = [None] * count + tape.entering[count:]
+            if not self.plan.fused:
+                tape.inputs = ()
 
     def _last(self, tape: Tape, part: int) -> Tensor:
         walk = self.walk
@@ -209,34 +217,37 @@ class _Job:
         back = BackTape(d_states, d_last, d_own, stored)
         self.engine.backward(plan, tape, back)
         by_node = dict(zip(plan.backward.stored, stored, strict=True))
-        d_entering = [None if d is None else by_node[d] for d in plan.backward.d_entering]
-        d_entering += [None] * (len(plan.rows) - len(plan.entering))
-        d_weights = self._after(tape, by_node, needs.weights)
-        d_mask = None
-        found = (*d_entering, *d_weights, *d_last, *(d_own or [None] * len(tape.own)))
-        return (*found, d_mask) if tape.mask is not None else found
+        after = self._after(tape, by_node, [*needs.inputs, *needs.weights])
+        d_inputs, d_weights = after[: len(plan.inputs)], after[len(plan.inputs) :]
+        d_keeps = [None] * len(needs.keeps)
+        d_mask = [] if tape.mask is None else [None]
+        d_given = (*d_last, *(d_own or [None] * len(tape.own)))
+        return (*d_inputs, *d_keeps, *d_weights, *d_given, *d_mask)
 
     def _after(
         self, tape: Tape, stored: dict[Node, Tensor], needs: Several[bool]
     ) -> list[Tensor | None]:
-        """The gradients of the weights, as sums over all rows at once."""
+        """The gradients of the inputs and of the weights, over all rows at once."""
         plan = self.plan
-        nodes = [
-            d if need else None
-            for d, need in zip(plan.backward.d_prepared, needs, strict=True)
-        ]
+        all_nodes = (*plan.backward.d_inputs, *plan.backward.d_prepared)
+        nodes = [d if need else None for d, need in zip(all_nodes, needs, strict=True)]
         values = _Rows(plan, self.walk, tape, stored)
         wanted = [d for d in nodes if d is not None]
         found = dict(zip(wanted, evaluate(wanted, values.needed(wanted)), strict=True))
+        d_inputs = nodes[: len(plan.inputs)]
         return [
-            None if node is None else found[node].reshape(weight.shape)
-            for node, weight in zip(nodes, tape.weights, strict=True)
+            *(None if node is None else found[node] for node in d_inputs),
+            *(
+                None if node is None else found[node].reshape(weight.shape)
+                for node, weight in zip(nodes[len(d_inputs) :], tape.weights, strict=True)
+            ),
         ]
 
 
 @dataclass
 class _Groups:
-    entering: list[Any]
+    inputs: list[Any]
+    keeps: list[Any]
     weights: list[Any]
     given: list[Any]
     own: list[Any]
@@ -253,7 +264,9 @@ class _Rows:
         """The leaves of what is wanted, and every value that lies in memory."""
         plan, tape = self.plan, self.tape
         values = dict(zip(plan.prepared, tape.weights, strict=True))
-        values |= dict(zip(plan.rows, tape.entering, strict=True))
+        entering = zip(plan.rows, tape.entering, strict=True)
+        values |= {node: rows for node, rows in entering if rows is not None}
+        values |= dict(zip(plan.inputs, tape.inputs, strict=False))
         values |= dict(zip(plan.outputs, tape.states, strict=True))
         values |= dict(zip(plan.saved, tape.saved, strict=True))
         values |= self.stored
@@ -316,9 +329,7 @@ class _Scan(torch.autograd.Function):
         tape = job.tape(tuple(t.detach() for t in inputs), training=True)
         found = job.forward(tape)
         ctx.job, ctx.tape = job, tape
-        if not job.plan.reads_entering:
-            tape.entering = [*(t[:0] for t in tape.entering[: len(job.plan.entering)]),
-                             *tape.entering[len(job.plan.entering) :]]
+        job.forget(tape)
         groups = job.grouped(inputs)
         ctx.save_for_backward(*found[: job.parts], *groups.given, *groups.own)
         return found
@@ -340,9 +351,11 @@ def _again(
     one graph of torch operations."""
     inputs = [*job.before(), *states]
     groups = job.grouped([*inputs, mask])
+    entering = [None] * len(job.plan.entering) if job.plan.fused else groups.inputs
     tape = Tape(
-        job.walk, groups.entering, groups.weights, mask, groups.given, groups.own, (), (), ()
-    )
+        job.walk, groups.inputs, [*entering, *groups.keeps], groups.weights, mask,
+        groups.given, groups.own, (), (), (),
+    )  # fmt: skip
     states, last = unrolled(job.plan, tape)
     found = [*states[: job.parts], *last]
     pairs = [(f, d) for f, d in zip(found, d_found, strict=True) if d is not None]

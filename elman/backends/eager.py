@@ -22,6 +22,7 @@ class Eager:
 
     def forward(self, plan: Plan, tape: Tape) -> None:
         wanted = [*plan.outputs, *(plan.saved if tape.training else ())]
+        _enter(plan, tape)
         for index in range(tape.walk.steps):
             start, count = tape.walk.schedule[index]
             values = _values(plan, tape, index, _before(plan, tape, index))
@@ -49,12 +50,20 @@ class Eager:
             _carry(tape, back, olds, start, count)
 
 
+def _enter(plan: Plan, tape: Tape) -> None:
+    """Compute what enters the loop, for all t at once, where torch has not done it already."""
+    if plan.fused:
+        values = dict(zip((*plan.inputs, *plan.prepared), (*tape.inputs, *tape.weights), strict=True))
+        tape.entering[: len(plan.entering)] = evaluate(plan.entering, values)
+
+
 def unrolled(plan: Plan, tape: Tape) -> tuple[list[Tensor], list[Tensor]]:
     """The forward loop as one graph that torch differentiates, any number of times.
 
     Returns the states at all rows, in the order of the rows, and the last state.
     """
     walk = tape.walk
+    _enter(plan, tape)
     state, steps = list(tape.given), {}
     for index, (start, count) in enumerate(walk.schedule):
         values = _values(plan, tape, index, [_entering(tape, p, s, index) for p, s in enumerate(state)])
@@ -101,6 +110,7 @@ def _values(plan: Plan, tape: Tape, index: int, state: list[Tensor]) -> dict[Nod
     values |= {
         node: rows[start : start + count]
         for node, rows in zip(plan.rows, tape.entering, strict=True)
+        if rows is not None
     }
     values |= dict(zip(plan.states, state, strict=True))
     if plan.step.mask is not None and tape.mask is not None:

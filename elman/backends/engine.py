@@ -16,7 +16,8 @@ from elman.compiler.plan import Plan
 class Tape:
     """The memory of one run of a plan, in the order of the plan's nodes.
 
-    entering: what was computed before the loop, and the zoneout masks: [rows, n].
+    inputs: what the plan's ``inputs`` are, [rows, n]. entering: of the plan's ``rows``, those
+        that torch has computed, [rows, n]; None for those that the backend makes from the inputs.
     weights: the prepared weights. mask: [B, S] of the state dropout, or None.
     given: the state passed in, parts [B, S]. own: the cell's initial state, for rows that are cut.
     states: each part of the state at all rows, [rows, S]; or, for a part that nobody asks for
@@ -26,7 +27,8 @@ class Tape:
     """
 
     walk: Walk
-    entering: Sequence[Tensor]
+    inputs: Sequence[Tensor]
+    entering: list[Tensor | None]
     weights: Sequence[Tensor]
     mask: Tensor | None
     given: Sequence[Tensor]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from elman.compiler.build import Build, Refused
+from elman.compiler.build import Build, RefusedError
 from elman.compiler.ir import Node
 from elman.compiler.weights import aten
 
@@ -27,7 +27,7 @@ def _sub(b: Build, x: Number, y: Number, alpha: float = 1) -> Node:
 
 def _div(b: Build, x: Number, y: Number, rounding_mode: str | None = None) -> Node:
     if rounding_mode is not None:
-        raise Refused("it rounds")
+        raise RefusedError("it rounds")
     return b("div", x, y)
 
 
@@ -46,8 +46,15 @@ def _pow(b: Build, x: Number, exponent: Number) -> Node:
 
 
 def _clamp(b: Build, x: Node, low: Number | None = None, high: Number | None = None) -> Node:
-    y = x if low is None else b("where", b("lt", x, low), low, x)
-    return y if high is None else b("where", b("gt", y, high), high, y)
+    y = x if low is None else _bounded(b, "lt", x, low)
+    return y if high is None else _bounded(b, "gt", y, high)
+
+
+def _bounded(b: Build, beyond: str, x: Node, bound: Number) -> Node:
+    outside = b(beyond, x, bound)
+    if isinstance(bound, Node):  # which may be NaN
+        outside = b("or", outside, b("ne", bound, bound))
+    return b("where", outside, bound, x)
 
 
 def _hardtanh(b: Build, x: Node, low: float = -1.0, high: float = 1.0) -> Node:
@@ -60,9 +67,7 @@ def _hardsigmoid(b: Build, x: Node) -> Node:
 
 
 def _hardswish(b: Build, x: Node) -> Node:
-    inner = b("div", b("mul", x, b("add", x, 3.0)), 6.0)
-    inner = b("where", b("ge", x, 3.0), x, inner)
-    return b("where", b("le", x, -3.0), 0.0, inner)
+    return b("div", b("mul", x, _hardtanh(b, b("add", x, 3.0), 0.0, 6.0)), 6.0)
 
 
 def _gelu(b: Build, x: Node, approximate: str = "none") -> Node:
@@ -82,8 +87,9 @@ def _softplus(b: Build, x: Node, beta: float = 1, threshold: float = 20) -> Node
     return b("where", linear, x, b("div", soft, beta))
 
 
-def _logsigmoid(b: Build, x: Node) -> Node:
-    return b("sub", b("minimum", x, 0.0), b("log1p", b("exp", b("neg", b("abs", x)))))
+def _log_sigmoid_forward(b: Build, x: Node) -> tuple[Node, None]:
+    soft = b("log1p", b("exp", b("neg", b("abs", x))))
+    return b("sub", b("minimum", x, 0.0), soft), None
 
 
 def _elu(b: Build, x: Node, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Node:
@@ -117,7 +123,10 @@ def _addcdiv(b: Build, x: Node, y: Node, z: Node, value: float = 1) -> Node:
 
 
 def _lerp(b: Build, start: Node, end: Node, weight: Number) -> Node:
-    return b("add", start, b("mul", weight, b("sub", end, start)))
+    apart = b("sub", end, start)
+    if not isinstance(weight, Node) and abs(weight) >= 0.5:
+        return b("sub", end, b("mul", apart, 1 - weight))
+    return b("add", start, b("mul", weight, apart))
 
 
 def _logaddexp(b: Build, x: Node, y: Node) -> Node:
@@ -125,8 +134,8 @@ def _logaddexp(b: Build, x: Node, y: Node) -> Node:
     return b("add", b("maximum", x, y), b("log1p", b("exp", b("neg", b("abs", apart)))))
 
 
-def _truth(b: Build, value: Node, *, is_truth: bool) -> Node:
-    return value if is_truth else b("ne", value, 0.0)
+def _xor(b: Build, x: Node, y: Node) -> Node:
+    return b("or", b("and", x, b("not", y)), b("and", b("not", x), y))
 
 
 def _scaled(op: str, before: float = 1.0, after: float = 1.0) -> Callable[..., Node]:
@@ -138,7 +147,7 @@ def _scaled(op: str, before: float = 1.0, after: float = 1.0) -> Callable[..., N
 
 
 #: By torch's name, the way to write it here.
-ELEMENTWISE: dict[Any, Callable[..., Node]] = {
+ELEMENTWISE: dict[Any, Callable[..., Any]] = {
     **{
         getattr(aten, op): _same(op)
         for op in (
@@ -165,7 +174,7 @@ ELEMENTWISE: dict[Any, Callable[..., Node]] = {
     aten.silu: lambda b, x: b("mul", x, b("sigmoid", x)),
     aten.mish: _mish,
     aten.softplus: _softplus,
-    aten.log_sigmoid_forward: lambda b, x: (_logsigmoid(b, x), None),
+    aten.log_sigmoid_forward: _log_sigmoid_forward,
     aten.elu: _elu,
     aten.celu: _celu,
     aten.leaky_relu: _leaky_relu,
@@ -193,6 +202,6 @@ LOGICAL: dict[Any, Callable[..., Node]] = {
     aten.bitwise_and: _same("and"),
     aten.logical_or: _same("or"),
     aten.bitwise_or: _same("or"),
-    aten.logical_xor: _same("ne"),
-    aten.bitwise_xor: _same("ne"),
+    aten.logical_xor: _xor,
+    aten.bitwise_xor: _xor,
 }

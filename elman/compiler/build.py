@@ -8,7 +8,7 @@ from elman.compiler.ir import Node, broadcast, cat, const, elementwise, reduce, 
 from elman.compiler.weights import reshaped
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """This use of an operation has no rule; says why."""
 
 
@@ -38,13 +38,13 @@ class Build:
         if value.is_row or len(value.shape) == 1:
             return value
         if any(size != 1 for size in value.shape[:-1]):
-            raise Refused(f"it takes a weight {list(value.shape)} against a vector")
+            raise RefusedError(f"it takes a weight {list(value.shape)} against a vector")
         return reshaped(value, (value.size,), self.line)
 
     def last(self, axis: int | None) -> None:
         """Refuse any axis but the last."""
         if self.rank != 2 or axis not in (-1, 1):
-            raise Refused("it is not along the last axis")
+            raise RefusedError("it is not along the last axis")
 
     def slice(self, a: Node, start: int, stop: int) -> Node:
         return take(a, start, stop, self.line)

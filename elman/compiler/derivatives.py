@@ -13,7 +13,7 @@ from elman.compiler.weights import aten, call, is_transposed, transposed
 Gradients = tuple[Node | None, ...]
 
 
-def gradients(node: Node, d: Node) -> Gradients:
+def gradients_of_arguments(node: Node, d: Node) -> Gradients:
     """The gradients of a node's arguments.
 
     d: the gradient of its value, of the same size. An argument of size 1 that went with a longer
@@ -50,6 +50,12 @@ def _linear(b: Build, d: Node, y: Node, v: Node, W: Node) -> Gradients:
     return linear(d, transposed(W, b.line), b.line), None
 
 
+def _mul(b: Build, d: Node, y: Node, x: Node, z: Node) -> Gradients:
+    if x is z:
+        return b("mul", b("mul", d, 2.0), x), None
+    return b("mul", d, z), b("mul", d, x)
+
+
 def _div(b: Build, d: Node, y: Node, x: Node, z: Node) -> Gradients:
     d_x = b("div", d, z)
     return d_x, b("neg", b("mul", d_x, y))
@@ -84,7 +90,7 @@ DERIVATIVES: dict[str, Callable[..., Gradients]] = {
     "cos": lambda b, d, y, x: (b("neg", b("mul", d, b("sin", x))),),
     "add": lambda b, d, y, x, z: (d, d),
     "sub": lambda b, d, y, x, z: (d, b("neg", d)),
-    "mul": lambda b, d, y, x, z: (b("mul", d, z), b("mul", d, x)),
+    "mul": _mul,
     "div": _div,
     "maximum": lambda b, d, y, x, z: (_tied(b, d, x, z, "lt"), _tied(b, d, z, x, "lt")),
     "minimum": lambda b, d, y, x, z: (_tied(b, d, x, z, "gt"), _tied(b, d, z, x, "gt")),

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from elman.compiler.build import Build
-from elman.compiler.derivatives import gradients
+from elman.compiler.derivatives import gradients_of_arguments
 from elman.compiler.ir import Node, Varies, cat, const, elementwise, outer, rowsum, take, walk
+from elman.compiler.rewrite import number
 from elman.compiler.simplify import simplify_beside
 from elman.compiler.weights import aten, call, reshaped
 
@@ -38,7 +39,8 @@ def differentiate(
                 _send(node, d, received)
     given = [found.get(node) for node in wrt]
     simple = iter(simplify_beside([d for d in given if d is not None], outputs))
-    return tuple(None if d is None else next(simple) for d in given)
+    gradients = [None if d is None else next(simple) for d in given]
+    return tuple(None if d is None or number(d) == 0 else d for d in gradients)
 
 
 def _leading_to(outputs: Sequence[Node], wrt: Sequence[Node]) -> set[Node]:
@@ -89,7 +91,7 @@ def _send(node: Node, d: Node, received: dict[Node, _Received]) -> None:
     else:
         if node.op == "linear" and node.args[1] in received:
             received[node.args[1]].factors[node.args[0]].append(d)
-        for arg, d_arg in zip(node.args, gradients(node, d), strict=True):
+        for arg, d_arg in zip(node.args, gradients_of_arguments(node, d), strict=True):
             if d_arg is not None and arg in received:
                 received[arg].values.append(_fit(d_arg, arg.size) if arg.is_row else d_arg)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from elman.compiler.build import Build, Refused
+from elman.compiler.build import Build, RefusedError
 from elman.compiler.ir import Node, linear
 from elman.compiler.weights import aten, reshaped, transposed
 
@@ -16,13 +16,13 @@ from elman.compiler.weights import aten, reshaped, transposed
 def _mm(b: Build, v: Node, W: Node) -> Node:
     """v W for a weight W: [K, N]."""
     if W.is_row or len(W.shape) != 2:
-        raise Refused("only a weight matrix multiplies a vector of the step")
+        raise RefusedError("only a weight matrix multiplies a vector of the step")
     return linear(b.row(v), transposed(W, b.line), b.line)
 
 
 def _mv(b: Build, v: Node, w: Node) -> Node:
     if w.is_row:
-        raise Refused("only a weight multiplies a vector of the step")
+        raise RefusedError("only a weight multiplies a vector of the step")
     return linear(b.row(v), reshaped(w, (1, w.size), b.line), b.line)
 
 
@@ -52,7 +52,7 @@ def _slice(
     b.last(dim)
     at, stop, _ = slice(start, end).indices(x.size)
     if step != 1:
-        raise Refused("it takes only every few numbers")
+        raise RefusedError("it takes only every few numbers")
     return b.slice(x, at, stop) if stop > at else None
 
 
@@ -74,7 +74,7 @@ def _cat(b: Build, parts: Sequence[Node], dim: int = 0) -> Node:
 
 def _stack(b: Build, parts: Sequence[Node], dim: int = 0) -> Node:
     if b.rank != 1 or dim not in (-1, 1):
-        raise Refused("it makes a further axis")
+        raise RefusedError("it makes a further axis")
     return b.cat(list(parts))
 
 
@@ -98,7 +98,7 @@ def _same_row(b: Build, x: Node, *shape: Any, **options: Any) -> Node:
 def _along(b: Build, axis: int | Sequence[int] | None) -> None:
     axes = [axis] if isinstance(axis, int) or axis is None else list(axis)
     if len(axes) != 1:
-        raise Refused("it is not along the last axis alone")
+        raise RefusedError("it is not along the last axis alone")
     b.last(axes[0])
 
 
@@ -150,7 +150,7 @@ def _vector_norm(
     if ord == 1:
         return b("sum", b("abs", x))
     if ord != 2:
-        raise Refused(f"the norm of order {ord} has no rule")
+        raise RefusedError(f"the norm of order {ord} has no rule")
     return _root(b, b("sum", b("mul", x, x)))
 
 
@@ -177,7 +177,7 @@ def _layer_norm(
     b: Build, x: Node, shape: Sequence[int], gain: Node | None, bias: Node | None, eps: float
 ) -> tuple[Node, Node, Node]:
     if list(shape) != [x.size]:
-        raise Refused("it is not over the last axis alone")
+        raise RefusedError("it is not over the last axis alone")
     variance, mean = _var_mean(b, x, -1, 0)
     scale = b("rsqrt", b("add", variance, eps))
     y = b("mul", b("sub", x, mean), scale)

@@ -28,32 +28,40 @@ class Backward:
 
     cotangents: the gradients of the new state that come in, one for each part.
     d_states: the gradients of the old state, which go to the step before.
-    d_entering, d_prepared: of what entered the loop, and of its weights; None where there is none.
-    stored: what the loop writes for all t: the gradients of what entered, and what the sums over
-        all t are made of once the loop has ended.
+    d_inputs, d_prepared: of the plan's ``inputs`` and of its weights; None where there is none.
+    stored: what the loop writes for all t: what the gradients of the inputs and the sums over all
+        t are made of once the loop has ended.
     """
 
     cotangents: tuple[Node, ...]
     d_states: tuple[Node | None, ...]
-    d_entering: tuple[Node | None, ...]
+    d_inputs: tuple[Node | None, ...]
     d_prepared: tuple[Node | None, ...]
     stored: tuple[Node, ...]
+
+    @property
+    def after(self) -> list[Node]:
+        """What is computed after the loop, for all t at once."""
+        return [d for d in (*self.d_inputs, *self.d_prepared) if d is not None]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What a backend runs.
 
-    before: ``entering`` and ``prepared`` by torch; the forward loop: ``outputs``, keeping
-    ``saved``; the backward loop: `Backward`; after: ``backward.d_prepared`` by torch.
+    before: ``prepared``, and ``entering`` from x; the forward loop: ``outputs``, keeping
+    ``saved``; the backward loop: `Backward`; after: ``backward.after``, by torch.
 
     keeps: the zoneout masks, one leaf for each part that has one; 1 keeps the old value.
+    fused: whether ``entering`` is W x + b and nothing else, which a backend computes itself, a
+        stretch of time before the loop needs it; else torch computes and differentiates it.
     """
 
     step: Step
     outputs: tuple[Node, ...]
     hoisted: Hoisted
     keeps: tuple[Node | None, ...]
+    fused: bool
 
     @property
     def states(self) -> tuple[Node, ...]:
@@ -72,33 +80,39 @@ class Plan:
         """What the loop reads a row of at each step: what enters, and the masks."""
         return (*self.entering, *(keep for keep in self.keeps if keep is not None))
 
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """What torch hands over a row of for each step, and wants the gradient of."""
+        return (self.step.x,) if self.fused else self.entering
+
     @cached_property
     def backward(self) -> Backward:
         cotangents = tuple(
             leaf("cotangent", f"d_{s.attrs['name']}", s.size) for s in self.states
         )
-        wrt = (*self.states, *self.entering, *self.prepared)
+        wrt = (*self.states, *self.inputs, *self.prepared)
         grads = differentiate(self.outputs, cotangents, wrt)
-        S, E = len(self.states), len(self.entering)
-        d_states, d_entering, d_prepared = grads[:S], grads[S : S + E], grads[S + E :]
-        stored = _stored(d_entering, d_prepared, cotangents)
-        return Backward(cotangents, d_states, d_entering, d_prepared, stored)
+        S, E = len(self.states), len(self.inputs)
+        d_states, d_inputs, d_prepared = grads[:S], grads[S : S + E], grads[S + E :]
+        stored = _stored(d_inputs, d_prepared, cotangents)
+        return Backward(cotangents, d_states, d_inputs, d_prepared, stored)
 
     @cached_property
     def saved(self) -> tuple[Node, ...]:
         """What the forward loop keeps for the backward loop, beside the states."""
         backward = self.backward
-        free = _Free((*self.states, *self.outputs, *self.rows, *self.prepared))
+        there = (*self.states, *self.outputs, *self.rows, *self.inputs, *self.prepared)
+        free = _Free(there)
         saved: dict[Node, None] = {}
         for node in _wanted(backward):
             _need(node, free, saved)
-        return tuple(saved)
+        return tuple(node for node in saved if node is not self.step.x)
 
     @cached_property
     def reads_entering(self) -> bool:
         """Whether anything after the forward loop reads what entered it."""
         roots = [d for d in (*self.backward.d_states, *self.backward.stored) if d is not None]
-        roots += [arg for node in _sums(self.backward.d_prepared) for arg in node.args]
+        roots += self.backward.after
         there = (*self.states, *self.outputs, *self.saved, *self.prepared)
         reached = set(walk(roots, until=there))
         return any(node in reached for node in self.entering)
@@ -125,29 +139,63 @@ def make_plan(step: Step, zoneout: Zoneout = Zoneout()) -> Plan:
         keeps.append(keep)
     hoisted = hoist(outputs)
     masks = {keep for keep in keeps if keep is not None}
-    entering = tuple(node for node in hoisted.entering if not _reads(node, masks))
-    return Plan(step, tuple(outputs), Hoisted(hoisted.prepared, entering), tuple(keeps))
+    entering = tuple(node for node in hoisted.entering if node not in masks)
+    products = [_product(node, step.x) for node in entering]
+    fused = bool(entering) and None not in products and len({*products}) == len(products)
+    prepared = dict.fromkeys(hoisted.prepared)
+    if fused:
+        prepared |= dict.fromkeys(weight for node in entering for weight in _weights(node))
+    return Plan(step, tuple(outputs), Hoisted(tuple(prepared), entering), tuple(keeps), fused)
 
 
-def _reads(node: Node, masks: set[Node]) -> bool:
-    return any(n in masks for n in walk([node]))
+def _product(node: Node, x: Node) -> Node | None:
+    """The product in ``W x`` or ``W x + b``; None for any other value."""
+    if node.op == "add":
+        a, b = node.args
+        node, rest = (a, b) if a.op == "linear" else (b, a)
+        if rest.is_row:
+            return None
+    return node if node.op == "linear" and node.args[0] is x else None
 
 
-def _sums(d_prepared: Sequence[Node | None]) -> list[Node]:
-    """The outer products and sums over rows that the gradients of the weights are made of."""
-    given = [d for d in d_prepared if d is not None]
-    return [node for node in walk(given) if node.op in ("outer", "rowsum")]
+def _weights(node: Node) -> list[Node]:
+    """The weights in ``W x + b``."""
+    if node.is_row:
+        return [found for arg in node.args for found in _weights(arg)]
+    return [] if node.op == "const" else [node]
 
 
 def _stored(
-    d_entering: Sequence[Node | None], d_prepared: Sequence[Node | None], leaves: Sequence[Node]
+    d_inputs: Sequence[Node | None], d_prepared: Sequence[Node | None], leaves: Sequence[Node]
 ) -> tuple[Node, ...]:
-    stored = dict.fromkeys(d for d in d_entering if d is not None)
-    for node in _sums(d_prepared):
+    """What the backward loop leaves for after it: all that depends on the cotangents, as it
+    enters a product or a sum over rows there."""
+    stored: dict[Node, None] = {}
+    for d in (*d_inputs, *d_prepared):
+        if d is not None:
+            _leave(d, leaves, stored)
+    return tuple(stored)
+
+
+def _leave(node: Node, leaves: Sequence[Node], stored: dict[Node, None]) -> None:
+    if not depends(node, leaves):
+        return
+    if node.op == "add" and any(_is_after(arg) for arg in node.args):
+        for arg in node.args:
+            _leave(arg, leaves, stored)
+    elif node.op in ("outer", "rowsum", "linear"):
         for arg in node.args:
             if depends(arg, leaves):
                 stored.setdefault(arg)
-    return tuple(stored)
+    else:
+        stored.setdefault(node)
+
+
+def _is_after(node: Node) -> bool:
+    """Whether a value is better computed after the loop, as one product over all rows."""
+    if node.op == "add":
+        return any(_is_after(arg) for arg in node.args)
+    return node.op in ("outer", "rowsum", "linear")
 
 
 def depends(node: Node, leaves: Sequence[Node]) -> bool:
@@ -159,7 +207,7 @@ def depends(node: Node, leaves: Sequence[Node]) -> bool:
 def _wanted(backward: Backward) -> list[Node]:
     """The values of the forward loop that the backward loop, or what comes after it, reads."""
     roots = [d for d in (*backward.d_states, *backward.stored) if d is not None]
-    roots += [arg for node in _sums(backward.d_prepared) for arg in node.args]
+    roots += backward.after
     tangled = set(backward.cotangents)
     wanted: dict[Node, None] = {}
     for node in walk(roots):
@@ -170,9 +218,6 @@ def _wanted(backward: Backward) -> list[Node]:
             for arg in node.args:
                 if arg not in tangled:
                     wanted.setdefault(arg)
-    for root in roots:
-        if root not in tangled:
-            wanted.setdefault(root)
     return [node for node in wanted if node.is_row]
 
 

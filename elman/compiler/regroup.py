@@ -34,7 +34,7 @@ def _split(product: Node) -> Node:
     b, at, terms = Build(product.line), 0, []
     for _, group in groupby(_parts(v), key=lambda part: part.varies):
         part = b.cat(list(group))
-        terms.append((1, linear(part, columns(W, at, at + part.size), product.line)))
+        terms.append((1, linear(part, columns(W, at, at + part.size, product.line), product.line)))
         at += part.size
     return _sum(b, terms)
 
@@ -105,18 +105,17 @@ def _signed(b: Build, terms: list[Term]) -> Term:
 
 
 def _sum(b: Build, terms: list[Term]) -> Node:
-    positive = next((t for t in terms if t[0] > 0), None)
-    if positive is None:
+    start = next((k for k, (sign, _) in enumerate(terms) if sign > 0), None)
+    if start is None:
         return b("neg", _sum(b, [(1, term) for _, term in terms]))
-    total = positive[1]
-    for sign, term in terms:
-        if term is not positive[1] or sign < 0:
-            total = b("add" if sign > 0 else "sub", total, term)
+    total = terms[start][1]
+    for sign, term in (*terms[:start], *terms[start + 1 :]):
+        total = b("add" if sign > 0 else "sub", total, term)
     return total
 
 
 def merge_products(outputs: Sequence[Node]) -> dict[Node, Node]:
-    """W_1 x + b_1, W_2 x + b_2, ... -> the parts of one product [W_1; W_2; ...] x + [b_1, b_2, ...].
+    """W_1 x + b_1, W_2 x + b_2, ...: the parts of one product, [W_1; W_2; ...] x + [b_1, b_2, ...].
 
     Where x is known before the loop: a cell with one matrix a gate costs what a stacked one does.
     """
@@ -142,8 +141,9 @@ def _merged(outputs: Sequence[Node]) -> dict[Node, Node]:
 
 def _stack(outputs: Sequence[Node], products: list[Node]) -> dict[Node, Node]:
     biased = [_biased(outputs, product) for product in products]
-    whole = linear(products[0].args[0], stacked([p.args[1] for p in products]), products[0].line)
     b = Build(products[0].line)
+    weights = stacked([p.args[1] for p in products], b.line)
+    whole = linear(products[0].args[0], weights, b.line)
     if any(bias is not None for _, bias in biased):
         biases = [
             b.broadcast(const(0.0) if bias is None else bias, product.size)
@@ -161,7 +161,8 @@ def _biased(outputs: Sequence[Node], product: Node) -> tuple[Node, Node | None]:
     """A product with the weight that is added to it, where nothing else uses the product."""
     users = [node for node in walk(outputs) if product in node.args]
     if len(users) == 1 and users[0].op == "add" and product not in outputs:
-        (other,) = (arg for arg in users[0].args if arg is not product) or (product,)
+        x, y = users[0].args
+        other = y if x is product else x
         if not other.is_row and users[0].shape == product.shape:
             return users[0], other
     return product, None

@@ -17,13 +17,15 @@ Rule = Callable[[Build, Node], Node | None]
 def rewrite(node: Node) -> Node | None:
     """The same value in simpler words, or None. Its parts may again be simplified."""
     b = Build(node.line)
-    if node.op in ELEMENTWISE and len(node.shape) == 1:
+    if node.op in ELEMENTWISE:
+        if any(len(arg.shape) != 1 for arg in node.args):
+            return None  # a sum of gradients of a matrix
         found = _folded(b, node) or _unspread(b, node)
         if found is not None:
             return found
     rule = RULES.get(node.op)
     better = None if rule is None else rule(b, node)
-    return better if better is not None and better.shape == node.shape else None
+    return better if better is None else b.broadcast(better, node.size)
 
 
 def number(node: Node) -> float | None:
@@ -55,7 +57,7 @@ def _unspread(b: Build, node: Node) -> Node | None:
 def _add(b: Build, node: Node) -> Node | None:
     x, y = node.args
     for one, other in ((x, y), (y, x)):
-        if number(one) == 0 and len(node.shape) == 1:
+        if number(one) == 0:
             return other
         if one.op == "neg":
             return b("sub", other, one.args[0])
@@ -158,9 +160,9 @@ def _cat(b: Build, node: Node) -> Node | None:
 
 def _joined(b: Build, left: Node, right: Node) -> Node | None:
     """Two values side by side as one."""
-    if left.op == right.op == "slice" and left.args == right.args:
-        if left.attrs["stop"] == right.attrs["start"]:
-            return b.slice(left.args[0], left.attrs["start"], right.attrs["stop"])
+    sliced = left.op == right.op == "slice" and left.args == right.args
+    if sliced and left.attrs["stop"] == right.attrs["start"]:
+        return b.slice(left.args[0], left.attrs["start"], right.attrs["stop"])
     value = number(left)
     if value is not None and repr(value) == repr(number(right)):
         return b.broadcast(const(value), left.size + right.size)
@@ -180,6 +182,10 @@ def _reduce(b: Build, node: Node) -> Node | None:
 def _stop(b: Build, node: Node) -> Node | None:
     (a,) = node.args
     return a if a.op in ("stop", "const") else None
+
+
+def _rowsum(b: Build, node: Node) -> Node | None:
+    return node.args[0] if number(node.args[0]) == 0 else None
 
 
 def _same(b: Build, node: Node) -> Node | None:
@@ -206,6 +212,7 @@ RULES: dict[str, Rule] = {
     "sum": _reduce,
     "amax": _reduce,
     "stop": _stop,
+    "rowsum": _rowsum,  # of zeros
 }
 
 

@@ -77,9 +77,6 @@ class _Simplifier:
 
     def _simple(self, node: Node) -> Node:
         better = rewrite(node)
-        if better is None:
-            better = self.known.setdefault(key(node), node)
-        else:
-            better = self._of(better)
-        self.made[better] = better
-        return better
+        found = self.known.setdefault(key(node), node) if better is None else self._of(better)
+        self.made[found] = found
+        return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
+from traceback import walk_stack, walk_tb
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.autograd.function import Function
@@ -26,7 +27,7 @@ class Source:
     def __init__(self, cell: Cell) -> None:
         kind = parametrize.type_before_parametrizations(cell)
         self.cell = kind.__name__
-        self.code: CodeType = inspect.unwrap(kind.step).__code__
+        self.code: CodeType = inspect.unwrap(cast(type[Cell], kind).step).__code__
         self.file = self.code.co_filename
         self.named: list[tuple[str, Tensor]] = []
         self._outer: Any = None
@@ -47,30 +48,27 @@ class Source:
                     parts = ((f"{name}[{k}]", part) for k, part in enumerate(value))
                     self.named.extend(part for part in parts if isinstance(part[1], Tensor))
 
-    def line(self) -> str:
-        """The line of the cell's file that runs now, as "mgu.py:31"."""
-        frame = self._frame()
-        number = self.code.co_firstlineno if frame is None else frame.f_lineno
-        return f"{Path(self.file).name}:{number}"
+    def line(self, error: BaseException | None = None) -> str:
+        """The line of the cell's file that runs now, or that failed, as "mgu.py:31"."""
+        return self._place(error)[0]
 
-    def _frame(self) -> FrameType | None:
-        frame: FrameType | None = sys._getframe()
-        while frame is not None and frame.f_code.co_filename != self.file:
-            frame = frame.f_back
-        return frame
+    def _place(self, error: BaseException | None = None) -> tuple[str, str]:
+        frames = walk_stack(sys._getframe()) if error is None else walk_tb(error.__traceback__)
+        name = Path(self.file).name
+        inside = [(f, line) for f, line in frames if f.f_code.co_filename == self.file]
+        if not inside:
+            return f"{name}:{self.code.co_firstlineno}", self.code.co_name
+        frame, line = inside[0 if error is None else -1]
+        return f"{name}:{line}", frame.f_code.co_name
 
     def custom_gradient(self) -> bool:
         """Whether the forward pass of a custom autograd.Function runs."""
-        frame: FrameType | None = sys._getframe()
-        while frame is not None and frame.f_code is not self.code:
-            if frame.f_code is Function.apply.__func__.__code__:  # type: ignore[attr-defined]
-                return True
-            frame = frame.f_back
-        return False
+        apply = Function.apply.__func__.__code__  # type: ignore[attr-defined]
+        return any(frame.f_code is apply for frame, _ in walk_stack(sys._getframe()))
 
-    def unsupported(self, what: str, why: str) -> UnsupportedError:
-        frame = self._frame()
-        function = "step" if frame is None else frame.f_code.co_name
-        return UnsupportedError(
-            f"{self.line()} {function}: {what} {why}; the layer runs the literal loop"
-        )
+    def unsupported(
+        self, what: str, why: str, error: BaseException | None = None
+    ) -> UnsupportedError:
+        """The error for what has no rule, with its line."""
+        line, function = self._place(error)
+        return UnsupportedError(f"{line} {function}: {what} {why}; the layer runs the literal loop")

@@ -86,15 +86,15 @@ def reshaped(weight: Node, shape: Sequence[int], line: str = "") -> Node:
     return call(aten.reshape.default, [weight, tuple(shape)], shape, line=line)
 
 
-def columns(matrix: Node, start: int, stop: int) -> Node:
+def columns(matrix: Node, start: int, stop: int, line: str = "") -> Node:
     """[N, K] -> matrix[:, start:stop]."""
     if (start, stop) == (0, matrix.shape[1]):
         return matrix
     shape = (matrix.shape[0], stop - start)
-    return call(aten.slice.Tensor, [matrix, 1, start, stop], shape, line=matrix.line)
+    return call(aten.slice.Tensor, [matrix, 1, start, stop], shape, line=line)
 
 
-def stacked(matrices: Sequence[Node]) -> Node:
+def stacked(matrices: Sequence[Node], line: str = "") -> Node:
     """Matrices [N_i, K], one below the other."""
     shape = (sum(m.shape[0] for m in matrices), matrices[0].shape[1])
-    return call(aten.cat.default, [list(matrices), 0], shape, line=matrices[0].line)
+    return call(aten.cat.default, [list(matrices), 0], shape, line=line)

@@ -21,8 +21,12 @@ from elman.backends.llvm.lower import Slot, lower
 from elman.backends.llvm.packing import Packer
 from elman.backends.llvm.share import Share, share
 from elman.backends.llvm.target import Target, host
+from elman.backends.walk import Walk
 from elman.compiler.ir import ELEMENTWISE, Node, broadcast, const, elementwise, leaf, substitute, walk
 from elman.compiler.plan import Plan
+
+Targets = list[tuple[Node, Slot]]
+Places = dict[Node, Slot]
 
 ELEMENTS = {torch.float32: "float", torch.float64: "double"}
 
@@ -76,20 +80,21 @@ class Program:
 
     @cached_property
     def inference(self) -> Loop:
-        return self._loop("inference", *_forward(self.plan, ()))
+        return self._loop("inference", _forward(self.plan, training=False))
 
     @cached_property
     def training(self) -> Loop:
-        return self._loop("training", *_forward(self.plan, self.plan.saved))
+        return self._loop("training", _forward(self.plan, training=True))
 
     @cached_property
     def backward(self) -> Loop:
-        return self._loop("backward", *_backward(self.plan))
+        return self._loop("backward", _backward(self.plan))
 
-    def _loop(
-        self, name: str, targets: list[tuple[Node, Slot]], places: dict[Node, Slot]
-    ) -> Loop:
-        return Loop(name, targets, places, self.element, self.target)
+    def _loop(self, name: str, work: tuple[Targets, Places]) -> Loop:
+        prelude = None
+        if self.plan.fused and name != "backward":
+            prelude = _prelude(self.plan, training=name == "training")
+        return Loop(name, work, prelude, self.element, self.target)
 
 
 class Loop:
@@ -98,16 +103,18 @@ class Loop:
     def __init__(
         self,
         name: str,
-        targets: list[tuple[Node, Slot]],
-        places: dict[Node, Slot],
+        work: tuple[Targets, Places],
+        prelude: tuple[Targets, Places] | None,
         element: str,
         target: Target,
     ) -> None:
         code, ty = Code(), Vector(element, target.lanes(element))
-        self.backward = name == "backward"
-        self.lowered = lower(targets, places)
-        self.kernel = Kernel(code, name, self.lowered, ty, target, self.backward)
+        self.lowered = lower(*work)
+        before = None if prelude is None else lower(*prelude)
+        backward = name == "backward"
+        self.kernel = Kernel(code, name, self.lowered, ty, target, backward, before)
         self.kernel.write()
+        self.spanned = () if prelude is None else tuple(slot for _, slot in prelude[0])
         width = "512" if ty.lanes * ty.bits == 512 else "256"
         self.source = code.module([f'"prefer-vector-width"="{width}"'])
         self.library = jit.load(self.source, name)
@@ -131,7 +138,8 @@ class _Arguments:
         walk, kernel = tape.walk, loop.kernel
         like = tape.given[0]
         self.share: Share = share(walk, loop.packer.bytes, loop.target)
-        workspace = kernel.workspace(walk.batch)
+        span = _span(loop, walk, self.share, like.element_size())
+        workspace = kernel.workspace(walk.batch, span)
         room = torch.empty(workspace * self.share.threads + 64, dtype=torch.uint8)
         self.keep.append(room)
         self.values |= {
@@ -146,7 +154,16 @@ class _Arguments:
             "counter": self.place(torch.zeros(8, dtype=torch.int64)),
             "workspace": -(-room.data_ptr() // 64) * 64,
             "stride": workspace,
+            "span": span,
+            "yield": team.yield_address(),
         }
+        if loop.spanned and tape.training and plan.reads_entering:
+            tape.entering[: len(plan.entering)] = [
+                like.new_empty(walk.rows, node.size) for node in plan.entering
+            ]
+        for slot in loop.spanned:
+            if slot.kind == "span":
+                self.values[slot.name] = self.place(like.new_empty(span * walk.batch, slot.size))
         self._inputs(plan, tape)
         for slot in loop.scratch:
             self.values[slot.name] = self.place(like.new_empty(walk.batch, slot.size))
@@ -168,7 +185,10 @@ class _Arguments:
 
     def _inputs(self, plan: Plan, tape: Tape) -> None:
         for i, rows in enumerate(tape.entering):
-            self.values[f"in{i}"] = self.place(rows)
+            if rows is not None:
+                self.values[f"in{i}"] = self.place(rows)
+        if plan.fused:
+            self.values["x"] = self.place(tape.inputs[0])
         for i, weight in enumerate(tape.weights):
             self.values[f"weight{i}"] = self.place(weight.contiguous())
         if tape.mask is not None:
@@ -199,28 +219,51 @@ class _Arguments:
 # ------------------------------------------------------------ from a plan to places in memory
 
 
-def _places(plan: Plan) -> dict[Node, Slot]:
-    """Where the forward loop finds its leaves."""
+#: Rows that enter at once, for each thread: enough that they share the weights they meet.
+SPAN_ROWS = 96
+
+
+def _span(loop: Loop, walk: Walk, share: Share, element: int) -> int:
+    """How many steps are entered at once: a few, so that what enters is still in the L2 cache
+    when the loop comes to read it."""
+    if not loop.spanned:
+        return 1
+    rows = -(-walk.batch // (1 if share.units else share.threads))
+    return max(1, min(walk.steps, SPAN_ROWS // max(rows, 1)))
+
+
+def _prelude(plan: Plan, training: bool) -> tuple[Targets, Places]:
+    """What enters the loop, made from x; kept for all t where the backward loop reads it."""
+    kind = "row" if training and plan.reads_entering else "span"
+    targets = [(n, Slot(f"in{i}", kind, n.size)) for i, n in enumerate(plan.entering)]
+    places = {n: Slot(f"weight{i}", "weight", n.size) for i, n in enumerate(plan.prepared)}
+    places[plan.step.x] = Slot("x", "row", plan.step.x.size)
+    return targets, _reached(targets, places)
+
+
+def _places(plan: Plan, kind: str = "row") -> Places:
+    """Where a loop finds its leaves; ``kind``: of what enters it."""
     places = {n: Slot(f"weight{i}", "weight", n.size) for i, n in enumerate(plan.prepared)}
     places |= {n: Slot(f"in{i}", "row", n.size) for i, n in enumerate(plan.rows)}
+    places |= {n: Slot(f"in{i}", kind, n.size) for i, n in enumerate(plan.entering)}
     places |= {n: Slot(n.attrs["name"], "old", n.size) for n in plan.states}
     if plan.step.mask is not None:
         places[plan.step.mask] = Slot("mask", "batch", plan.step.mask.size)
     return places
 
 
-def _forward(
-    plan: Plan, saved: Sequence[Node]
-) -> tuple[list[tuple[Node, Slot]], dict[Node, Slot]]:
+def _forward(plan: Plan, training: bool) -> tuple[Targets, Places]:
+    saved = plan.saved if training else ()
+    kept = not plan.fused or training and plan.reads_entering
     targets = [
         (new, Slot(old.attrs["name"], "new", old.size))
         for old, new in zip(plan.states, plan.outputs, strict=True)
     ]
     targets += [(node, Slot(f"saved{i}", "row", node.size)) for i, node in enumerate(saved)]
-    return targets, _reached(targets, _places(plan))
+    return targets, _reached(targets, _places(plan, "row" if kept else "span"))
 
 
-def _backward(plan: Plan) -> tuple[list[tuple[Node, Slot]], dict[Node, Slot]]:
+def _backward(plan: Plan) -> tuple[Targets, Places]:
     places = _places(plan)
     for old, new in zip(plan.states, plan.outputs, strict=True):
         places.setdefault(new, Slot(old.attrs["name"], "new", old.size))
@@ -247,9 +290,7 @@ def _backward(plan: Plan) -> tuple[list[tuple[Node, Slot]], dict[Node, Slot]]:
     return targets, _reached(targets, places)
 
 
-def _reached(
-    targets: Sequence[tuple[Node, Slot]], places: dict[Node, Slot]
-) -> dict[Node, Slot]:
+def _reached(targets: Targets, places: Places) -> Places:
     """The places that are read."""
     reached = set(walk([node for node, _ in targets], until=places))
     return {node: slot for node, slot in places.items() if node in reached}

@@ -19,10 +19,13 @@ ROWS = 48
 #: stays in the L2 cache while all rows pass.
 DEPTH = 256
 
+#: Turns that a thread waits for the others before it gives its core away, a power of two.
+SPIN = 1024
+
 #: What the kernel reads before anything else; then one pointer, or three, for each slot.
 HEADER = (
     "steps", "batch", "shared", "chunks", "bounds", "starts", "counts", "flags", "counter",
-    "workspace", "stride",
+    "workspace", "stride", "span", "yield",
 )  # fmt: skip
 
 
@@ -45,10 +48,19 @@ class Kernel:
     ``packs`` the weights that it wants packed."""
 
     def __init__(
-        self, code: Code, name: str, lowered: Lowered, ty: Vector, target: Target, backward: bool
+        self,
+        code: Code,
+        name: str,
+        lowered: Lowered,
+        ty: Vector,
+        target: Target,
+        backward: bool = False,
+        prelude: Lowered | None = None,
     ) -> None:
-        self.code, self.name, self.lowered = code, name, lowered
+        self.code, self.name, self.loop, self.prelude = code, name, lowered, prelude
         self.ty, self.target, self.backward = ty, target, backward
+        #: The step that is being written.
+        self.lowered = lowered
         self.arguments = list(HEADER)
         self.packs: list[Pack] = []
         self.tiles: dict[tuple[int, int], str] = {}
@@ -56,25 +68,28 @@ class Kernel:
         self.width_of: dict[int, int] = {}
         self._calls: dict[int, list[Pack]] = {}
         #: The values that memory holds where the code being written runs.
-        self.present = set(lowered.leaves)
+        self.present: set[Node] = set()
         self._plan()
 
     # ------------------------------------------------------------ what is needed
 
     def _plan(self) -> None:
         """Number the arguments, the packs and the tables of row pointers."""
-        for slot in self._slots():
-            for name in _pointers(slot):
-                self._argument(name)
-        for stage in self.lowered.stages:
-            for at in stage.maps.values():
+        for lowered in self._both():
+            self.lowered = lowered
+            for slot in self._slots():
+                for name in _pointers(slot):
+                    self._argument(name)
+                if slot.kind in ("old", "d_old"):
+                    self._table(slot)
+            for at in lowered.maps:
                 self._calls[id(at)] = [self._pack(at, groups) for groups in self._parts(at)]
-        for slot in self._slots():
-            if slot.kind in ("old", "d_old"):
-                self._table(slot)
+
+    def _both(self) -> list[Lowered]:
+        return [self.loop] if self.prelude is None else [self.loop, self.prelude]
 
     def _slots(self) -> list[Slot]:
-        stores = (s.slot for g in self.lowered.stages for m in g.maps.values() for s in m.stores)
+        stores = (store.slot for at in self.lowered.maps for store in at.stores)
         return list(dict.fromkeys((*self.lowered.places.values(), *stores)))
 
     def _argument(self, name: str) -> None:
@@ -106,33 +121,59 @@ class Kernel:
         pack = Pack(f"pack{len(self.packs)}", groups, self._width(at), at.size)
         self.packs.append(pack)
         self._argument(pack.name)
-        self._table(self.lowered.places[groups[0].product.args[0]])
+        if self.lowered is self.loop:
+            self._table(self.lowered.places[groups[0].product.args[0]])
         return pack
 
-    def workspace(self, batch: int) -> int:
-        """Bytes of memory that each thread wants for itself, a multiple of 64."""
-        widest = max(
-            (len(m.groups) * self._width(m) for s in self.lowered.stages for m in s.maps.values()),
-            default=0,
-        )
-        accumulators = ROWS * widest * self.ty.lanes * self.ty.bytes
-        tables = -(-len(self.tables) * batch * 8 // 64) * 64
-        return accumulators + tables + 64
+    def workspace(self, batch: int, span: int) -> int:
+        """Bytes of memory that each thread wants for itself, a multiple of 64: accumulators, the
+        tables of row pointers, and those of the rows that enter ``span`` steps."""
+        tables = (len(self.tables) * batch + 3 * batch * span) * 8
+        return self.accumulators() + -(-tables // 64) * 64
 
     def accumulators(self) -> int:
         """Bytes of the accumulators, which stand first in the workspace."""
-        return self.workspace(0) - 64
+        maps = [at for lowered in self._both() for at in lowered.maps]
+        widest = max((len(at.groups) * self._width(at) for at in maps), default=0)
+        return ROWS * widest * self.ty.lanes * self.ty.bytes
 
     # ------------------------------------------------------------ the loop
 
     def write(self) -> None:
         """Write the functions: ``name`` is the entry (ptr data, i64 thread, i64 threads)."""
         self._tiles()
+        self._meet()
         self._run()
         self._entry()
 
+    def _meet(self) -> None:
+        """Wait until a counter has come so far; give the core away where that takes long."""
+        code = self.code
+        with code.function(f"internal void @{self.name}_meet(ptr %counter, i64 %wanted, ptr %yield)"):
+            spin, again, out = code.name("spin"), code.name("again"), code.name("met")
+            code.branch(spin)
+            code.label(spin)
+            turns, more = code.name("turns"), code.name("more")
+            code.do(f"{turns} = phi i64 [ 0, %entry ], [ {more}, {again} ]")
+            now = code.op("load atomic i64, ptr %counter acquire, align 8")
+            wait = code.name("wait")
+            code.branch_if(code.compare("sge", now, "%wanted"), out, wait)
+            code.label(wait)
+            if "x86" in self.target.triple:
+                code.call("void", "llvm.x86.sse2.pause")
+            code.do(f"{more} = add i64 {turns}, 1")
+            rest = code.op(f"and i64 {more}, {SPIN - 1}")
+            tired = code.compare("eq", rest, 0)
+            there = code.op("icmp ne ptr %yield, null")
+            with code.when(code.op(f"and i1 {tired}, {there}")):
+                code.op("call i32 %yield()")
+            code.branch(again)
+            code.label(again)
+            code.branch(spin)
+            code.label(out)
+
     def _tiles(self) -> None:
-        for pack in self.packs:
+        for pack in self.packs:  # the same tiles serve the loop and what comes before it
             columns = len(pack.groups) * pack.width
             for height in heights(columns, self.target.registers):
                 if (height, columns) not in self.tiles:
@@ -173,46 +214,101 @@ class Kernel:
         code = self.code
         head = "ptr %data, ptr %workspace, i64 %low, i64 %high, i64 %part, i64 %parts"
         with code.function(f"internal void @{self.name}_run({head})"):
-            pointers = {*self.arguments} - {"steps", "batch", "shared", "chunks", "stride"}
-            integers = {n for n in self.arguments if n.startswith(("ring ", "stride "))}
             self.value = {
-                name: self._read(name, "ptr" if name in pointers - integers else "i64")
+                name: self._read(name, "i64" if _is_number(name) else "ptr")
                 for name in self.arguments
             }
             self.table_at = code.gep("%workspace", self.accumulators(), "i8")
-            several = code.compare("sgt", "%parts", 1)
-            with code.loop(0, self.value["steps"], 1, [("i64", "0")]) as loop:
-                met = loop.values[0]
-                index = loop.index
+            self.several = code.compare("sgt", "%parts", 1)
+            steps = self.value["steps"]
+            with code.loop(0, steps, 1, [("i64", "0")]) as loop:
+                index, met = loop.index, loop.values[0]
                 if self.backward:
-                    index = code.sub(code.sub(self.value["steps"], 1), index)
-                self._step(index)
-                for position, stage in enumerate(self.lowered.stages):
-                    if position:
-                        met = self._barrier(several, met)
-                    for node in stage.prepare:
-                        self._prepare(node)
-                        self.present.add(node)
-                    for at in stage.maps.values():
-                        self._map(at)
-                    self.present |= self.lowered.kept(position)
-                loop.next = [self._barrier(several, met)]
+                    index = code.sub(code.sub(steps, 1), index)
+                if self.prelude is not None:
+                    met = self._enter(index, met)
+                loop.next = [self._one(index, met)]
 
-    def _barrier(self, several: str, met: str) -> str:
+    def _one(self, index: str, met: str) -> str:
+        """One step of the loop; returns the count of meetings."""
+        self.lowered, self.present = self.loop, set(self.loop.leaves)
+        self._step(index)
+        for position, stage in enumerate(self.loop.stages):
+            if position:
+                met = self._barrier(met)
+            for node in stage.prepare:
+                self._prepare(node)
+                self.present.add(node)
+            for at in stage.maps.values():
+                self._map(at, "%low", self.top)
+            self.present |= self.loop.kept(position)
+        return self._barrier(met)
+
+    # ------------------------------------------------------------ what enters
+
+    def _enter(self, index: str, met: str) -> str:
+        """At the first step of a span, compute what enters all of its steps.
+
+        The rows of several steps share each block of weights, and what enters is still in the
+        cache when the loop reads it.
+        """
+        assert self.prelude is not None
+        code, value = self.code, self.value
+        turn = code.op(f"srem i64 {index}, {value['span']}")
+        self.span_turn = turn
+        before = code.block
+        with code.when(code.compare("eq", turn, 0)):
+            self.lowered, self.present = self.prelude, set(self.prelude.leaves)
+            rows = self._rows_of_span(index)
+            for stage in self.prelude.stages:
+                for at in stage.maps.values():
+                    self._map(at, "0", rows)
+            inside = self._barrier(met)
+            last = code.block
+        return code.op(f"phi i64 [ {met}, %{before} ], [ {inside}, %{last} ]")
+
+    def _rows_of_span(self, first: str) -> str:
+        """List the rows of a span: which row of the inputs, and where what enters goes."""
+        code, value = self.code, self.value
+        end = code.smin(code.add(first, value["span"]), value["steps"])
+        with code.loop(first, end, 1, [("i64", "0")]) as step:
+            start = self._int(value["starts"], step.index)
+            top = code.smin("%high", self._int(value["counts"], step.index))
+            turn = code.mul(code.sub(step.index, first), value["batch"])
+            with code.loop("%low", top, 1, [("i64", step.values[0])]) as rows:
+                number, row = rows.values[0], code.add(start, rows.index)
+                self._list(0, number, row)
+                self._list(1, number, code.add(turn, rows.index))
+                x = code.op(f"ptrtoint ptr {self._at('x', row, self._input.size)} to i64")
+                self._list(2, number, x)
+                rows.next = [code.add(number, 1)]
+            step.next = [rows.values[0]]
+        return step.values[0]
+
+    @property
+    def _input(self) -> Slot:
+        assert self.prelude is not None
+        return next(slot for slot in self.prelude.places.values() if slot.name == "x")
+
+    def _list_start(self, number: int) -> str:
+        """Where a list of the span's rows begins."""
+        code, value = self.code, self.value
+        whole = code.mul(value["batch"], value["span"])
+        offset = code.add(code.mul(value["batch"], len(self.tables)), code.mul(whole, number))
+        return code.gep(self.table_at, offset, "i64")
+
+    def _list(self, number: int, at: str, value: str) -> None:
+        self.code.store("i64", value, self.code.gep(self._list_start(number), at, "i64"), 8)
+
+    def _barrier(self, met: str) -> str:
         """Wait until every part has come here; returns the count of meetings."""
         code = self.code
         following = code.add(met, "%parts")
-        with code.when(several):
+        with code.when(self.several):
             counter = self.value["counter"]
             code.op(f"atomicrmw add ptr {counter}, i64 1 acq_rel")
-            spin, done = code.name("spin"), code.name("met")
-            code.branch(spin)
-            code.label(spin)
-            if "x86" in self.target.triple:
-                code.call("void", "llvm.x86.sse2.pause")
-            now = code.op(f"load atomic i64, ptr {counter} acquire, align 8")
-            code.branch_if(code.compare("sge", now, following), done, spin)
-            code.label(done)
+            code.do(f"call void @{self.name}_meet(ptr {counter}, i64 {following}, "
+                    f"ptr {self.value['yield']})")
         return following
 
     # ------------------------------------------------------------ a step
@@ -281,6 +377,14 @@ class Kernel:
         code = self.code
         if slot in self.tables and slot.kind in ("old", "d_old"):
             return code.load("ptr", code.gep(self._table_start(self.tables[slot]), b, "ptr"), 8)
+        if slot.kind == "span":
+            if self.lowered is self.prelude:
+                row = self._int(self._list_start(1), b)
+            else:
+                row = code.add(code.mul(self.span_turn, self.value["batch"]), b)
+            return self._at(slot.name, row, slot.size)
+        if slot.kind == "row" and self.lowered is self.prelude:
+            return self._at(slot.name, self._int(self._list_start(0), b), slot.size)
         if slot.kind == "row":
             return self._at(slot.name, code.add(self.start, b), slot.size)
         if slot.kind == "dout":
@@ -298,15 +402,16 @@ class Kernel:
 
     # ------------------------------------------------------------ maps
 
-    def _map(self, at: Map) -> None:
+    def _map(self, at: Map, first: str, top: str) -> None:
+        """A map over the rows first ... top."""
         code, ty = self.code, self.ty
         width = self._width(at)
         units = width * ty.lanes
         blocks = -(-at.size // units)
         low = code.op(f"sdiv i64 {code.mul('%part', blocks)}, %parts")
         high = code.op(f"sdiv i64 {code.mul(code.add('%part', 1), blocks)}, %parts")
-        with code.loop("%low", self.top, ROWS) as rows:
-            end = code.smin(code.add(rows.index, ROWS), self.top)
+        with code.loop(first, top, ROWS) as rows:
+            end = code.smin(code.add(rows.index, ROWS), top)
             with code.loop(low, high) as block:
                 column = 0
                 for pack in self._calls[id(at)]:
@@ -330,7 +435,10 @@ class Kernel:
         columns = len(pack.groups) * pack.width
         step = columns * ty.lanes
         weights = code.gep(self.value[pack.name], code.mul(block, v.size * step), ty.element)
-        table = self._table_start(self.tables[self.lowered.places[v]])
+        if self.lowered is self.prelude:
+            table = self._list_start(2)
+        else:
+            table = self._table_start(self.tables[self.lowered.places[v]])
         acc = code.gep("%workspace", column * ty.lanes, ty.element)
         with code.loop(0, v.size, DEPTH) as depth:
             k = depth.index
@@ -561,6 +669,12 @@ class Values:
                 kernel.put(kernel.apply("add", kernel.fetch(own, self.mask), value), own, self.mask)
             value = code.op(f"select i1 {blocked}, {ty} {ty.splat(0.0)}, {ty} {value}")
         kernel.put(value, at, self.mask)
+
+
+def _is_number(argument: str) -> bool:
+    """Whether an argument is a number, not a place in memory."""
+    numbers = ("steps", "batch", "shared", "chunks", "stride", "span")
+    return argument in numbers or argument.startswith(("ring ", "stride "))
 
 
 def _pointers(slot: Slot) -> Sequence[str]:

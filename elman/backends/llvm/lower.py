@@ -21,7 +21,8 @@ STRUCTURE = ("slice", "cat", "broadcast", "stop")
 class Slot:
     """A place in memory that holds a value: ``size`` numbers for each row.
 
-    kind: "row" (one row for each step and sequence), "batch" (one for each sequence), "scratch"
+    kind: "row" (one row for each step and sequence), "span" (the same, for the steps of the span
+        at hand), "batch" (one for each sequence), "scratch"
         (the same, within one step), "old" (the state before this row), "new" (the state after
         it), "carry" (the gradient that the step after has left), "d_old" (the one that this step
         leaves), or "weight" (no rows).
@@ -81,6 +82,10 @@ class Lowered:
     level: Mapping[Node, int]
 
     @property
+    def maps(self) -> list[Map]:
+        return [at for stage in self.stages for at in stage.maps.values()]
+
+    @property
     def scratch(self) -> list[Slot]:
         return [slot for slot in self.places.values() if slot.kind == "scratch"]
 
@@ -89,12 +94,6 @@ class Lowered:
         prepared = {node for s in self.stages for node in s.prepare}
         inside = self.places.keys() - self.leaves - prepared
         return {node for node in inside if self.level[node] == stage}
-
-    @property
-    def products(self) -> list[Node]:
-        """Every product that some map computes, each once."""
-        groups = (g.product for s in self.stages for m in s.maps.values() for g in m.groups)
-        return list(dict.fromkeys(groups))
 
 
 def lower(targets: Sequence[tuple[Node, Slot]], places: Mapping[Node, Slot]) -> Lowered:

@@ -1,0 +1,45 @@
+"""The functions of torch as the author of a cell wrote them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, resolve_name
+
+
+class Functions(TorchFunctionMode):
+    """Knows which function of torch is running, in the user's words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running: str | None = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.rms_norm:
+            func = _rms_norm
+        outermost = self.running is None
+        if outermost:
+            self.running = resolve_name(func) or getattr(func, "__name__", str(func))
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            if outermost and sys.exc_info()[0] is None:
+                self.running = None
+
+
+def _rms_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """torch's own writes in place."""
+    axes = tuple(range(-len(shape), 0))
+    if eps is None:  # that of the type that torch computes in
+        eps = torch.finfo(torch.float64 if x.dtype == torch.float64 else torch.float32).eps
+    y = x * (x * x).mean(axes, keepdim=True).add(eps).rsqrt()
+    return y if weight is None else y * weight
