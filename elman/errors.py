@@ -29,6 +29,10 @@ class BackendError(ElmanError):
     """The backend that was asked for cannot run this."""
 
 
+class CheckError(ElmanError, AssertionError):
+    """Two ways to compute the same numbers disagree; says where, and by how much."""
+
+
 class DataError(ElmanError):
     """A data file cannot be used as it is."""
 

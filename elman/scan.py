@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.backends import memory
 from elman.backends.choose import Choice, Execution, choose
 from elman.backends.eager import unrolled
 from elman.backends.engine import BackTape, Engine, Tape
 from elman.backends.literal import literal_loop
+from elman.backends.segments import in_segments, segment_length
 from elman.backends.walk import Walk, walk_over
 from elman.cells.cell import Cell, State
 from elman.compiler.interpret import evaluate
@@ -54,24 +56,58 @@ def scan(
     """
     sequence, noise = sequence or Sequence(), noise or Noise()
     choice = choose(cell, weights, x, state, noise, execution)
-    if choice.plan is None or choice.engine is None:
-        return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
-    return _Compiled(choice.plan, choice.engine, weights).run(
-        cell, x, state, sequence, noise, reverse, all_states
-    )
+
+    def run(
+        weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
+    ) -> tuple[State, State]:
+        if choice.plan is None or choice.engine is None:
+            return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
+        compiled = _Compiled(cell, choice.plan, choice.engine, weights)
+        return compiled.run(x, state, sequence, noise, reverse, all_states)
+
+    length = _segments(choice, weights, x, state, sequence, reverse, execution.memory)
+    if length is None:
+        return run(weights, x, state, sequence, noise)
+    batch = tuple(x.shape[1:-1])
+    return in_segments(
+        run, length, weights, x, state, sequence, noise, reverse,
+        lambda: cell.initial_state(batch, x),
+    )  # fmt: skip
+
+
+def _segments(
+    choice: Choice,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    state: State,
+    sequence: Sequence,
+    reverse: bool,
+    memory: str | int,
+) -> int | None:
+    """How many steps to keep at once for the backward pass; None: all."""
+    wanted = (x, *state, *weights.values())
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in wanted):
+        return None
+    if reverse and sequence.lengths is not None and sequence.truncate is not None:
+        return None  # each row counts from its own end: the borders are not those of segments
+    plan = choice.plan
+    sizes = sum(s.shape[-1] for s in state)
+    # The literal loop keeps every value that it comes by: several for each that a plan keeps.
+    row = 8 * sizes * x.element_size() if plan is None else plan.bytes_per_row(x.element_size())
+    return segment_length(memory, len(x), row * (x[0].numel() // x.shape[-1] if len(x) else 0))
 
 
 @dataclass
 class _Compiled:
     """A plan on one backend with one set of weights."""
 
+    cell: Cell
     plan: Plan
     engine: Engine
     weights: dict[str, Tensor]
 
     def run(
         self,
-        cell: Cell,
         x: Tensor,
         state: State,
         sequence: Sequence,
@@ -91,7 +127,7 @@ class _Compiled:
         job = _Job(self.plan, self.engine, walk, parts, lambda: self.before(walk, x, noise))
         own: State = ()
         if walk.flags is not None:
-            own = tuple(walk.sort(s) for s in cell.initial_state((B,), x))
+            own = tuple(walk.sort(s) for s in self.cell.initial_state((B,), x))
         mask = noise.state_mask
         inputs = (
             *job.before(),
@@ -112,7 +148,9 @@ class _Compiled:
         values = {plan.step.x: rows.pack(x)}
         for node in walk((*plan.inputs, *plan.prepared)):
             if node.op == "weight":
-                values[node] = self.weights[node.attrs["name"]]
+                name = node.attrs["name"]
+                found = self.weights.get(name)
+                values[node] = self.cell.get_buffer(name) if found is None else found
         made = evaluate((*plan.inputs, *plan.prepared), values)
         inputs = [value.contiguous() for value in made[: len(plan.inputs)]]
         for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
@@ -152,7 +190,8 @@ class _Job:
             else _window(like, walk, s.size)
             for s, ring in zip(plan.states, rings, strict=True)
         ]
-        saved = [like.new_empty(walk.rows, n.size) for n in plan.saved] if training else []
+        kept = plan.saved if training else ()
+        saved = [memory.empty(like, walk.rows, node.size) for node in kept]
         entering = [None] * len(plan.entering) if plan.fused else groups.inputs
         return Tape(
             walk, groups.inputs, [*entering, *groups.keeps], groups.weights, groups.mask,
@@ -213,7 +252,7 @@ class _Job:
             for given, d in zip(tape.given, d_found[self.parts :], strict=True)
         ]
         d_own = [torch.zeros_like(own) for own in tape.own] if any(needs.own) else None
-        stored = [like.new_empty(walk.rows, n.size) for n in plan.backward.stored]
+        stored = [memory.empty(like, walk.rows, node.size) for node in plan.backward.stored]
         back = BackTape(d_states, d_last, d_own, stored)
         self.engine.backward(plan, tape, back)
         by_node = dict(zip(plan.backward.stored, stored, strict=True))
@@ -233,7 +272,8 @@ class _Job:
         nodes = [d if need else None for d, need in zip(all_nodes, needs, strict=True)]
         values = _Rows(plan, self.walk, tape, stored)
         wanted = [d for d in nodes if d is not None]
-        found = dict(zip(wanted, evaluate(wanted, values.needed(wanted)), strict=True))
+        there = values.needed(wanted)
+        found = {node: _over_rows(node, there) for node in wanted}
         d_inputs = nodes[: len(plan.inputs)]
         return [
             *(None if node is None else found[node] for node in d_inputs),
@@ -242,6 +282,15 @@ class _Job:
                 for node, weight in zip(nodes[len(d_inputs) :], tape.weights, strict=True)
             ),
         ]
+
+
+def _over_rows(node: Node, values: dict[Node, Tensor]) -> Tensor:
+    """A value for all rows; a product of what is there already into memory that is kept."""
+    if node.op != "linear" or node.args[0] not in values:
+        return evaluate([node], values)[0]
+    v = values[node.args[0]]
+    [W] = evaluate([node.args[1]], values)
+    return torch.mm(v, W.t(), out=memory.empty(v, len(v), len(W)))
 
 
 @dataclass
@@ -302,7 +351,7 @@ def _window(like: Tensor, walk: Walk, size: int) -> Tensor:
     """[rows, S] with room for the state passed in beside it, so that the states before each row
     are one piece of memory, shifted by one step."""
     batch = walk.batch
-    room = like.new_empty(walk.rows + batch, size)
+    room = memory.empty(like, walk.rows + batch, size)
     # Not a view: the states are results of their own to autograd.
     at = 0 if walk.reverse else batch * size
     return like.new_empty(0).set_(room.untyped_storage(), at, (walk.rows, size), (size, 1))

@@ -18,8 +18,11 @@ from elman.backends.llvm.engine import LLVM
 from elman.cells.cell import Cell, State
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Plan, Zoneout
-from elman.errors import BackendError, ElmanError, UnsupportedError
+from elman.errors import BackendError, ElmanError, UnsupportedError, require_positive, unknown
 from elman.sequence import Noise
+
+
+MEMORY = ("auto", "save", "recompute")
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,21 @@ class Execution:
 
     backend: "auto", "llvm" (kernels for the CPU), "eager" (the plan with torch operations) or
         "loop" (the literal loop).
+    memory: "save" keeps what the backward pass reads of every step; "recompute" keeps the state
+        at the borders of about sqrt(T) segments and runs each segment once more; a number of
+        bytes does so where saving would take more than that, in segments that keep to it; "auto"
+        does so where saving would take more than a quarter of the machine's memory.
     """
 
     backend: str = "auto"
+    memory: str | int = "auto"
 
     def __post_init__(self) -> None:
         knobs.backend(self.backend)
+        if isinstance(self.memory, str) and self.memory not in MEMORY:
+            raise unknown("memory", self.memory, (*MEMORY, "or a number of bytes"))
+        if not isinstance(self.memory, str):
+            require_positive(memory=self.memory)
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,8 @@ def plan_of(cell: Cell, weights: dict[str, Tensor], noise: Noise) -> Plan | Unsu
     """The plan of a cell under this noise, made once; or why there is none."""
     parts = tuple(True if isinstance(z, Tensor) else z for z in noise.zoneout)
     shapes = tuple((name, w.shape) for name, w in weights.items())
-    key = (noise.state_mask is not None, parts, shapes, _settings(cell))
+    dtype = next((w.dtype for w in weights.values()), None)
+    key = (noise.state_mask is not None, parts, shapes, dtype, _settings(cell))
     plans = _plans.setdefault(cell, {})
     if key not in plans:
         try:

@@ -6,8 +6,11 @@ segment once more, with everything that its own backward loop needs, and forgets
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,6 +18,31 @@ from torch import Tensor
 
 from elman.cells.cell import State
 from elman.sequence import Noise, Sequence
+
+def segment_length(memory: str | int, steps: int, bytes_per_step: int) -> int | None:
+    """How many steps a segment has under this memory option; None: no segments.
+
+    bytes_per_step: what saving takes for each step of the whole batch.
+    """
+    if memory == "save" or steps < 2:
+        return None
+    if memory == "recompute":
+        return math.isqrt(steps - 1) + 1
+    budget = _quarter() if memory == "auto" else int(memory)
+    if steps * bytes_per_step <= budget:
+        return None
+    # The borders take room too, a segment of sqrt(T) steps about as much as they do.
+    return max(1, min(steps, budget // max(bytes_per_step, 1), steps))
+
+
+@lru_cache
+def _quarter() -> int:
+    """A quarter of the machine's memory, in bytes."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30
+
 
 Run = Callable[[dict[str, Tensor], Tensor, State, Sequence, Noise], tuple[State, State]]
 

@@ -35,6 +35,10 @@ def require_pure(cell: Cell) -> None:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first step imports all of torch.compile, which takes seconds
+
     def __init__(self, cell: Cell) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cell = cell

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from elman.compiler.expressions import Writer
 from elman.compiler.ir import LEAVES, Node, Step, Varies, walk
@@ -46,7 +46,7 @@ def name_wholes(writer: Writer, nodes: Iterable[Node]) -> None:
     """What was split into x_r, x_z and x_n without a name of its own is x_rzn."""
     for whole, parts in _split(writer, nodes).items():
         names = [writer.names[part] for part in parts]
-        prefix = os.path.commonprefix(names)
+        prefix = common_prefix(names)
         if whole not in writer.names and prefix and prefix not in names:
             writer.name(whole, prefix + "".join(name.removeprefix(prefix) for name in names))
 
@@ -66,7 +66,13 @@ def name_prepared(writer: Writer, plan: Plan) -> None:
     for node in plan.prepared:
         if node not in writer.names:
             leaves = [n.attrs["name"] for n in walk([node]) if n.op == "weight"]
-            writer.name(node, os.path.commonprefix(leaves).rstrip("_.") or "weight")
+            writer.name(node, common_prefix(leaves).rstrip("_.") or "weight")
+
+
+def common_prefix(words: Sequence[str]) -> str:
+    """The letters that all words begin with."""
+    letters = zip(*words, strict=False)
+    return "".join(same[0] for same in takewhile(lambda some: len(set(some)) == 1, letters))
 
 
 def _split(writer: Writer, nodes: Iterable[Node]) -> dict[Node, list[Node]]:

@@ -152,9 +152,11 @@ class Writer:
         for sign, term in terms:
             word = self.of(term, PRODUCT)
             if word.startswith("-") and text:
-                sign, word = -sign, word[1:]
+                word, positive = word[1:], sign < 0
+            else:
+                positive = sign > 0
             plus, minus = (" + ", " - ") if text else ("", "-")
-            text += (plus if sign > 0 else minus) + word
+            text += (plus if positive else minus) + word
         return text
 
     def _product(self, node: Node) -> Text:

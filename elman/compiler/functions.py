@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,16 +21,13 @@ class Functions(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is F.rms_norm:
-            func = _rms_norm
         outermost = self.running is None
         if outermost:
             self.running = resolve_name(func) or getattr(func, "__name__", str(func))
-        try:
-            return func(*args, **(kwargs or {}))
-        finally:
-            if outermost and sys.exc_info()[0] is None:
-                self.running = None
+        result = (_rms_norm if func is F.rms_norm else func)(*args, **(kwargs or {}))
+        if outermost:  # after an error it stays, for the message
+            self.running = None
+        return result
 
 
 def _rms_norm(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from elman.cells.cell import Cell
+from elman.compiler.ir import Step
 from elman.compiler.plan import Plan, Zoneout, make_plan
+from elman.compiler.pretty import explain, step_text
 from elman.compiler.simplify import simplify_step
 from elman.compiler.trace import trace
 from elman.compiler.verify import verify
+from elman.knobs import PASSES, PLAN, tell, timed
 
 
 def compile_cell(cell: Cell, *, masked: bool = False, zoneout: Zoneout = Zoneout()) -> Plan:
@@ -14,11 +17,23 @@ def compile_cell(cell: Cell, *, masked: bool = False, zoneout: Zoneout = Zoneout
 
     masked: with state dropout. Raises UnsupportedError for an operation that has no rule.
     """
-    step = trace(cell, masked)
-    verify(step.outputs)
-    step = simplify_step(step)
-    verify(step.outputs)
-    plan = make_plan(step, zoneout)  # hoists
-    backward = plan.backward  # differentiates
+    name = type(cell).__name__
+    with timed(f"{name}, trace"):
+        step = trace(cell, masked)
+    _check("trace", step)
+    with timed(f"{name}, simplify"):
+        step = simplify_step(step)
+    _check("simplify", step)
+    with timed(f"{name}, hoist"):
+        plan = make_plan(step, zoneout)
+    verify(plan.outputs)
+    with timed(f"{name}, differentiate"):
+        backward = plan.backward
     verify([d for d in (*backward.d_states, *backward.stored) if d is not None])
+    tell(PLAN, f"{name}, the plan", lambda: str(explain(plan)))
     return plan
+
+
+def _check(done: str, step: Step) -> None:
+    verify(step.outputs)
+    tell(PASSES, f"{step.cell} after {done}", lambda: step_text(step))

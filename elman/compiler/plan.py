@@ -118,8 +118,10 @@ class Plan:
         return any(node in reached for node in self.entering)
 
     def bytes_per_row(self, element: int) -> int:
-        """Memory for one step of one row in training, beside the outputs and what enters."""
-        sizes = [n.size for n in self.saved] + [s.size for s in self.states[1:]]
+        """What training keeps for one step of one row, in bytes, beside its input and output."""
+        sizes = [node.size for node in self.saved] + [s.size for s in self.states[1:]]
+        if self.reads_entering or not self.fused:
+            sizes += [node.size for node in self.entering]
         return element * sum(sizes)
 
 

@@ -244,6 +244,7 @@ class _Page:
                 users.setdefault(product, []).append(self.writer.of(node))
         for product, names in users.items():
             rows, columns = self.shape(product.args[1])[1:-1].split(", ")
+            columns = "I" if product.args[0] is self.plan.step.x else columns
             yield f"{', '.join(names)}: one product [T*B, {columns}] @ [{columns}, {rows}]"
 
     def _in_loop(self) -> Iterable[str]:

@@ -39,6 +39,10 @@ class Value(NamedTuple):
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down the operations that torch runs."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first trace imports all of torch.compile, which takes seconds
+
     def __init__(self, source: Source, rows: int, dtype: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.source = source

@@ -30,14 +30,15 @@ class Source:
         self.code: CodeType = inspect.unwrap(cast(type[Cell], kind).step).__code__
         self.file = self.code.co_filename
         self.named: list[tuple[str, Tensor]] = []
-        self._outer: Any = None
 
     def __enter__(self) -> None:
-        self._outer = sys.getprofile()
-        sys.setprofile(self._on_event)
+        # Names are not worth disturbing a profiler that the user runs.
+        if sys.getprofile() is None:
+            sys.setprofile(self._on_event)
 
     def __exit__(self, *error: object) -> None:
-        sys.setprofile(self._outer)
+        if sys.getprofile() == self._on_event:
+            sys.setprofile(None)
 
     def _on_event(self, frame: FrameType, event: str, arg: Any) -> None:
         if event == "return" and frame.f_code.co_filename == self.file:
@@ -45,7 +46,7 @@ class Source:
                 if isinstance(value, Tensor):
                     self.named.append((name, value))
                 elif isinstance(value, list | tuple):
-                    parts = ((f"{name}[{k}]", part) for k, part in enumerate(value))
+                    parts = ((f"{name}_{k}", part) for k, part in enumerate(value))
                     self.named.extend(part for part in parts if isinstance(part[1], Tensor))
 
     def line(self, error: BaseException | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.layer import Layer, detach
+from elman.layers.plan import CellPlan, PlanReport
 from elman.layers.recurrent import Recurrent
 from elman.layers.regularisers import Regularisers
 from elman.layers.stack import Stack
@@ -12,7 +13,9 @@ __all__ = [
     "LSTM",
     "RNN",
     "Bidirectional",
+    "CellPlan",
     "Layer",
+    "PlanReport",
     "Recurrent",
     "Regularisers",
     "Stack",

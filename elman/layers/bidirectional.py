@@ -9,6 +9,7 @@ from torch import Tensor
 from elman.cells.cell import Cell
 from elman.errors import OptionError, unknown
 from elman.layers.layer import Layer, parts_of
+from elman.layers.plan import PlanReport
 from elman.layers.stack import as_layer
 from elman.sequence import Sequence
 
@@ -82,6 +83,13 @@ class Bidirectional(Layer):
         back, back_state, back_states = self.backward_layer.run(x, second, sequence, all_states)
         outputs = torch.cat((ahead, back), dim=-1) if self.merge == "concat" else ahead + back
         return outputs, (ahead_state, back_state), (ahead_states, back_states)
+
+    def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
+        ahead, back = (
+            layer.plan(batch_size=batch_size, training=training)
+            for layer in (self.forward_layer, self.backward_layer)
+        )
+        return PlanReport((*ahead.below("forward_layer"), *back.below("backward_layer")))
 
     def over_batch_axis(self, change: Callable[[Tensor, int], Tensor], state: Any) -> Any:
         if state is None:

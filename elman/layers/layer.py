@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive
+from elman.layers.plan import PlanReport
 from elman.sequence import Sequence
 
 
@@ -100,6 +101,17 @@ class Layer(nn.Module):
         if alone:
             state = self.over_batch_axis(Tensor.squeeze, state)
         return outputs[0, 0] if alone else outputs[0], state
+
+    def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
+        """What would run this layer, with its parameters as they are, and why.
+
+        batch_size: how many sequences, which decides how threads share the work.
+        training: with a gradient and the regularisers' noise; None: as the layer is now.
+
+        Compiles what it speaks of. Raises BackendError where the backend that was asked for
+        cannot run the layer.
+        """
+        raise NotImplementedError
 
     def over_batch_axis(self, change: Callable[[Tensor, int], Tensor], state: Any) -> Any:
         """The state with each part changed, given the axis that its batch is on."""

@@ -9,6 +9,7 @@ from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
 from elman.cells.checking import require_pure
 from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state
+from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
 from elman.scan import Execution, Sequence, scan
 
@@ -53,7 +54,7 @@ class Recurrent(Layer):
     cell: an `elman.Cell`.
     reverse: walk from the last step to the first. batch_first: [B, T, I] instead of [T, B, I].
     input_dropout, state_dropout, zoneout, weight_drop: see `Regularisers`.
-    backend: what runs it, see `Execution`.
+    backend, memory: what runs it and what it keeps, see `Execution`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Recurrent(Layer):
         zoneout: float | Mapping[str, float] = 0.0,
         weight_drop: float = 0.0,
         backend: str = "auto",
+        memory: str | int = "auto",
     ) -> None:
         super().__init__()
         if not isinstance(cell, Cell):
@@ -80,7 +82,7 @@ class Recurrent(Layer):
         self.batch_first = batch_first
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
         self.regularisers.check(cell)
-        self.execution = Execution(backend)
+        self.execution = Execution(backend, memory)
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -106,6 +108,21 @@ class Recurrent(Layer):
             execution=self.execution,
         )
         return states[0], as_returned(last), as_returned(states)
+
+    def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
+        training = self.training if training is None else training
+        return PlanReport(
+            (
+                plan_cell(
+                    self.cell,
+                    weights_of(self.cell),
+                    self.regularisers,
+                    self.execution,
+                    training=training,
+                    batch_size=batch_size,
+                ),
+            )
+        )
 
     def _parts(self, state: Any, x: Tensor) -> State:
         batch = tuple(x.shape[1:-1])

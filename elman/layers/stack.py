@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from elman.cells.cell import Cell
 from elman.errors import OptionError, require_probability
 from elman.layers.layer import Layer, parts_of
+from elman.layers.plan import PlanReport
 from elman.layers.recurrent import Recurrent
 from elman.sequence import Sequence
 
@@ -110,6 +111,11 @@ class Stack(Layer):
         if self.norms is not None:
             x = sequence.mask(self._normed(len(self.layers), x))
         return x, tuple(last), tuple(history)
+
+    def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
+        plans = (x.plan(batch_size=batch_size, training=training) for x in self._layers)
+        parts = (plan.below(f"layers.{number}") for number, plan in enumerate(plans))
+        return PlanReport(tuple(cell for part in parts for cell in part))
 
     def _normed(self, number: int, x: Tensor) -> Tensor:
         return x if self.norms is None else self.norms[number](x)

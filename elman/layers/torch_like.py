@@ -15,6 +15,7 @@ from elman.cells import Elman, ProjectedLSTM, StackedCell
 from elman.cells.cell import State, as_returned, as_tuple
 from elman.errors import OptionError
 from elman.layers.layer import Layer, check_input, check_state
+from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.recurrent import sweep
 from elman.layers.regularisers import Regularisers
 from elman.scan import Execution, Sequence
@@ -41,12 +42,13 @@ class TorchLike(Layer):
         zoneout: float | Mapping[str, float] = 0.0,
         weight_drop: float = 0.0,
         backend: str = "auto",
+        memory: str | int = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
         self.regularisers.check_parts(self._cell(0))
-        self.execution = Execution(backend)
+        self.execution = Execution(backend, memory)
 
     def _cell(self, layer: int) -> StackedCell:
         width = self.proj_size or self.hidden_size
@@ -99,10 +101,9 @@ class TorchLike(Layer):
         given = self._parts(state, x)
         last: list[State] = []
         history: list[State] = []
-        directions = ("", "_reverse") if self.bidirectional else ("",)
         for layer in range(self.num_layers):
             cell, found = self._cell(layer), []
-            for suffix in directions:
+            for suffix in self._directions:
                 states, end = sweep(
                     cell,
                     self._weights(cell, f"_l{layer}{suffix}"),
@@ -122,6 +123,29 @@ class TorchLike(Layer):
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, _stacked(last), _stacked(history)
+
+    def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
+        training = self.training if training is None else training
+        rows = [f"l{k}{suffix}" for k in range(self.num_layers) for suffix in self._directions]
+        cells = [self._cell(k) for k in range(self.num_layers) for _ in self._directions]
+        return PlanReport(
+            tuple(
+                plan_cell(
+                    cell,
+                    self._weights(cell, f"_{row}"),
+                    self.regularisers,
+                    self.execution,
+                    training=training,
+                    batch_size=batch_size,
+                    place=row,
+                )
+                for row, cell in zip(rows, cells, strict=True)
+            )
+        )
+
+    @property
+    def _directions(self) -> tuple[str, ...]:
+        return ("", "_reverse") if self.bidirectional else ("",)
 
     def _weights(self, cell: StackedCell, suffix: str) -> dict[str, Tensor]:
         return {name: getattr(self, name + suffix) for name, _ in cell.named_parameters()}
@@ -148,7 +172,7 @@ class RNN(TorchLike, nn.RNN):
         h_t = tanh(W x_t + b + U h_{t-1} + c),   or relu
 
     Takes torch.nn.RNN's arguments and state_dict, and by keyword the rates of `Regularisers` and
-    the ``backend`` of `Execution`.
+    the ``backend`` and ``memory`` of `Execution`.
     """
 
 
@@ -158,7 +182,7 @@ class LSTM(TorchLike, nn.LSTM):
         c_t = f * c_{t-1} + i * g,   h_t = o * tanh(c_t)
 
     Takes torch.nn.LSTM's arguments and state_dict, and by keyword the rates of `Regularisers` and
-    the ``backend`` of `Execution`.
+    the ``backend`` and ``memory`` of `Execution`.
     """
 
 
@@ -168,7 +192,7 @@ class GRU(TorchLike, nn.GRU):
         h_t = (1 - z) * n + z * h_{t-1}
 
     Takes torch.nn.GRU's arguments and state_dict, and by keyword the rates of `Regularisers` and
-    the ``backend`` of `Execution`.
+    the ``backend`` and ``memory`` of `Execution`.
     """
 
 

@@ -137,7 +137,7 @@ class _Arguments:
         self.values: dict[str, int] = {}
         walk, kernel = tape.walk, loop.kernel
         like = tape.given[0]
-        self.share: Share = share(walk, loop.packer.bytes, loop.target)
+        self.share: Share = share(walk, kernel.weights, loop.target)
         span = _span(loop, walk, self.share, like.element_size())
         workspace = kernel.workspace(walk.batch, span)
         room = torch.empty(workspace * self.share.threads + 64, dtype=torch.uint8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from elman.backends.llvm import exponentials
+from elman.backends.llvm import circular, exponentials, logarithms
 from elman.backends.llvm.code import Code, Vector
 from elman.backends.llvm.lanes import Lanes
 
@@ -27,26 +27,11 @@ def emit(
     return EMIT[op](Lanes(code, ty, features), *args)
 
 
-def _logical(text: str) -> Emitter:
-    def write(m: Lanes, *args: str) -> str:
-        return m.code.op(f"{text} {m.ty.bool} {', '.join(args)}")
-
-    return write
-
-
-def _not(m: Lanes, a: str) -> str:
-    return m.code.op(f"xor {m.ty.bool} {a}, splat (i1 true)")
-
-
 def _comparison(predicate: str) -> Emitter:
     def write(m: Lanes, a: str, b: str) -> str:
         return m.compare(predicate, a, b)
 
     return write
-
-
-def _where(m: Lanes, condition: str, a: str, b: str) -> str:
-    return m.select(condition, a, b)
 
 
 def _sign(m: Lanes, x: str) -> str:
@@ -98,14 +83,20 @@ EMIT: dict[str, Emitter] = {
     "expm1": exponentials.expm1,
     "sigmoid": exponentials.sigmoid,
     "tanh": exponentials.tanh,
-    "and": _logical("and"),
-    "or": _logical("or"),
-    "not": _not,
+    "erf": exponentials.erf,
+    "log": logarithms.log,
+    "log1p": logarithms.log1p,
+    "pow": logarithms.pow,
+    "sin": circular.sin,
+    "cos": circular.cos,
+    "and": Lanes.both,
+    "or": Lanes.either,
+    "not": Lanes.opposite,
     "lt": _comparison("olt"),
     "le": _comparison("ole"),
     "gt": _comparison("ogt"),
     "ge": _comparison("oge"),
     "eq": _comparison("oeq"),
     "ne": _comparison("une"),
-    "where": _where,
+    "where": Lanes.select,
 }

@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 from elman.backends.llvm import cache
 from elman.backends.llvm.target import Target, host
 from elman.errors import ElmanError
+from elman.knobs import ASSEMBLY, SOURCE, debug, tell, timed
 
 _lock = RLock()  # one compilation at a time: LLVM is behind one lock in llvmlite anyway
 _libraries: dict[str, Library] = {}
@@ -85,10 +86,13 @@ def _versions() -> str:
 
 
 def _object(text: str, key: str, digest: str, made_from: dict[str, str]) -> bytes:
-    # Whoever asks for a dump gets one, though the code may lie on disk.
-    code = None if os.environ.get("ELMAN_DUMP") else cache.read(digest, made_from)
+    # Whoever asks to see the code gets it compiled, though it may lie on disk.
+    tell(SOURCE, f"the loop '{key}' as emitted", lambda: text)
+    wanted = os.environ.get("ELMAN_DUMP") or debug() >= ASSEMBLY
+    code = None if wanted else cache.read(digest, made_from)
     if code is None:
-        code = compile_object(text, key, host())
+        with timed(f"the loop '{key}', compile"):
+            code = compile_object(text, key, host())
         cache.write(digest, made_from, code)
     return code
 
@@ -108,6 +112,7 @@ def compile_object(text: str, key: str, target: Target) -> bytes:
         options = llvm.create_pipeline_tuning_options(speed_level=3)
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(module, passes)
+        tell(ASSEMBLY, f"the loop '{key}' in assembly", lambda: machine.emit_assembly(module))
         _dump(text, module, machine, key)
         return machine.emit_object(module)
 

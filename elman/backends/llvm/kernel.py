@@ -137,6 +137,15 @@ class Kernel:
         widest = max((len(at.groups) * self._width(at) for at in maps), default=0)
         return ROWS * widest * self.ty.lanes * self.ty.bytes
 
+    @property
+    def weights(self) -> int:
+        """Bytes of weights that each step of the loop reads."""
+        parts = (pack for at in self.loop.maps for pack in self._calls[id(at)])
+        return sum(
+            len(p.groups) * p.size * p.groups[0].product.args[0].size * self.ty.bytes
+            for p in parts
+        )
+
     # ------------------------------------------------------------ the loop
 
     def write(self) -> None:

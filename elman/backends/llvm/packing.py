@@ -25,14 +25,6 @@ class Packer:
         self.packs, self.ty = packs, ty
         self._kept: OrderedDict[int, tuple[bytes, list[Tensor]]] = OrderedDict()
 
-    @property
-    def bytes(self) -> int:
-        """The size of all packed weights."""
-        return sum(
-            len(p.groups) * -(-p.size // self.ty.lanes) * self.ty.lanes
-            * p.groups[0].product.args[0].size * self.ty.bytes
-            for p in self.packs
-        )  # fmt: skip
 
     def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """(name, packed) for each pack; made anew where the weights have changed."""

@@ -1,0 +1,116 @@
+"""ELMAN_CHECK=1: every run of a backend beside the same run of the eager one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from elman import knobs
+from elman.backends.eager import Eager
+from elman.backends.engine import BackTape, Engine, Tape
+from elman.backends.walk import Walk
+from elman.compiler.ir import Node
+from elman.compiler.plan import Plan
+from elman.errors import CheckError
+
+#: How far two values of a tensor may lie apart, relative to the largest of the tensor.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
+
+
+def checked(engine: Engine) -> Engine:
+    """The engine itself; with ELMAN_CHECK=1 one that compares each of its runs."""
+    return Checked(engine) if knobs.check() else engine
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Runs a plan on an engine and on the eager backend.
+
+    Raises CheckError with the tensor, the first place that differs, and both values.
+    """
+
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    def refuses(self, plan: Plan, like: Tensor) -> str | None:
+        return self.engine.refuses(plan, like)
+
+    def forward(self, plan: Plan, tape: Tape) -> None:
+        twin = replace(
+            tape,
+            entering=list(tape.entering),
+            states=_like(tape.states),
+            saved=_like(tape.saved),
+        )
+        self.engine.forward(plan, tape)
+        Eager().forward(plan, twin)
+        for state, found, right, ring in zip(
+            plan.states, tape.states, twin.states, tape.rings, strict=True
+        ):
+            walk = None if ring else tape.walk
+            self._same(plan, f"state {state.attrs['name']}", found, right, walk)
+        saved = zip(plan.saved, tape.saved, twin.saved, strict=True)
+        self._rows(plan, tape.walk, "saved", saved)
+
+    def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
+        own = None if back.d_own is None else [d.clone() for d in back.d_own]
+        twin = replace(
+            back, d_last=[d.clone() for d in back.d_last], d_own=own, stored=_like(back.stored)
+        )
+        self.engine.backward(plan, tape, back)
+        Eager().backward(plan, tape, twin)
+        stored = zip(plan.backward.stored, back.stored, twin.stored, strict=True)
+        self._rows(plan, tape.walk, "stored", stored)
+        for kind, found, right in (
+            ("d_", back.d_last, twin.d_last),
+            ("d_initial_", back.d_own or (), twin.d_own or ()),
+        ):
+            for state, one, two in zip(plan.states, found, right, strict=False):
+                self._same(plan, f"{kind}{state.attrs['name']}", one, two, None)
+
+    def _rows(
+        self, plan: Plan, walk: Walk, kind: str, pairs: Iterable[tuple[Node, Tensor, Tensor]]
+    ) -> None:
+        for number, (node, found, right) in enumerate(pairs):
+            self._same(plan, f"{kind} {number} ({node.op} {node.line})", found, right, walk)
+
+    def _same(self, plan: Plan, what: str, found: Tensor, right: Tensor, walk: Walk | None) -> None:
+        place = first_difference(found, right, TOLERANCE.get(right.dtype, 2e-2))
+        if place is None:
+            return
+        row, unit = place
+        where = f"(b, h) = ({row}, {unit})"
+        if walk is not None:
+            where = "(t, b, h) = ({}, {}, {})".format(*_step_of(walk, row), unit)
+        raise CheckError(
+            f"{plan.step.cell} on {self.name}: {what} at {where} is {found[place].item():.9g}, "
+            f"on eager {right[place].item():.9g}; run it with backend='eager' to go on, and with "
+            "ELMAN_DUMP=folder to keep the code"
+        )
+
+
+def first_difference(actual: Tensor, expected: Tensor, tolerance: float) -> tuple[int, ...] | None:
+    """The first index at which two tensors of one shape differ by more than ``tolerance`` times
+    the largest value expected; None where they agree. NaN agrees with NaN alone."""
+    finite = expected[expected.isfinite()]
+    scale = float(finite.abs().max()) if finite.numel() else 1.0
+    same = torch.isclose(actual, expected, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True)
+    if bool(same.all()):
+        return None
+    return tuple(int(i) for i in (~same).nonzero()[0])
+
+
+def _step_of(walk: Walk, row: int) -> tuple[int, int]:
+    """The step and the sequence, as they came in, of a row."""
+    at = row if walk.source is None else int(walk.source[row])
+    return divmod(at, walk.batch)
+
+
+def _like(buffers: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.empty_like(buffer) for buffer in buffers]

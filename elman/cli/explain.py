@@ -1,0 +1,120 @@
+"""`elman explain`: what becomes of the equation of a cell."""
+
+import inspect
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from elman.errors import OptionError, unknown
+
+if TYPE_CHECKING:
+    from elman.cells import Cell
+    from elman.layers import CellPlan
+
+DTYPES = ("float32", "float64")
+
+
+def explain(
+    cell: str = typer.Argument(
+        help="A cell of `elman cells`, or your own as path.py:ClassName.", show_default=False
+    ),
+    hidden_size: int = typer.Option(128, help="Units."),
+    input_size: int = typer.Option(64, help="Inputs."),
+    batch_size: int = typer.Option(16, help="Sequences, which decide how threads share the work."),
+    cell_option: list[str] = typer.Option(
+        None, help="An argument of the cell, as reset_after=false; may be repeated."
+    ),
+    dtype: str = typer.Option("float32", help=f"{' or '.join(DTYPES)}."),
+    backend: str = typer.Option("auto", help="auto, llvm, eager or loop."),
+    backward: bool = typer.Option(True, help="With backpropagation through time, or without."),
+    source: bool = typer.Option(False, help="Also print the generated LLVM code of each loop."),
+) -> None:
+    """Show what a cell is compiled to: the step, its gradient, and what runs where.
+
+    [bold]elman explain lstm[/]                            backpropagation through time, line by line
+    [bold]elman explain gru --cell-option reset_after=false[/]   why a product waits for another
+    [bold]elman explain mine.py:MyCell --no-backward[/]    a cell of your own, for inference
+    [bold]elman explain lstm --source > lstm.ll[/]         the code of the loops
+
+    The equation is the author's; all the rest is derived from its code: x' is the new value of
+    a part of the state, d_x the gradient with respect to x, @ a matrix product, (x) an outer
+    product. Every line that has one ends with its shape and where in the cell it comes from.
+    """
+    console = Console(soft_wrap=True)
+    made = _made(cell, input_size, hidden_size, cell_option or [], dtype)
+    if batch_size < 1:
+        raise OptionError(f"--batch-size must be above 0, got {batch_size}")
+    plan = _plan(made, backend, batch_size, backward)
+    pages = [_equation(made)]
+    if plan.page is not None:
+        pages.append(plan.page.text(backward))
+    pages.append(_runs(plan))
+    if source:
+        pages += _sources(made, plan, backward)
+    console.print("\n\n".join(pages), markup=False, highlight=False)
+
+
+def _made(name: str, inputs: int, hidden: int, options: list[str], dtype: str) -> "Cell":
+    import torch
+
+    from elman.train.custom_cell import cell_class, cell_options
+
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    kind = cell_class(name)
+    given = cell_options(options)
+    try:
+        inspect.signature(kind).bind(inputs, hidden, **given)
+    except TypeError as error:
+        raise OptionError(
+            f"{name} cannot be built as {kind.__name__}({inputs}, {hidden}"
+            f"{''.join(f', {key}={value!r}' for key, value in given.items())}): {error}"
+        ) from error
+    return kind(inputs, hidden, **given).to(getattr(torch, dtype))
+
+
+def _plan(cell: "Cell", backend: str, batch_size: int, backward: bool) -> "CellPlan":
+    from elman.layers import Recurrent
+
+    layer = Recurrent(cell, backend=backend)
+    return layer.plan(batch_size=batch_size, training=backward).cells[0]
+
+
+def _equation(cell: "Cell") -> str:
+    from elman.cli.cells import equation
+
+    text = inspect.getdoc(type(cell)) or ""
+    first = text.partition("\n")[0]
+    block = equation(text)
+    return f"{type(cell).__name__}: {first}\n\n{block}" if block else text or "no docstring"
+
+
+def _runs(plan: "CellPlan") -> str:
+    from elman.compiler.pretty import section
+
+    lines = [f"on {plan.backend}, {str(plan.dtype).removeprefix('torch.')}, {plan.device}"]
+    if plan.reason:
+        lines.append(f"not on the fastest backend: {plan.reason}")
+    if plan.page is None:
+        lines.append("one call of step a time step, differentiated by torch")
+    else:
+        lines.append(f"threads: {plan.threads}")
+    if plan.bytes_per_step:
+        lines.append(f"{plan.bytes_per_step} bytes kept a step and row for the backward loop")
+    return section("runs", lines)
+
+
+def _sources(cell: "Cell", plan: "CellPlan", backward: bool) -> list[str]:
+    from elman.backends.choose import plan_of
+    from elman.backends.llvm.engine import LLVM
+    from elman.cells.cell import weights_of
+    from elman.compiler.plan import Plan
+    from elman.sequence import Noise
+
+    compiled = plan_of(cell, weights_of(cell), Noise())
+    if plan.backend != "llvm" or not isinstance(compiled, Plan):
+        raise OptionError(f"--source: there is no generated code: the cell runs on {plan.backend}")
+    program = LLVM().program(compiled, plan.dtype)
+    loops = ("training", "backward") if backward else ("inference",)
+    return [f"; the loop '{name}'\n{getattr(program, name).source}" for name in loops]

@@ -1,0 +1,176 @@
+"""What a layer would run, and why: ``layer.plan()``."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from elman.backends.choose import Choice, choose
+from elman.backends.compare import Checked
+from elman.backends.llvm.engine import LLVM
+from elman.backends.llvm.share import share
+from elman.backends.walk import walk_over
+from elman.cells.cell import Cell
+from elman.compiler.pretty import Explanation, explain, section
+from elman.layers.regularisers import Regularisers
+from elman.scan import Execution, Sequence
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """What runs one cell over time in one direction.
+
+    place: where it stands in the layer, as "layers.0.forward_layer" or "l0_reverse".
+    backend: "llvm", "eager" or "loop" (the literal loop).
+    reason: why that is not the fastest backend; "" where it is.
+    threads: how they share the work at this batch size.
+    bytes_per_step: memory kept for the backward pass, for each step of each row of the batch,
+        beside the outputs; 0 without a gradient, and for the literal loop, where torch decides.
+    page: the equations of the plan; None for the literal loop, which has none.
+    """
+
+    place: str
+    cell: str
+    backend: str
+    reason: str
+    dtype: torch.dtype
+    device: torch.device
+    training: bool
+    threads: str
+    bytes_per_step: int
+    page: Explanation | None
+
+    @property
+    def hoisted(self) -> tuple[str, ...]:
+        """What is computed for all t at once, before the loop."""
+        return () if self.page is None else self.page.hoisted
+
+    @property
+    def in_loop(self) -> tuple[str, ...]:
+        """The matrix products that wait for the step before, and for what of it."""
+        return () if self.page is None else self.page.in_loop
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """What the forward loop keeps for the backward loop."""
+        return () if self.page is None or not self.training else self.page.saved
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """What the backward loop computes again instead."""
+        return () if self.page is None or not self.training else self.page.recomputed
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        mode = "training" if self.training else "inference"
+        kind = str(self.dtype).removeprefix("torch.")
+        head = f"{where}{self.cell} on {self.backend}, {kind}, {self.device}, {mode}"
+        lines = [f"why not the fastest: {self.reason}"] if self.reason else []
+        lines += [f"threads: {self.threads}"] if self.threads else []
+        if self.page is None:
+            return section(head, [*lines, "no plan: one call of step a time step, under autograd"])
+        lines += [f"before the loop: {line}" for line in self.hoisted or ("nothing",)]
+        lines += [f"in the loop: {_squeezed(line)}" for line in self.in_loop]
+        if self.training:
+            lines.append(f"kept: {self.bytes_per_step} bytes a step and row: {_list(self.saved)}")
+            lines.append(f"computed again: {_list(self.recomputed)}")
+        return section(head, lines)
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What a layer would run: one `CellPlan` for each cell and direction, in order."""
+
+    cells: tuple[CellPlan, ...]
+
+    @property
+    def backend(self) -> str:
+        """The backend of all cells, or all of theirs: "llvm, loop"."""
+        return ", ".join(dict.fromkeys(cell.backend for cell in self.cells))
+
+    @property
+    def reason(self) -> str:
+        """Why a cell does not run on the fastest backend; "" where all do."""
+        return "; ".join(dict.fromkeys(cell.reason for cell in self.cells if cell.reason))
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Memory kept for the backward pass by all cells, for each step of each row."""
+        return sum(cell.bytes_per_step for cell in self.cells)
+
+    def below(self, place: str) -> tuple[CellPlan, ...]:
+        """The same cells, seen from the layer that holds this one under a name."""
+        return tuple(
+            CellPlan(**vars(cell) | {"place": ".".join(filter(None, (place, cell.place)))})
+            for cell in self.cells
+        )
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.cells))
+
+    __repr__ = __str__
+
+
+def plan_cell(
+    cell: Cell,
+    weights: dict[str, Tensor],
+    regularisers: Regularisers,
+    execution: Execution,
+    *,
+    training: bool,
+    batch_size: int,
+    place: str = "",
+) -> CellPlan:
+    """The plan of one direction of one layer, with these weights. Runs nothing over time.
+
+    Raises BackendError where the backend that was asked for cannot run it.
+    """
+    like = next(iter(weights.values()), torch.zeros(()))
+    x = like.new_zeros(1, batch_size, cell.input_size)
+    state = cell.initial_state((batch_size,), x)
+    with torch.random.fork_rng():  # the noise is not used: only what kinds of it there are
+        noise = regularisers.noise(cell, x, training)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the report says it
+        choice = choose(cell, weights, x, state, noise, execution)
+    plan = choice.plan
+    return CellPlan(
+        place=place,
+        cell=type(cell).__name__,
+        backend=choice.backend,
+        reason=choice.reason,
+        dtype=x.dtype,
+        device=x.device,
+        training=training,
+        threads=_threads(choice, x.dtype, batch_size, training),
+        bytes_per_step=plan.bytes_per_row(x.element_size()) if plan and training else 0,
+        page=None if plan is None else explain(plan),
+    )
+
+
+def _threads(choice: Choice, dtype: torch.dtype, batch_size: int, training: bool) -> str:
+    engine = choice.engine.engine if isinstance(choice.engine, Checked) else choice.engine
+    if choice.plan is None or not isinstance(engine, LLVM):
+        return "as torch shares out each of its operations"
+    program = engine.program(choice.plan, dtype)
+    loop = program.training if training else program.inference
+    walk = walk_over(1, batch_size, Sequence(), reverse=False)
+    shared = share(walk, loop.kernel.weights, loop.target)
+    at = f"at batch size {batch_size}"
+    if shared.threads == 1:
+        return f"one {at}"
+    if shared.units:
+        return f"{shared.threads} {at}, each with some of the units, meeting after each step"
+    return f"{shared.threads} {at}, each with rows of its own"
+
+
+def _list(lines: tuple[str, ...]) -> str:
+    return ", ".join(map(_squeezed, lines)) or "nothing"
+
+
+def _squeezed(line: str) -> str:
+    """A line of a page without its note."""
+    return line.partition(" #")[0].rstrip()
