@@ -146,18 +146,16 @@ class _Compiled:
         """The inputs of the loop, the zoneout masks, and the prepared weights."""
         plan = self.plan
         values = {plan.step.x: rows.pack(x)}
-        for node in walk((*plan.inputs, *plan.prepared)):
-            if node.op == "weight":
-                name = node.attrs["name"]
-                found = self.weights.get(name)
-                values[node] = self.cell.get_buffer(name) if found is None else found
-        made = evaluate((*plan.inputs, *plan.prepared), values)
-        inputs = [value.contiguous() for value in made[: len(plan.inputs)]]
+        for node, name in plan.parameters:
+            found = self.weights.get(name)
+            values[node] = self.cell.get_buffer(name) if found is None else found
+        values |= zip(plan.made, evaluate(plan.made, values) if plan.made else (), strict=True)
+        inputs = [values[node].contiguous() for node in plan.inputs]
         for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
             if keep is not None:
                 assert isinstance(mask, Tensor)
                 inputs.append(rows.pack(mask.reshape(*x.shape[:2], -1)).to(x.dtype))
-        return (*inputs, *made[len(plan.inputs) :])
+        return (*inputs, *(values[node] for node in plan.prepared))
 
 
 @dataclass

@@ -117,19 +117,27 @@ def plan_of(cell: Cell, weights: dict[str, Tensor], noise: Noise) -> Plan | Unsu
 
 def _settings(cell: Cell) -> tuple[Any, ...]:
     """What a step may branch on: the plain attributes of the cell and of its modules."""
-    plain = (bool, int, float, str, type(None))
+    modules = cell.modules() if cell._modules else (cell,)
     return tuple(
-        (name, value)
-        for module in cell.modules()
-        for name, value in module.__dict__.items()
-        if isinstance(value, plain) or (callable(value) and not name.startswith("_"))
+        [
+            (name, value)
+            for module in modules
+            for name, value in module.__dict__.items()
+            if type(value) in PLAIN or callable(value)
+        ]
     )
+
+
+#: Types of attributes that decide what a step does.
+PLAIN = frozenset((bool, int, float, str, type(None)))
 
 
 def _transformed(tensors: Iterable[Tensor]) -> str | None:
     """Why these tensors are not ones that a kernel may read."""
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation runs the literal loop"
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        return None
     if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors):
         return "torch.func transforms run the literal loop"
     return None

@@ -1,7 +1,7 @@
 """`elman explain`: what becomes of the equation of a cell."""
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -32,14 +32,14 @@ def explain(
 ) -> None:
     """Show what a cell is compiled to: the step, its gradient, and what runs where.
 
-    [bold]elman explain lstm[/]                            backpropagation through time, line by line
-    [bold]elman explain gru --cell-option reset_after=false[/]   why a product waits for another
-    [bold]elman explain mine.py:MyCell --no-backward[/]    a cell of your own, for inference
-    [bold]elman explain lstm --source > lstm.ll[/]         the code of the loops
+    [bold]elman explain lstm[/]                 backpropagation, line by line
+    [bold]elman explain lstm --source[/]        the code of the loops
+    [bold]elman explain gru --cell-option reset_after=false[/]
+    [bold]elman explain mine.py:MyCell --no-backward[/]
 
-    The equation is the author's; all the rest is derived from its code: x' is the new value of
-    a part of the state, d_x the gradient with respect to x, @ a matrix product, (x) an outer
-    product. Every line that has one ends with its shape and where in the cell it comes from.
+    x' is the new value of a part of the state, d_x the gradient of the loss with respect to x,
+    @ a matrix product, (x) an outer product. A line ends with the shape of its value and where
+    in the cell it comes from.
     """
     console = Console(soft_wrap=True)
     made = _made(cell, input_size, hidden_size, cell_option or [], dtype)
@@ -62,16 +62,17 @@ def _made(name: str, inputs: int, hidden: int, options: list[str], dtype: str) -
 
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    kind = cell_class(name)
+    kind: Any = cell_class(name)
     given = cell_options(options)
     try:
-        inspect.signature(kind).bind(inputs, hidden, **given)
+        made = kind(inputs, hidden, **given)
     except TypeError as error:
+        words = [str(inputs), str(hidden), *(f"{key}={value!r}" for key, value in given.items())]
         raise OptionError(
-            f"{name} cannot be built as {kind.__name__}({inputs}, {hidden}"
-            f"{''.join(f', {key}={value!r}' for key, value in given.items())}): {error}"
+            f"{name} cannot be built as {kind.__name__}({', '.join(words)}): {error}"
         ) from error
-    return kind(inputs, hidden, **given).to(getattr(torch, dtype))
+    cell: Cell = made.to(getattr(torch, dtype))
+    return cell
 
 
 def _plan(cell: "Cell", backend: str, batch_size: int, backward: bool) -> "CellPlan":

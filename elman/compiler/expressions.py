@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 
 from elman.compiler.ir import TRANSCENDENTAL, Node, walk
-from elman.compiler.weights import is_transposed
+from elman.compiler.weights import Slot, is_transposed
 
 #: An unnamed value is written where it is used up to so many characters: once, or several times.
 ONCE, AGAIN = 52, 12
@@ -119,9 +119,19 @@ class Writer:
         return f"{word}({', '.join(args)})", ATOM
 
     def _call(self, node: Node, args: list[str]) -> str:
+        def said(given: object) -> str:
+            if isinstance(given, tuple):
+                return f"[{', '.join(map(said, given))}]"
+            return args[given.index] if isinstance(given, Slot) else str(given)
+
         name = node.attrs["func"].overloadpacket.__name__
         index = node.attrs["index"]
-        return f"{name}({', '.join(args)})" + ("" if index is None else f"[{index}]")
+        words = [said(given) for given in node.attrs["args"]]
+        if name == "slice" and words[1:2] in (["0"], ["1"]):
+            start, stop = (*words[2:4], "", "")[:2]
+            stop = "" if stop.isdigit() and int(stop) >= 1 << 62 else stop
+            return f"{words[0]}[{':, ' if words[1] == '1' else ''}{start}:{stop}]"
+        return f"{name}({', '.join(words)})" + ("" if index is None else f"[{index}]")
 
     def _transposed(self, W: Node) -> str:
         if is_transposed(W) and W not in self.names:

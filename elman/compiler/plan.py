@@ -86,6 +86,17 @@ class Plan:
         return (self.step.x,) if self.fused else self.entering
 
     @cached_property
+    def parameters(self) -> tuple[tuple[Node, str], ...]:
+        """The parameters that are read, and their names."""
+        reached = walk((*self.inputs, *self.prepared))
+        return tuple((n, n.attrs["name"]) for n in reached if n.op == "weight")
+
+    @cached_property
+    def made(self) -> tuple[Node, ...]:
+        """Of ``inputs`` and ``prepared``, what has to be computed."""
+        return tuple(n for n in (*self.inputs, *self.prepared) if n.args)
+
+    @cached_property
     def backward(self) -> Backward:
         cotangents = tuple(
             leaf("cotangent", f"d_{s.attrs['name']}", s.size) for s in self.states

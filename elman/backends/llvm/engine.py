@@ -12,17 +12,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from elman.backends import memory
 from elman.backends.engine import BackTape, Tape
 from elman.backends.llvm import jit, team
 from elman.backends.llvm.code import Code, Vector
-from elman.backends.llvm.functions import EMIT
 from elman.backends.llvm.kernel import Kernel
 from elman.backends.llvm.lower import Slot, lower
 from elman.backends.llvm.packing import Packer
 from elman.backends.llvm.share import Share, share
 from elman.backends.llvm.target import Target, host
 from elman.backends.walk import Walk
-from elman.compiler.ir import ELEMENTWISE, Node, broadcast, const, elementwise, leaf, substitute, walk
+from elman.compiler.ir import Node, broadcast, const, elementwise, leaf, substitute, walk
 from elman.compiler.plan import Plan
 
 Targets = list[tuple[Node, Slot]]
@@ -47,9 +47,6 @@ class LLVM:
             return f"there are no kernels for {like.device.type} yet"
         if like.dtype not in ELEMENTS:
             return f"there are no kernels for {like.dtype} yet, only for float32 and float64"
-        for node in walk(plan.outputs, until=(*plan.rows, *plan.prepared)):
-            if node.op in ELEMENTWISE and node.op not in EMIT:
-                return f"{node.line} {node.op} has no kernel"
         return None
 
     def forward(self, plan: Plan, tape: Tape) -> None:
@@ -133,50 +130,59 @@ class _Arguments:
     """The argument array of one run, and what must stay alive while it runs."""
 
     def __init__(self, loop: Loop, plan: Plan, tape: Tape, back: BackTape | None) -> None:
-        self.keep: list[Tensor] = []
+        self.keep: list[object] = []
         self.values: dict[str, int] = {}
-        walk, kernel = tape.walk, loop.kernel
+        walk = tape.walk
         like = tape.given[0]
-        self.share: Share = share(walk, kernel.weights, loop.target)
-        span = _span(loop, walk, self.share, like.element_size())
-        workspace = kernel.workspace(walk.batch, span)
-        room = torch.empty(workspace * self.share.threads + 64, dtype=torch.uint8)
-        self.keep.append(room)
-        self.values |= {
-            "steps": walk.steps,
-            "batch": walk.batch,
-            "shared": int(self.share.units),
-            "chunks": len(self.share.bounds) - 1,
-            "bounds": self.place(torch.tensor(self.share.bounds)),
-            "starts": self.place(walk.starts),
-            "counts": self.place(walk.counts),
-            "flags": self.place(walk.row_flags),
-            "counter": self.place(torch.zeros(8, dtype=torch.int64)),
-            "workspace": -(-room.data_ptr() // 64) * 64,
-            "stride": workspace,
-            "span": span,
-            "yield": team.yield_address(),
-        }
-        if loop.spanned and tape.training and plan.reads_entering:
-            tape.entering[: len(plan.entering)] = [
-                like.new_empty(walk.rows, node.size) for node in plan.entering
-            ]
-        for slot in loop.spanned:
-            if slot.kind == "span":
-                self.values[slot.name] = self.place(like.new_empty(span * walk.batch, slot.size))
+        self.share: Share = share(walk, loop.kernel.weights, loop.target)
+        span = _span(loop, walk, self.share)
+        self._header(loop, walk, span)
+        if loop.spanned:
+            self._spans(loop, plan, tape, span)
         self._inputs(plan, tape)
         for slot in loop.scratch:
             self.values[slot.name] = self.place(like.new_empty(walk.batch, slot.size))
         for name, packed in loop.packer.pack(plan, tape.weights):
             self.values[name] = self.place(packed)
-        if back is None:
-            for i, buffer in enumerate(tape.saved):
-                self.values[f"saved{i}"] = self.place(buffer)
-        else:
+        for i, buffer in enumerate(tape.saved):
+            self.values[f"saved{i}"] = self.place(buffer)
+        if back is not None:
             self._backward(plan, tape, back)
-        names = kernel.arguments
+        names = loop.kernel.arguments
         self.array = (ctypes.c_int64 * len(names))(*[self.values[n] for n in names])
         self.address = ctypes.addressof(self.array)
+
+    def _header(self, loop: Loop, walk: Walk, span: int) -> None:
+        workspace = loop.kernel.workspace(walk.batch, span)
+        room = torch.empty(workspace * self.share.threads + 128, dtype=torch.uint8)
+        start = -(-room.data_ptr() // 64) * 64
+        ctypes.memset(start, 0, 64)  # the counter of meetings, in a cache line of its own
+        bounds = (ctypes.c_int64 * len(self.share.bounds))(*self.share.bounds)
+        self.keep += [room, bounds]
+        self.values |= {
+            "steps": walk.steps,
+            "batch": walk.batch,
+            "shared": int(self.share.units),
+            "chunks": len(self.share.bounds) - 1,
+            "bounds": ctypes.addressof(bounds),
+            "starts": walk.starts.data_ptr(),
+            "counts": walk.counts.data_ptr(),
+            "flags": walk.row_flags.data_ptr(),
+            "counter": start,
+            "workspace": start + 64,
+            "stride": workspace,
+            "span": span,
+            "yield": team.yield_address(),
+        }
+
+    def _spans(self, loop: Loop, plan: Plan, tape: Tape, span: int) -> None:
+        """Memory for what enters the loop: for a span of steps, or for all."""
+        like, walk = tape.given[0], tape.walk
+        for i, slot in enumerate(loop.spanned):
+            if slot.kind == "row":
+                tape.entering[i] = memory.empty(like, walk.rows, slot.size)
+            else:
+                self.values[slot.name] = self.place(like.new_empty(span * walk.batch, slot.size))
 
     def place(self, tensor: Tensor) -> int:
         assert tensor.is_contiguous()
@@ -201,8 +207,6 @@ class _Arguments:
             self.values[f"own {name}"] = self.place(tape.own[i].contiguous()) if tape.own else 0
 
     def _backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
-        for i, buffer in enumerate(tape.saved):
-            self.values[f"saved{i}"] = self.place(buffer)
         for i, buffer in enumerate(back.stored):
             self.values[f"stored{i}"] = self.place(buffer)
         for i, state in enumerate(plan.states):
@@ -223,7 +227,7 @@ class _Arguments:
 SPAN_ROWS = 96
 
 
-def _span(loop: Loop, walk: Walk, share: Share, element: int) -> int:
+def _span(loop: Loop, walk: Walk, share: Share) -> int:
     """How many steps are entered at once: a few, so that what enters is still in the L2 cache
     when the loop comes to read it."""
     if not loop.spanned:

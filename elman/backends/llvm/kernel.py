@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from elman.backends.llvm.code import Code, Vector
 from elman.backends.llvm.functions import emit
@@ -129,15 +130,16 @@ class Kernel:
         """Bytes of memory that each thread wants for itself, a multiple of 64: accumulators, the
         tables of row pointers, and those of the rows that enter ``span`` steps."""
         tables = (len(self.tables) * batch + 3 * batch * span) * 8
-        return self.accumulators() + -(-tables // 64) * 64
+        return self.accumulators + -(-tables // 64) * 64
 
+    @cached_property
     def accumulators(self) -> int:
         """Bytes of the accumulators, which stand first in the workspace."""
         maps = [at for lowered in self._both() for at in lowered.maps]
         widest = max((len(at.groups) * self._width(at) for at in maps), default=0)
         return ROWS * widest * self.ty.lanes * self.ty.bytes
 
-    @property
+    @cached_property
     def weights(self) -> int:
         """Bytes of weights that each step of the loop reads."""
         parts = (pack for at in self.loop.maps for pack in self._calls[id(at)])
@@ -227,7 +229,7 @@ class Kernel:
                 name: self._read(name, "i64" if _is_number(name) else "ptr")
                 for name in self.arguments
             }
-            self.table_at = code.gep("%workspace", self.accumulators(), "i8")
+            self.table_at = code.gep("%workspace", self.accumulators, "i8")
             self.several = code.compare("sgt", "%parts", 1)
             steps = self.value["steps"]
             with code.loop(0, steps, 1, [("i64", "0")]) as loop:

@@ -121,8 +121,9 @@ def _pow(m: Lanes, x: str, y: str, exact: bool) -> str:
     high = m.select(m.compare("une", m.sub(size, size), 0.0), size, high)  # inf and NaN
     product, rest = m.exact_product(y, high)
     rest = m.fma(y, low, rest)
-    # Beyond the range of exp the rest is no number or of no account.
-    rest = m.select(m.compare("olt", m.abs(product), 800.0), rest, 0.0)
+    # Beyond the range of exp, and for y near the greatest number, the rest may be no number.
+    usable = m.both(m.compare("olt", m.abs(product), 800.0), m.compare("ord", rest, rest))
+    rest = m.select(usable, rest, 0.0)
     return _with_sign(m, x, y, size, exponentials.exp(m, product, rest))
 
 

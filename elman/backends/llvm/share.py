@@ -8,9 +8,9 @@ from elman.backends.llvm import team
 from elman.backends.llvm.target import Target
 from elman.backends.walk import Walk
 
-#: Bytes of weights times rows of a step below which one thread is quickest: about what it takes
-#: to wake the others, or for them to meet once.
-ALONE = 64 * 1024
+#: Bytes of weights times rows, of a step, below which a step is quicker alone than the others
+#: are met after it; and of a whole run, below which it is not worth waking them.
+STEP, RUN = 48 * 1024, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ def share(walk: Walk, weights: int, target: Target) -> Share:
     tiles; split the units where it does not."""
     threads = team.max_threads()
     whole = (0, walk.batch)
-    if threads == 1 or weights * walk.batch < ALONE and walk.batch < 2 * threads:
+    work = max(weights, 1024)
+    if threads == 1 or work * walk.rows < RUN:
         return Share(1, False, whole)
     rows = walk.batch // threads
     fits = weights <= 0.75 * target.l2
-    if rows >= 4 and (fits or rows >= 48) or weights * walk.batch < ALONE:
+    if rows >= 4 and (fits or rows >= 48) or rows and work * walk.batch < STEP:
         return Share(threads, False, _bounds(walk, threads))
-    return Share(threads, True, whole)
+    return Share(1, False, whole) if work * walk.batch < STEP else Share(threads, True, whole)
 
 
 def _bounds(walk: Walk, threads: int) -> tuple[int, ...]:

@@ -1,0 +1,167 @@
+"""Buffers of which every byte outside is watched, in place of those that kernels are given.
+
+Run as a program, it solves a few problems between pages that nobody may touch: a kernel that
+reads or writes one number too many ends the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.backends.llvm import engine
+from elman.backends.llvm.share import Share
+from elman.backends.walk import Walk
+from elman.cells import CELLS
+from tests.backends.support import Oracle, mistakes, oracle, problem, randomised
+
+#: Bytes watched on each side, and what stands there: NaN in every type of floating point.
+MARGIN, CANARY = 4096, 0xFF
+
+#: Cells with all that a kernel does, of sizes that no vector divides: (cell, I, H, dtype).
+AWKWARD = (
+    ("lstm", 3, 17, torch.float32),
+    ("layer-norm-lstm", 5, 7, torch.float64),
+    ("projected-lstm", 2, 33, torch.float32),
+    ("rhn", 1, 1, torch.float64),
+)
+BATCHES = (1, 3, 17)
+
+
+def awkward(name: str, I: int, H: int, dtype: torch.dtype) -> Iterator[Oracle]:
+    """Problems with their answers for one plan of a cell, whole and ragged, forwards and backwards."""
+    cell = randomised(CELLS[name](I, H).double())
+    for B in BATCHES:
+        yield oracle(problem(cell, 4, B, "dropout", "zoneout", "state", seed=B), dtype)
+        options = ("lengths", "reset", "truncate", "reverse")
+        yield oracle(problem(cell, 5, B, "dropout", "zoneout", *options, seed=B), dtype)
+
+
+def shared(threads: int, units: bool) -> Callable[..., Share]:
+    """What stands in for `share`: this number of threads and this way, whatever the sizes."""
+
+    def share(walk: Walk, *others: Any) -> Share:
+        if units:
+            return Share(threads, True, (0, walk.batch))
+        return Share(threads, False, tuple(walk.batch * i // threads for i in range(threads + 1)))
+
+    return share
+
+
+# ------------------------------------------------------------------ memory
+
+
+class Canaries:
+    """A buffer with bytes beside it that must stay as they are."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.room = torch.full((MARGIN + size + MARGIN,), CANARY, dtype=torch.uint8)
+        self.address = self.room.data_ptr() + MARGIN
+
+    def unharmed(self) -> bool:
+        """Whether nothing was written outside."""
+        sides = self.room[:MARGIN], self.room[MARGIN + self.size :]
+        return all(bool((side == CANARY).all()) for side in sides)
+
+
+class Pages:
+    """A buffer that ends, or begins, at a page that can be neither read nor written."""
+
+    def __init__(self, size: int, at_end: bool) -> None:
+        self.size = size
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.mmap.restype = ctypes.c_void_p
+        self.libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3]
+        self.libc.mmap.argtypes += [ctypes.c_long]
+        self.libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self.libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        page = 4096
+        inside = -(-max(size, 1) // page) * page
+        self.whole = inside + 2 * page
+        private, anonymous, read_write = 2, 0x20, 3
+        self.base = self.libc.mmap(None, self.whole, read_write, private | anonymous, -1, 0)
+        assert self.base not in (None, ctypes.c_void_p(-1).value), ctypes.get_errno()
+        for side in (self.base, self.base + page + inside):
+            assert self.libc.mprotect(side, page, 0) == 0
+        first = self.base + page
+        ctypes.memset(first, CANARY, inside)
+        self.address = first + inside - size if at_end else first
+
+    def unharmed(self) -> bool:
+        return True  # the process would not be here
+
+    def __del__(self) -> None:
+        self.libc.munmap(self.base, self.whole)
+
+
+@contextmanager
+def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]:
+    """Every kernel gets copies of its buffers in memory that ``make`` makes.
+
+    Yields a list to which each run adds the number of its buffers.
+    """
+    placed: dict[int, tuple[Tensor, Any]] = {}
+    counts: list[int] = []
+    prepare, run = engine._Arguments.__init__, engine.team.run
+
+    def place(self: Any, tensor: Tensor) -> int:
+        assert tensor.is_contiguous()
+        self.keep.append(tensor)
+        size, address = tensor.numel() * tensor.element_size(), tensor.data_ptr()
+        if address not in placed or placed[address][1].size < size:
+            buffer = make(size)
+            ctypes.memmove(buffer.address, address, size)
+            placed[address] = tensor, buffer
+        return placed[address][1].address
+
+    def prepared(self: Any, loop: Any, *others: Any) -> None:
+        placed.clear()
+        prepare(self, loop, *others)
+        size = self.values["stride"] * self.share.threads
+        room = make(size)
+        placed[-1] = torch.empty(size, dtype=torch.uint8), room
+        self.array[loop.kernel.arguments.index("workspace")] = room.address
+
+    def checked(*arguments: Any) -> None:
+        run(*arguments)
+        for tensor, buffer in placed.values():
+            ctypes.memmove(tensor.data_ptr(), buffer.address, buffer.size)
+        harmed = [list(t.shape) for t, buffer in placed.values() if not buffer.unharmed()]
+        counts.append(len(placed))
+        assert not harmed, f"written outside buffers of the shapes {harmed}"
+
+    monkeypatch.setattr(engine._Arguments, "place", place)
+    monkeypatch.setattr(engine._Arguments, "__init__", prepared)
+    monkeypatch.setattr(engine.team, "run", checked)
+    yield counts
+
+
+def main() -> None:
+    """Solve the awkward problems between forbidden pages; exit with what went wrong."""
+    import pytest
+
+    faulthandler.enable()
+    torch.set_num_threads(2)
+    wrong = []
+    problems = [right for case in AWKWARD for right in awkward(*case)]
+    for at_end in (True, False):
+        for units in (True, False):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(engine, "share", shared(2, units))
+                with watched(patch, lambda size, at_end=at_end: Pages(size, at_end)) as counts:
+                    for right in problems:
+                        wrong += mistakes(right, "llvm")
+                assert counts, "no kernel ran"
+    sys.exit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""What a trace knows of the source, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from elman import cells
+from elman.compiler.ir import Varies, walk
+from elman.compiler.simplify import simplify_step
+from elman.compiler.trace import leaf_values, trace
+from elman.errors import ElmanError, UnsupportedError
+from tests.compiler.support import Of, double
+
+FILE = Path(__file__).name
+
+
+def ops(outputs):
+    return [node.op for node in walk(outputs)]
+
+
+def test_lstm():
+    step = trace(cells.LSTM(3, 2))
+    assert step.cell == "LSTM"
+    assert [s.attrs["name"] for s in step.states] == ["h", "c"]
+    assert step.x.shape == (3,) and step.mask is None
+    assert [n.shape for n in step.outputs] == [(2,), (2,)]
+    weights = {n.attrs["name"] for n in walk(step.outputs) if n.op == "weight"}
+    assert weights == {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
+    assert ops(step.outputs).count("linear") == 2
+    assert "call" not in ops(step.outputs)  # no transposition is left
+
+
+def test_names_are_the_authors():
+    step = simplify_step(trace(cells.LSTM(3, 2)))
+    by_name = {name: node for node, name in step.names.items()}
+    assert set(by_name) == {"gates", "i", "f", "g", "o", "c"}
+    assert by_name["c"] is step.outputs[1]
+    assert by_name["gates"].op == "add" and by_name["gates"].shape == (8,)
+    assert [by_name[k].attrs["start"] for k in "ifgo"] == [0, 2, 4, 6]
+
+
+def test_names_of_helpers_and_lists():
+    assert {"r", "x_r", "z", "n"} <= set(trace(cells.GRU(3, 2)).names.values())
+    assert {"a_0", "b_7", "q1"} <= set(trace(cells.NAS(3, 2)).names.values())
+
+
+def test_lines():
+    first = cells.MGU.step.__code__.co_firstlineno
+    step = trace(cells.MGU(3, 2))
+    assert step.outputs[0].line == f"mgu.py:{first + 6}"
+    lines = {node.line for node in walk(step.outputs) if node.args}
+    assert lines == {f"mgu.py:{first + k}" for k in (2, 3, 4, 5, 6)}
+
+
+def test_mask():
+    step = trace(cells.LSTM(3, 2), masked=True)
+    assert step.mask is not None and step.mask.shape == (2,)
+    assert step.mask in set(walk(step.outputs))
+
+
+def test_weights_of_the_step():
+    cell = Of(lambda c, x, h: h * c.scale + x, 4, {"W": double(1)}, {"scale": double(4)})
+    assert set(leaf_values(cell)) == {"W", "scale"}
+    assert {n.attrs["name"] for n in walk(trace(cell).outputs) if n.op == "weight"} == {"scale"}
+
+
+def test_parametrised_weight_is_one_leaf():
+    cell = cells.MGU(3, 2)
+    nn.utils.parametrizations.weight_norm(cell, "weight_hh")
+    leaves = {n.attrs["name"] for n in walk(trace(cell).outputs) if n.op == "weight"}
+    assert leaves == {"weight_ih", "weight_hh", "bias_ih"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_dtypes(dtype):
+    step = trace(cells.LayerNormLSTM(3, 2).to(dtype))
+    assert ops(step.outputs) == ops(trace(cells.LayerNormLSTM(3, 2)).outputs)
+
+
+def test_trace_leaves_nothing_behind():
+    cell = cells.LSTM(3, 2)
+    before = {name: p.clone() for name, p in cell.named_parameters()}
+    trace(cell)
+    for name, p in cell.named_parameters():
+        assert torch.equal(p, before[name]) and p.grad is None and p.requires_grad
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * x * x
+
+    @staticmethod
+    def backward(ctx, d):
+        return d
+
+
+table = torch.arange(4.0)
+
+UNSUPPORTED = {
+    "torch.fft.fft": lambda c, x, h: torch.fft.fft(h).real + x,
+    "torch.cumsum": lambda c, x, h: torch.cumsum(h, -1) + x,
+    "torch.Tensor.sort": lambda c, x, h: h.sort(-1).values + x,
+    "torch.Tensor.sum": lambda c, x, h: h + x.sum(),
+    "torch.Tensor.mean": lambda c, x, h: h + x.mean(0),
+    "torch.Tensor.flip": lambda c, x, h: h.flip(-1) + x,
+    "torch.Tensor.max": lambda c, x, h: h.max(-1, keepdim=True).values + x,
+    "torch.rand_like": lambda c, x, h: h * torch.rand_like(h) + x,
+    "torch.nn.functional.dropout": lambda c, x, h: F.dropout(h, 0.5) + x,
+    "torch.Tensor.add_": lambda c, x, h: (h * 1).add_(x),
+    "torch.Tensor.view": lambda c, x, h: h.view(-1, 2, 2).flatten(1) + x,
+    "torch.Tensor.mT.__get__": lambda c, x, h: (h.mT @ x).mT @ h,
+    "torch.Tensor.transpose": lambda c, x, h: h @ x.transpose(0, 1) @ x,
+    "torch.Tensor.item": lambda c, x, h: h * c.W.sum().item() + x,
+    "torch.Tensor.all": lambda c, x, h: h if (h > 0).all() else x,
+    "torch.Tensor.__bool__": lambda c, x, h: h * (2 if c.W[0, 0] > 0 else 3) + x,
+    "torch.Tensor.add": lambda c, x, h: h + table + x,
+    "torch.Tensor.mul": lambda c, x, h: (h * c.W[:, None]).sum(0) + x,
+    "torch.Tensor.double": lambda c, x, h: (h.double() + x.double()).float(),
+    "torch.Tensor.round": lambda c, x, h: h.round() + x,
+    "torch.div": lambda c, x, h: torch.div(h, x, rounding_mode="floor"),
+    "torch.arange": lambda c, x, h: h + torch.arange(4.0) + x,
+    "torch.tensor": lambda c, x, h: h + torch.tensor([1.0, 2.0, 3.0, 4.0]) + x,
+    "torch.Tensor.__getitem__": lambda c, x, h: torch.cat([h[..., ::2], x[..., ::2]], -1),
+    "torch.stack": lambda c, x, h: torch.stack([h, x], 1).amax(1),
+    "torch.Tensor.unsqueeze": lambda c, x, h: torch.bmm(
+        h.unsqueeze(1), c.W.expand(len(x), 4, 4)
+    ).squeeze(1),
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_unsupported_operation_is_named(name):
+    line = Of.step.__code__.co_firstlineno + 1
+    with pytest.raises(UnsupportedError) as caught:
+        trace(Of(UNSUPPORTED[name], 4, {"W": torch.ones(4, 4)}))
+    assert str(caught.value).startswith(f"support.py:{line} step: {name} cannot be compiled: ")
+    assert str(caught.value).endswith("; the layer runs the literal loop")
+
+
+class Spectrum(cells.Cell):
+    def step(self, x, h):
+        y = x + h
+        return torch.fft.fft(y).real
+
+
+def test_message():
+    first = Spectrum.step.__code__.co_firstlineno
+    with pytest.raises(UnsupportedError) as caught:
+        trace(Spectrum(4, h=4))
+    assert str(caught.value) == (
+        f"{FILE}:{first + 2} step: torch.fft.fft cannot be compiled: there is no rule for it; "
+        "the layer runs the literal loop"
+    )
+
+
+class Helped(cells.Cell):
+    def step(self, x, h):
+        return self.mixed(x) + h
+
+    def mixed(self, x):
+        return x.flip(-1)
+
+
+def test_message_names_the_helper():
+    line = Helped.mixed.__code__.co_firstlineno + 1
+    with pytest.raises(UnsupportedError, match=rf"{FILE}:{line} mixed: torch.Tensor.flip cannot"):
+        trace(Helped(4, h=4))
+
+
+def test_gradient_of_ones_own_is_refused():
+    with pytest.raises(UnsupportedError, match="gradient of its own"):
+        trace(Of(lambda c, x, h: Cube.apply(h) + x))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda c, x, h: (h, x),
+        lambda c, x, h: h[..., :2],
+        lambda c, x, h: h.sum(-1),
+        lambda c, x, h: c.W[0],
+        lambda c, x, h: None,
+        lambda c, x, h: table,
+    ],
+)
+def test_what_is_no_state_is_refused(step):
+    with pytest.raises(UnsupportedError):
+        trace(Of(step, 4, {"W": torch.ones(4, 4)}))
+
+
+def test_step_that_fails_is_refused_with_its_reason():
+    with pytest.raises(UnsupportedError, match=r"support.py:\d+ step: one example cannot") as error:
+        trace(Of(lambda c, x, h: h + x[..., :3]))
+    assert isinstance(error.value.__cause__, RuntimeError)
+    assert isinstance(error.value, ElmanError)
+
+
+def test_value_without_the_state_is_an_input():
+    step = trace(Of(lambda c, x, h: (x * 2).tanh() + h))
+    assert [n.varies for n in walk(step.outputs) if n.op in ("tanh", "add")] == [
+        Varies.INPUT,
+        Varies.STATE,
+    ]
