@@ -24,7 +24,7 @@ from elman.scan import Sequence as Rows
 #: How far two ways to compute the same number may lie apart: absolutely, and relative to it.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 #: How far a float64 result may lie from the loop's, relative to the largest of its tensor.
-EXACT = 1e-10
+EXACT = 1e-8
 #: The same for float32; and how many times the error of torch's own float32 loop.
 SINGLE, TIMES = 1e-4, 8
 #: What is checked beside a plain run from the initial state.

@@ -36,7 +36,7 @@ BATCHES = (1, 3, 17)
 
 
 def awkward(name: str, I: int, H: int, dtype: torch.dtype) -> Iterator[Oracle]:
-    """Problems with their answers for one plan of a cell, whole and ragged, forwards and backwards."""
+    """Problems for one plan of a cell, whole and ragged, forwards and backwards."""
     cell = randomised(CELLS[name](I, H).double())
     for B in BATCHES:
         yield oracle(problem(cell, 4, B, "dropout", "zoneout", "state", seed=B), dtype)

@@ -49,7 +49,7 @@ class Chosen:
     backends: tuple[str, ...] = BACKENDS
 
     def __str__(self) -> str:
-        T, B, options = self.problems[0]
+        options = self.problems[0][2]
         kind = "quiet" if options == ("plain",) else "+".join(options)
         return f"{self.case}-{str(self.dtype)[6:]}-{kind}"
 
@@ -116,7 +116,7 @@ def every() -> list[Chosen]:
 CHOSEN = every()
 
 
-@pytest.mark.parametrize("chosen", CHOSEN, ids=lambda c: str(c))
+@pytest.mark.parametrize("chosen", CHOSEN, ids=str)
 def test_a_backend_computes_what_the_loop_computes(chosen: Chosen, float64) -> None:
     cell = randomised(chosen.case.build())
     wrong = [

@@ -11,7 +11,7 @@ from elman.backends.llvm.code import Code, Vector
 from elman.backends.llvm.functions import emit
 from elman.backends.llvm.lower import Group, Lowered, Map, Slot, Store, pieces, spread
 from elman.backends.llvm.target import Target
-from elman.backends.llvm.tile import emit_tile, heights, splat
+from elman.backends.llvm.tile import emit_tile, splat, tallest
 from elman.compiler.ir import REDUCE, Node
 
 #: Rows that go through the units of a map together: their accumulators stay in the L1 cache.
@@ -186,7 +186,7 @@ class Kernel:
     def _tiles(self) -> None:
         for pack in self.packs:  # the same tiles serve the loop and what comes before it
             columns = len(pack.groups) * pack.width
-            for height in heights(columns, self.target.registers):
+            for height in range(1, tallest(columns, self.target.registers) + 1):
                 if (height, columns) not in self.tiles:
                     self.tiles[height, columns] = emit_tile(self.code, self.ty, height, columns)
 
@@ -456,30 +456,47 @@ class Kernel:
             n = code.smin(code.sub(v.size, k), DEPTH)
             start = code.compare("eq", k, 0)
             here = code.gep(weights, code.mul(k, step), ty.element)
-            row = first
-            for height in heights(columns, self.target.registers):
-                row = self._tiles_of(
-                    height, columns, row, end, first, table, acc, at, (k, n, here, start)
-                )
+            self._tiles_over(columns, first, end, table, acc, at, (k, n, here, start))
 
-    def _tiles_of(
-        self, height: int, columns: int, row: str, end: str, first: str, table: str, acc: str,
-        at: Map, inner: tuple[str, str, str, str],
-    ) -> str:  # fmt: skip
-        """As many tiles of this height as fit; returns the row after them."""
+    def _tiles_over(
+        self, columns: int, first: str, end: str, table: str, acc: str, at: Map,
+        inner: tuple[str, str, str, str],
+    ) -> None:  # fmt: skip
+        """The rows in as few tiles as can be, all of about one height."""
+        code = self.code
+        most = tallest(columns, self.target.registers)
+        count = code.sub(end, first)
+        tiles = code.op(f"sdiv i64 {code.add(count, most - 1)}, {most}")
+        least = code.op(f"sdiv i64 {count}, {code.smax(tiles, 1)}")
+        more = code.sub(count, code.mul(tiles, least))  # so many have one row more
+        with code.loop(0, tiles) as tile:
+            low = code.add(code.mul(tile.index, least), code.smin(tile.index, more))
+            taller = code.op(f"zext i1 {code.compare('slt', tile.index, more)} to i64")
+            self._tile(columns, code.add(least, taller), low, first, table, acc, at, inner)
+
+    def _tile(
+        self, columns: int, height: str, low: str, first: str, table: str, acc: str, at: Map,
+        inner: tuple[str, str, str, str],
+    ) -> None:  # fmt: skip
         code = self.code
         k, n, weights, start = inner
-        count = code.op(f"sdiv i64 {code.sub(end, row)}, {height}")
-        after = code.add(row, code.mul(count, height))
-        with code.loop(row, after, height) as tile:
-            stride = self._columns(at)
-            local = code.mul(code.sub(tile.index, first), stride)
-            code.do(
-                f"call void @{self.tiles[height, columns]}(ptr {code.gep(table, tile.index, 'ptr')}, "
-                f"i64 {k}, i64 {n}, ptr {weights}, "
-                f"ptr {code.gep(acc, local, self.ty.element)}, i64 {stride}, i1 {start})"
-            )
-        return after
+        stride = self._columns(at)
+        rows = code.gep(table, code.add(first, low), "ptr")
+        target = code.gep(acc, code.mul(low, stride), self.ty.element)
+        head = (
+            f"(ptr {rows}, i64 {k}, i64 {n}, ptr {weights}, ptr {target}, i64 {stride}, "
+            f"i1 {start})"
+        )
+        end = code.name("tiled")
+        most = tallest(columns, self.target.registers)
+        labels = [code.name(f"rows{i}_") for i in range(1, most + 1)]
+        cases = " ".join(f"i64 {i}, label {label}" for i, label in enumerate(labels, 1))
+        code.do(f"switch i64 {height}, label {end} [ {cases} ]")
+        for i, label in enumerate(labels, 1):
+            code.label(label)
+            code.do(f"call void @{self.tiles[i, columns]}{head}")
+            code.branch(end)
+        code.label(end)
 
     def _units(self, at: Map, acc: str, row: str, unit: str) -> None:
         """The elementwise work of one row on one block of units."""

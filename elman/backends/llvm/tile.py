@@ -8,12 +8,11 @@ from elman.backends.llvm.code import Code, Vector
 UNROLL = 4
 
 
-def heights(columns: int, registers: int) -> tuple[int, ...]:
-    """How many rows a tile may have, the highest first: as the registers allow beside one row of
-    weights and one of x."""
+def tallest(columns: int, registers: int) -> int:
+    """How many rows a tile may have: as the registers allow beside one row of weights and one
+    number of x."""
     most = (registers - columns - 2) // columns
-    highest = max(h for h in (8, 6, 4, 2, 1) if h <= max(most, 1))
-    return (highest, *(h for h in (4, 2, 1) if h < highest))
+    return min(max(most, 1), 8)
 
 
 def emit_tile(code: Code, ty: Vector, height: int, columns: int) -> str:
