@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor
 from elman import knobs
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
+from elman.backends.literal import literal_loop
 from elman.backends.llvm.engine import LLVM
 from elman.cells.cell import Cell, State
+from elman.compiler.interpret import evaluate
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Plan, Zoneout
 from elman.errors import BackendError, ElmanError, UnsupportedError, require_positive, unknown
-from elman.sequence import Noise
+from elman.sequence import Noise, Sequence
 
 
 MEMORY = ("auto", "save", "recompute")
@@ -98,17 +101,68 @@ def choose(
     return Choice(plan, ENGINES["eager"], reason)
 
 
-def plan_of(cell: Cell, weights: dict[str, Tensor], noise: Noise) -> Plan | UnsupportedError:
+class Stepped(Protocol):
+    """Something that runs one step after the other and holds the state."""
+
+    @property
+    def state(self) -> State: ...
+
+    def step(self, x: Tensor) -> Tensor: ...
+
+
+def stepper(cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State) -> Stepped:
+    """What runs one step of a cell at a time: a kernel where there is one, else the step itself."""
+    like = state[0]
+    plan = plan_of(cell, weights, noise, streamed=True)
+    engine = ENGINES["llvm"]
+    asked = knobs.backend("auto") in ("auto", "llvm")
+    if isinstance(plan, UnsupportedError) or engine.refuses(plan, like) or not asked:
+        return _LiteralStepper(cell, weights, noise, state)
+    assert isinstance(engine, LLVM)
+    return engine.stepper(plan, prepared(plan, cell, weights), state)
+
+
+def prepared(plan: Plan, cell: Cell, weights: dict[str, Tensor]) -> list[Tensor]:
+    """The weights that a plan's loop reads, made from the parameters as they are now."""
+    values = {
+        node: cell.get_buffer(name) if weights.get(name) is None else weights[name]
+        for node, name in plan.parameters
+    }
+    return [value.detach() for value in evaluate(plan.prepared, values)]
+
+
+class _LiteralStepper:
+    """The step itself, as its author wrote it."""
+
+    def __init__(
+        self, cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State
+    ) -> None:
+        self.state = state
+        self._run = partial(
+            literal_loop, cell, weights, sequence=Sequence(), noise=noise, reverse=False,
+            all_states=False,
+        )  # fmt: skip
+
+    def step(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            states, self.state = self._run(x=x[None], state=self.state)
+        return states[0][0]
+
+
+def plan_of(
+    cell: Cell, weights: dict[str, Tensor], noise: Noise, streamed: bool = False
+) -> Plan | UnsupportedError:
     """The plan of a cell under this noise, made once; or why there is none."""
     parts = tuple(True if isinstance(z, Tensor) else z for z in noise.zoneout)
     shapes = tuple((name, w.shape) for name, w in weights.items())
     dtype = next((w.dtype for w in weights.values()), None)
-    key = (noise.state_mask is not None, parts, shapes, dtype, _settings(cell))
+    masked = noise.state_mask is not None
+    key = (masked, parts, streamed, shapes, dtype, _settings(cell))
     plans = _plans.setdefault(cell, {})
     if key not in plans:
         try:
             plans[key] = compile_cell(
-                cell, masked=noise.state_mask is not None, zoneout=Zoneout(parts)
+                cell, masked=masked, zoneout=Zoneout(parts), streamed=streamed
             )
         except UnsupportedError as error:
             plans[key] = error.with_traceback(None)

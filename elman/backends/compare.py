@@ -43,8 +43,8 @@ class Checked:
         twin = replace(
             tape,
             entering=list(tape.entering),
-            states=_like(tape.states),
-            saved=_like(tape.saved),
+            states=_twins(tape.states),
+            saved=_twins(tape.saved),
         )
         self.engine.forward(plan, tape)
         Eager().forward(plan, twin)
@@ -53,13 +53,13 @@ class Checked:
         ):
             walk = None if ring else tape.walk
             self._same(plan, f"state {state.attrs['name']}", found, right, walk)
-        saved = zip(plan.saved, tape.saved, twin.saved, strict=True)
+        saved = zip(plan.saved if tape.training else (), tape.saved, twin.saved, strict=True)
         self._rows(plan, tape.walk, "saved", saved)
 
     def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
         own = None if back.d_own is None else [d.clone() for d in back.d_own]
         twin = replace(
-            back, d_last=[d.clone() for d in back.d_last], d_own=own, stored=_like(back.stored)
+            back, d_last=[d.clone() for d in back.d_last], d_own=own, stored=_twins(back.stored)
         )
         self.engine.backward(plan, tape, back)
         Eager().backward(plan, tape, twin)
@@ -110,5 +110,6 @@ def _step_of(walk: Walk, row: int) -> tuple[int, int]:
     return divmod(at, walk.batch)
 
 
-def _like(buffers: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.empty_like(buffer) for buffer in buffers]
+def _twins(buffers: Sequence[Tensor]) -> list[Tensor]:
+    """Buffers like these, all full of NaN: what one backend alone writes is seen."""
+    return [torch.full_like(buffer.fill_(torch.nan), torch.nan) for buffer in buffers]

@@ -86,9 +86,9 @@ def _equation(cell: "Cell") -> str:
     from elman.cli.cells import equation
 
     text = inspect.getdoc(type(cell)) or ""
-    first = text.partition("\n")[0]
     block = equation(text)
-    return f"{type(cell).__name__}: {first}\n\n{block}" if block else text or "no docstring"
+    said = f"{text.partition(chr(10))[0]}\n\n{block}" if block else text
+    return f"{type(cell).__name__}: {said or 'its class has no docstring'}"
 
 
 def _runs(plan: "CellPlan") -> str:

@@ -12,10 +12,12 @@ from elman.compiler.verify import verify
 from elman.knobs import PASSES, PLAN, tell, timed
 
 
-def compile_cell(cell: Cell, *, masked: bool = False, zoneout: Zoneout = Zoneout()) -> Plan:
+def compile_cell(
+    cell: Cell, *, masked: bool = False, zoneout: Zoneout = Zoneout(), streamed: bool = False
+) -> Plan:
     """The plan of a cell: trace, simplify, hoist, differentiate, choose what to save.
 
-    masked: with state dropout. Raises UnsupportedError for an operation that has no rule.
+    masked: with state dropout. streamed: for one step at a time, see `make_plan`. Raises UnsupportedError for an operation that has no rule.
     """
     name = type(cell).__name__
     with timed(f"{name}, trace"):
@@ -25,8 +27,10 @@ def compile_cell(cell: Cell, *, masked: bool = False, zoneout: Zoneout = Zoneout
         step = simplify_step(step)
     _check("simplify", step)
     with timed(f"{name}, hoist"):
-        plan = make_plan(step, zoneout)
+        plan = make_plan(step, zoneout, streamed)
     verify(plan.outputs)
+    if streamed:
+        return plan
     with timed(f"{name}, differentiate"):
         backward = plan.backward
     verify([d for d in (*backward.d_states, *backward.stored) if d is not None])

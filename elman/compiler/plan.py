@@ -136,8 +136,11 @@ class Plan:
         return element * sum(sizes)
 
 
-def make_plan(step: Step, zoneout: Zoneout = Zoneout()) -> Plan:
-    """The plan of a simplified step, with zoneout as a part of its equation."""
+def make_plan(step: Step, zoneout: Zoneout = Zoneout(), streamed: bool = False) -> Plan:
+    """The plan of a simplified step, with zoneout as a part of its equation.
+
+    streamed: nothing leaves the loop, because there is but one step to run: x itself enters.
+    """
     outputs, keeps = [], []
     for index, (old, new) in enumerate(zip(step.states, step.outputs, strict=True)):
         rate = zoneout.parts[index] if zoneout.parts else None
@@ -150,6 +153,10 @@ def make_plan(step: Step, zoneout: Zoneout = Zoneout()) -> Plan:
             new = elementwise("add", new, mixed)
         outputs.append(new)
         keeps.append(keep)
+    if streamed:
+        reached = walk(outputs)
+        prepared = {w: None for node in reached if node.is_row for w in node.args if _is_weight(w)}
+        return Plan(step, tuple(outputs), Hoisted(tuple(prepared), (step.x,)), tuple(keeps), False)
     hoisted = hoist(outputs)
     masks = {keep for keep in keeps if keep is not None}
     entering = tuple(node for node in hoisted.entering if node not in masks)
@@ -159,6 +166,10 @@ def make_plan(step: Step, zoneout: Zoneout = Zoneout()) -> Plan:
     if fused:
         prepared |= dict.fromkeys(weight for node in entering for weight in _weights(node))
     return Plan(step, tuple(outputs), Hoisted(tuple(prepared), entering), tuple(keeps), fused)
+
+
+def _is_weight(node: Node) -> bool:
+    return not node.is_row and node.op != "const"
 
 
 def _product(node: Node, x: Node) -> Node | None:
@@ -175,7 +186,7 @@ def _weights(node: Node) -> list[Node]:
     """The weights in ``W x + b``."""
     if node.is_row:
         return [found for arg in node.args for found in _weights(arg)]
-    return [] if node.op == "const" else [node]
+    return [node] if _is_weight(node) else []
 
 
 def _stored(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
+from elman.layers.stream import Part, Stream
 from elman.sequence import Sequence
 
 
@@ -112,6 +113,27 @@ class Layer(nn.Module):
         cannot run the layer.
         """
         raise NotImplementedError
+
+    def stream(self, state: Any = None, batch_size: int | None = None) -> Stream:
+        """The layer as a running stream, ``y_t = stream(x_t)``: see `Stream`.
+
+        state: what the layer returned for the sequence so far; None for the initial state.
+        batch_size: B, for x_t: [B, I]; None for x_t: [I].
+
+        Raises OptionError where the layer cannot run step by step, as `step` does.
+        """
+        self.check_streams()
+        if batch_size is None and state is not None:
+            state = self.over_batch_axis(Tensor.unsqueeze, state)
+        weight = next(self.parameters())
+        x = weight.detach().new_zeros(1, 1 if batch_size is None else batch_size, self.input_size)
+        return Stream(self._name, self.stream_parts(state, x[0]), batch_size)
+
+    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
+        """Cell, weights, noise and state of each layer that a step runs through, in order.
+
+        x: [B, I], an example."""
+        raise OptionError(f"{self._name}.stream: this layer has no stream; call its step")
 
     def over_batch_axis(self, change: Callable[[Tensor, int], Tensor], state: Any) -> Any:
         """The state with each part changed, given the axis that its batch is on."""

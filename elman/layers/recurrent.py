@@ -11,6 +11,7 @@ from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
+from elman.layers.stream import Part
 from elman.scan import Execution, Sequence, scan
 
 
@@ -132,6 +133,10 @@ class Recurrent(Layer):
         sizes = {part: [*batch, size] for part, size in self.cell.state_sizes.items()}
         check_state(type(self.cell).__name__, parts, sizes, x)
         return parts
+
+    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
+        noise = self.regularisers.noise(self.cell, x[None], self.training)
+        return [(self.cell, weights_of(self.cell), noise, self._parts(state, x[None]))]
 
     def check_streams(self) -> None:
         super().check_streams()

@@ -18,6 +18,7 @@ from elman.layers.layer import Layer, check_input, check_state
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.recurrent import sweep
 from elman.layers.regularisers import Regularisers
+from elman.layers.stream import Part
 from elman.scan import Execution, Sequence
 
 
@@ -159,6 +160,16 @@ class TorchLike(Layer):
         parts = as_tuple(hx)
         check_state(self._name, parts, shapes, x)
         return parts
+
+    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
+        given = self._parts(state, x[None])
+        found: list[Part] = []
+        for layer in range(self.num_layers):
+            cell = self._cell(layer)
+            noise = self.regularisers.noise(cell, x[None], self.training)
+            here = tuple(part[layer] for part in given)
+            found.append((cell, self._weights(cell, f"_l{layer}"), noise, here))
+        return found
 
     def check_streams(self) -> None:
         if self.bidirectional:

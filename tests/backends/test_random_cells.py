@@ -226,7 +226,7 @@ def test_the_compiler_understands_a_random_cell(cell: Drawn) -> None:
     assert_right(cell, "eager")
 
 
-@_settings(25)
+@_settings(40)
 @given(cells())
 def test_kernels_of_a_random_cell(cell: Drawn) -> None:
     assert_right(cell, "llvm")

@@ -10,7 +10,7 @@ from elman.backends.walk import Walk
 
 #: Bytes of weights times rows, of a step, below which a step is quicker alone than the others
 #: are met after it; and of a whole run, below which it is not worth waking them.
-STEP, RUN = 48 * 1024, 4 << 20
+STEP, RUN = 48 * 1024, 1 << 20
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,131 @@
+"""What a compiled layer reads may change between calls, but not before the backward pass."""
+
+import enum
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import elman
+from tests.backends.layers import (
+    FAST,
+    assert_as_the_loop,
+    layer_of,
+    weights,
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_float64(float64) -> None:
+    """Ask for the fixture `float64` in every test of this file."""
+
+
+# ------------------------------------------------------------------ parameters that change
+
+
+def _data(layer: nn.Module) -> None:
+    for p in layer.parameters():
+        p.data.mul_(0.5)
+
+
+def _no_grad(layer: nn.Module) -> None:
+    with torch.no_grad():
+        layer.cell.weight_hh[1, 2] += 1e-6  # one number, a little
+
+
+def _optimizer(layer: nn.Module) -> None:
+    layer(torch.randn(3, 2, 3))[0].square().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+
+
+def _exchanged(layer: nn.Module) -> None:
+    for p in layer.parameters():
+        p.data = torch.randn_like(p)
+
+
+def _replaced(layer: nn.Module) -> None:
+    layer.cell.weight_hh = nn.Parameter(torch.randn_like(layer.cell.weight_hh))
+
+
+def _loaded(layer: nn.Module) -> None:
+    layer.load_state_dict({n: torch.randn_like(p) for n, p in layer.state_dict().items()})
+
+
+def _frombytes(layer: nn.Module) -> None:
+    layer.cell.weight_hh.detach().numpy()[0, 0] += 1.0  # torch does not see it
+
+
+@FAST
+@pytest.mark.parametrize(
+    "change", [_data, _no_grad, _optimizer, _exchanged, _replaced, _loaded, _frombytes]
+)
+def test_parameters_changed_between_calls(backend, change) -> None:
+    layer, x = layer_of(backend), torch.randn(5, 3, 3, requires_grad=True)
+    assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])
+    change(layer)
+    with torch.no_grad():
+        assert_as_the_loop(layer, x)
+    assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])
+
+
+@FAST
+@pytest.mark.parametrize("changed", ["outputs", "x", "state", "parameter"])
+def test_a_change_in_place_before_backward_is_an_error(backend, changed) -> None:
+    """What the backward pass reads must be as the forward pass left it, as in the loop."""
+    layer = layer_of(backend)
+    x = torch.randn(5, 3, 3)
+    state = tuple(torch.randn(3, 5, requires_grad=True) for _ in range(2))
+    outputs, last = layer(x, state)
+    total = outputs.square().sum() + last[0].sum()
+    with torch.no_grad():
+        {"outputs": outputs, "x": x, "state": state[0], "parameter": layer.cell.weight_hh}[
+            changed
+        ].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+
+
+class Kind(enum.Enum):
+    """What `Settings` may be told to do."""
+
+    TANH = "tanh"
+    SIGMOID = "sigmoid"
+
+
+class Settings(elman.Cell):
+    """h' = scale * f(U h + b + x), with f, b and scale chosen by attributes and a buffer."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, h=size)
+        self.U = nn.Parameter(torch.randn(size, size) * 0.3)
+        self.number, self.word, self.pair, self.kind = 0.5, "tanh", (1.0, 2.0), Kind.TANH
+        self.table = {"scale": 1.0}
+        self.register_buffer("b", torch.randn(size))
+
+    def step(self, x, h):
+        u = F.linear(h, self.U) * self.number + self.b + x * self.pair[1]
+        u = torch.tanh(u) if self.word == "tanh" else torch.relu(u)
+        u = torch.tanh(u) if self.kind is Kind.TANH else torch.sigmoid(u)
+        return u * self.table["scale"]
+
+
+SETTINGS = {
+    "number": lambda cell: setattr(cell, "number", -0.5),
+    "word": lambda cell: setattr(cell, "word", "relu"),
+    "pair": lambda cell: setattr(cell, "pair", (1.0, -1.0)),
+    "kind": lambda cell: setattr(cell, "kind", Kind.SIGMOID),
+    "table": lambda cell: cell.table.update(scale=0.5),
+    "buffer": lambda cell: cell.b.mul_(2),
+    "new buffer": lambda cell: setattr(cell, "b", torch.randn_like(cell.b)),
+}
+
+
+@FAST
+@pytest.mark.parametrize("change", SETTINGS)
+def test_settings_changed_between_calls(backend, change) -> None:
+    """What a step reads beside its parameters."""
+    layer, x = layer_of(backend, Settings(4)), torch.randn(5, 3, 4, requires_grad=True)
+    assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])
+    SETTINGS[change](layer.cell)
+    assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])

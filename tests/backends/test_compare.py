@@ -1,0 +1,85 @@
+"""ELMAN_CHECK=1 compares each run with the eager backend, and says where it differs."""
+
+import pytest
+import torch
+
+import elman
+from elman.backends import choose
+from elman.backends.compare import Checked, checked, first_difference
+from elman.backends.llvm.engine import LLVM
+from elman.cells import LSTM, MGU
+from elman.errors import CheckError
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """Every run on the kernels is compared."""
+    monkeypatch.setitem(choose.ENGINES, "llvm", Checked(LLVM(), "llvm"))
+    torch.manual_seed(0)
+
+
+def test_only_who_asks_is_checked(monkeypatch):
+    engine = LLVM()
+    assert checked(engine) is engine
+    monkeypatch.setenv("ELMAN_CHECK", "1")
+    assert isinstance(checked(engine), Checked) and checked(engine).name == "llvm"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_right_runs_pass(compared, dtype, reverse):
+    layer = elman.Recurrent(LSTM(3, 5), reverse=reverse, zoneout=0.1, state_dropout=0.2).to(dtype)
+    x = torch.randn(9, 4, 3, dtype=dtype, requires_grad=True)
+    reset = torch.rand(9, 4) < 0.2
+    for options in ({}, {"lengths": [9, 0, 4, 2], "reset": reset, "truncate": 3}):
+        outputs, state = layer(x, **options)
+        (outputs.sum() + state[1].sum()).backward()
+    with torch.no_grad():
+        layer.eval()(x)
+    assert layer.plan().cells[0].threads
+
+
+def test_a_wrong_state_is_named(compared, monkeypatch):
+    run = LLVM.forward
+
+    def broken(self, plan, tape):
+        run(self, plan, tape)
+        tape.states[0][7, 1] += 1
+
+    monkeypatch.setattr(LLVM, "forward", broken)
+    x = torch.randn(6, 3, 3, requires_grad=True)
+    with pytest.raises(CheckError, match=r"MGU on llvm: state h at \(t, b, h\) = \(2, 1, 1\) is "):
+        elman.Recurrent(MGU(3, 4))(x)
+    # rows are sorted by length, and the place is that of the batch as it came in
+    with pytest.raises(CheckError, match=r"\(t, b, h\) = \(2, 2, 1\) is "):
+        elman.Recurrent(MGU(3, 4))(x, lengths=[2, 6, 5])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda back: back.d_last[0][1, 2].add_(1), r"d_h at \(b, h\) = \(1, 2\)"),
+        (lambda back: back.stored[0][4, 3].add_(1), r"stored 0 .* at \(t, b, h\) = \(1, 1, 3\)"),
+        (lambda back: back.stored[0][4, 3].fill_(torch.nan), "is nan"),
+    ],
+)
+def test_a_wrong_gradient_is_named(compared, monkeypatch, spoil, message):
+    run = LLVM.backward
+
+    def broken(self, plan, tape, back):
+        run(self, plan, tape, back)
+        spoil(back)
+
+    monkeypatch.setattr(LLVM, "backward", broken)
+    outputs, _ = elman.Recurrent(MGU(3, 4))(torch.randn(6, 3, 3))
+    with pytest.raises(CheckError, match=message):
+        outputs.sum().backward()
+
+
+def test_the_first_difference():
+    right = torch.tensor([[1.0, 100.0], [torch.nan, torch.inf]])
+    assert first_difference(right.clone(), right, 1e-3) is None
+    assert first_difference(right + torch.tensor([[0.05, 0], [0, 0]]), right, 1e-3) is None
+    assert first_difference(right + torch.tensor([[0, 0.2], [0, 0]]), right, 1e-3) == (0, 1)
+    assert first_difference(right.nan_to_num(0.0), right, 1e-3) == (1, 0)
+    assert first_difference(torch.zeros(0), torch.zeros(0), 1e-3) is None
