@@ -56,9 +56,19 @@ def name_entering(writer: Writer, plan: Plan) -> None:
     nodes = list(walk(plan.outputs))
     for node in plan.entering:
         if node not in writer.names and node.args:
-            users = [n for n in nodes if node in n.args and n in plan.step.names]
-            named = [name for n in users if (name := writer.names[n])[-1] != "'"]
-            writer.name(node, f"x_{named[0]}" if len(named) == 1 else "x_part")
+            made = _made_of(node, nodes, writer)
+            writer.name(node, f"x_{made}" if made else "x_part")
+
+
+def _made_of(node: Node, nodes: Sequence[Node], writer: Writer) -> str:
+    """The name of the one value of the author's that this one is for; "" where there is none."""
+    while True:
+        users = [n for n in nodes if node in n.args]
+        if len(users) != 1:
+            return ""
+        node = users[0]
+        if node in writer.names:
+            return "" if writer.names[node][-1] == "'" else writer.names[node]
 
 
 def name_prepared(writer: Writer, plan: Plan) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from elman import knobs
 from elman.cells import GRU as GRUCell
 from elman.cells import LSTM as LSTMCell
 from elman.cells import Elman, ProjectedLSTM, StackedCell
@@ -20,6 +21,10 @@ from elman.layers.recurrent import sweep
 from elman.layers.regularisers import Regularisers
 from elman.layers.stream import Part
 from elman.scan import Execution, Sequence
+
+
+#: Devices for which torch has fused kernels of its own and elman has none yet.
+TORCH_KERNELS = {"cuda", "mps"}
 
 
 class TorchLike(Layer):
@@ -100,6 +105,8 @@ class TorchLike(Layer):
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         given = self._parts(state, x)
+        if self._runs_on_torch(x, sequence, all_states):
+            return self._on_torch(x, given, sequence)
         last: list[State] = []
         history: list[State] = []
         for layer in range(self.num_layers):
@@ -147,6 +154,34 @@ class TorchLike(Layer):
     @property
     def _directions(self) -> tuple[str, ...]:
         return ("", "_reverse") if self.bidirectional else ("",)
+
+    def _runs_on_torch(self, x: Tensor, sequence: Sequence, all_states: bool) -> bool:
+        """Whether torch's own fused kernels (cuDNN) run it: where elman has none for the device,
+        and nothing is asked for that they do not have."""
+        rates = self.regularisers
+        busy = rates.zoneout or (
+            self.training and (rates.input_dropout or rates.state_dropout or rates.weight_drop)
+        )
+        extra = sequence.reset is not None or sequence.truncate is not None or all_states
+        if x.device.type not in TORCH_KERNELS or busy or extra or 0 in x.shape:
+            return False
+        whole = sequence.lengths is None or bool((sequence.lengths > 0).all())
+        return whole and knobs.backend(self.execution.backend) == "auto"
+
+    def _on_torch(self, x: Tensor, given: State, sequence: Sequence) -> tuple[Tensor, Any, Any]:
+        steps, hx = len(x), as_returned(given)
+        run = super(Layer, self).forward  # torch.nn's own
+        if sequence.lengths is not None:
+            lengths = sequence.lengths.cpu()
+            packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+            found, state = run(packed, hx)
+            x, _ = pad_packed_sequence(found, total_length=steps)
+        elif self.batch_first:
+            x, state = run(x.transpose(0, 1), hx)
+            x = x.transpose(0, 1)
+        else:
+            x, state = run(x, hx)
+        return x, state, None
 
     def _weights(self, cell: StackedCell, suffix: str) -> dict[str, Tensor]:
         return {name: getattr(self, name + suffix) for name, _ in cell.named_parameters()}
