@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence as Several
+from collections.abc import Callable
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elman.backends import memory
-from elman.backends.choose import Choice, Execution, choose
+from elman.backends.choose import AUTOMATIC, Choice, Execution, choose
 from elman.backends.eager import unrolled
 from elman.backends.engine import BackTape, Engine, Tape
 from elman.backends.literal import literal_loop
@@ -35,7 +37,7 @@ def scan(
     noise: Noise | None = None,
     reverse: bool = False,
     all_states: bool = False,
-    execution: Execution = Execution(),
+    execution: Execution = AUTOMATIC,
 ) -> tuple[State, State]:
     """Run a cell over time.
 
@@ -136,9 +138,7 @@ class _Compiled:
             *(() if mask is None else (walk.sort(mask.reshape(B, -1)),)),
         )
         found = job(inputs)
-        states = tuple(
-            walk.unpack(s, T).reshape(T, *batch, s.shape[-1]) for s in found[:parts]
-        )
+        states = tuple(walk.unpack(s, T).reshape(T, *batch, s.shape[-1]) for s in found[:parts])
         last = tuple(walk.unsort(s).reshape(*batch, s.shape[-1]) for s in found[parts:])
         return states, last
 
@@ -170,7 +170,7 @@ class _Job:
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
-            return _Scan.apply(self, *inputs)
+            return _Scan.apply(self, *inputs)  # type: ignore[no-untyped-call]
         return self.forward(self.tape(inputs, training=False))
 
     # ------------------------------------------------------------ forward
@@ -183,9 +183,7 @@ class _Job:
         keep = len(plan.states) if training else self.parts
         rings = [part >= keep for part in range(len(plan.states))]
         states = [
-            like.new_empty(2 * walk.batch, s.size)
-            if ring
-            else _window(like, walk, s.size)
+            like.new_empty(2 * walk.batch, s.size) if ring else _window(like, walk, s.size)
             for s, ring in zip(plan.states, rings, strict=True)
         ]
         kept = plan.saved if training else ()
@@ -199,13 +197,13 @@ class _Job:
     def grouped(self, inputs: Several[Any]) -> _Groups:
         """The inputs of the run by what they are."""
         plan = self.plan
-        keeps = len(plan.rows) - len(plan.entering)
-        sizes = [len(plan.inputs), keeps, len(plan.prepared), len(plan.states)]
+        masks = len(plan.rows) - len(plan.entering)
+        sizes = [len(plan.inputs), masks, len(plan.prepared), len(plan.states)]
         sizes.append(0 if self.walk.flags is None else len(plan.states))
         bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-        groups = (list(inputs[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+        rows, keeps, weights, given, own = (list(inputs[a:b]) for a, b in pairwise(bounds))
         rest = inputs[bounds[-1] :]
-        return _Groups(*groups, rest[0] if rest else None)
+        return _Groups(rows, keeps, weights, given, own, rest[0] if rest else None)
 
     def forward(self, tape: Tape) -> tuple[Tensor, ...]:
         """Run the loop: the states at all rows, then the last state."""
@@ -218,7 +216,7 @@ class _Job:
         """Let go of what the backward loop does not read."""
         if not self.plan.reads_entering:
             count = len(self.plan.entering)
-            tape.entering = [None] * count + tape.entering[count:]
+            tape.entering = [*[None] * count, *tape.entering[count:]]
             if not self.plan.fused:
                 tape.inputs = ()
 
@@ -257,8 +255,9 @@ class _Job:
         after = self._after(tape, by_node, [*needs.inputs, *needs.weights])
         d_inputs, d_weights = after[: len(plan.inputs)], after[len(plan.inputs) :]
         d_keeps = [None] * len(needs.keeps)
-        d_mask = [] if tape.mask is None else [None]
-        d_given = (*d_last, *(d_own or [None] * len(tape.own)))
+        d_mask: list[Tensor | None] = [] if tape.mask is None else [None]
+        nothing: list[Tensor | None] = [None] * len(tape.own)
+        d_given = (*d_last, *(d_own or nothing))
         return (*d_inputs, *d_keeps, *d_weights, *d_given, *d_mask)
 
     def _after(

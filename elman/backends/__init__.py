@@ -1,0 +1,1 @@
+"""What runs a plan, or a cell without one."""

@@ -24,7 +24,6 @@ from elman.compiler.plan import Plan, Zoneout
 from elman.errors import BackendError, ElmanError, UnsupportedError, require_positive, unknown
 from elman.sequence import Noise, Sequence
 
-
 MEMORY = ("auto", "save", "recompute")
 
 
@@ -49,6 +48,10 @@ class Execution:
             raise unknown("memory", self.memory, (*MEMORY, "or a number of bytes"))
         if not isinstance(self.memory, str):
             require_positive(memory=self.memory)
+
+
+#: Nothing in particular is asked for.
+AUTOMATIC = Execution()
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def choose(
     x: Tensor,
     state: State,
     noise: Noise,
-    execution: Execution = Execution(),
+    execution: Execution = AUTOMATIC,
 ) -> Choice:
     """The backend for this call. Raises BackendError where the one asked for cannot run it."""
     backend = knobs.backend(execution.backend)
@@ -134,9 +137,7 @@ def prepared(plan: Plan, cell: Cell, weights: dict[str, Tensor]) -> list[Tensor]
 class _LiteralStepper:
     """The step itself, as its author wrote it."""
 
-    def __init__(
-        self, cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State
-    ) -> None:
+    def __init__(self, cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State) -> None:
         self.state = state
         self._run = partial(
             literal_loop, cell, weights, sequence=Sequence(), noise=noise, reverse=False,
@@ -210,4 +211,4 @@ def _fall_back(backend: str, cell: Cell, reason: str, silent: bool = False) -> C
     return Choice(None, None, reason)
 
 
-__all__ = ["Choice", "Execution", "choose", "plan_of", "ElmanError"]
+__all__ = ["Choice", "ElmanError", "Execution", "choose", "plan_of"]

@@ -53,7 +53,9 @@ class Eager:
 def _enter(plan: Plan, tape: Tape) -> None:
     """Compute what enters the loop, for all t at once, where torch has not done it already."""
     if plan.fused:
-        values = dict(zip((*plan.inputs, *plan.prepared), (*tape.inputs, *tape.weights), strict=True))
+        values = dict(
+            zip((*plan.inputs, *plan.prepared), (*tape.inputs, *tape.weights), strict=True)
+        )
         tape.entering[: len(plan.entering)] = evaluate(plan.entering, values)
 
 
@@ -66,7 +68,9 @@ def unrolled(plan: Plan, tape: Tape) -> tuple[list[Tensor], list[Tensor]]:
     _enter(plan, tape)
     state, steps = list(tape.given), {}
     for index, (start, count) in enumerate(walk.schedule):
-        values = _values(plan, tape, index, [_entering(tape, p, s, index) for p, s in enumerate(state)])
+        values = _values(
+            plan, tape, index, [_entering(tape, p, s, index) for p, s in enumerate(state)]
+        )
         new = evaluate(plan.outputs, values)
         steps[start] = new
         state = [torch.cat([n, s[count:]]) for n, s in zip(new, state, strict=True)]
@@ -125,17 +129,15 @@ def _kept(plan: Plan, tape: Tape, start: int, count: int) -> dict[Node, Tensor]:
     return {node: rows[start : start + count] for node, rows in values.items() if node.is_row}
 
 
-def _carry(
-    tape: Tape, back: BackTape, olds: list[Tensor | None], start: int, count: int
-) -> None:
+def _carry(tape: Tape, back: BackTape, olds: list[Tensor | None], start: int, count: int) -> None:
     """The gradient of the old state goes to the step before, unless it is cut there."""
-    for part, old in enumerate(olds):
+    for part, d_old in enumerate(olds):
         d_last = back.d_last[part]
-        old = torch.zeros_like(d_last[:count]) if old is None else old
+        d = torch.zeros_like(d_last[:count]) if d_old is None else d_old
         if tape.walk.flags is not None:
             flags = tape.walk.flags[start : start + count, None]
             free, cut = (flags & STOP) == 0, (flags & CUT) != 0
             if back.d_own is not None:
-                back.d_own[part][:count] += torch.where(free & cut, old, 0)
-            old = torch.where(free & ~cut, old, 0)
-        d_last[:count] = old
+                back.d_own[part][:count] += torch.where(free & cut, d, 0)
+            d = torch.where(free & ~cut, d, 0)
+        d_last[:count] = d

@@ -45,13 +45,11 @@ def release() -> None:
         _order.clear()
 
 
-def _in_child() -> None:
-    global _lock
-    _lock = RLock()
-
-
+# A child must not inherit the lock in the hands of a thread that it does not have.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 class _Lease:
@@ -67,7 +65,7 @@ class _Lease:
         if owner is None:
             owner = torch.empty(size, dtype=torch.uint8)
         lease = _type(size).from_address(owner.data_ptr())
-        lease.owner = owner
+        lease.owner = owner  # type: ignore[attr-defined]
         return lease
 
 

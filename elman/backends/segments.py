@@ -19,6 +19,7 @@ from torch import Tensor
 from elman.cells.cell import State
 from elman.sequence import Noise, Sequence
 
+
 def segment_length(memory: str | int, steps: int, bytes_per_step: int) -> int | None:
     """How many steps a segment has under this memory option; None: no segments.
 
@@ -68,7 +69,7 @@ def in_segments(
     first = (T - 1) % length + 1 if reverse else length
     starts = [0, *range(first, T, length)]
     sizes = [b - a for a, b in zip(starts, [*starts[1:], T], strict=True)]
-    pieces = list(zip(starts, x.split(sizes), strict=True))
+    pieces = list(zip(starts, torch.split(x, sizes), strict=True))
     found: list[State] = []
     for start, piece in reversed(pieces) if reverse else pieces:
         stop = start + len(piece)
@@ -96,9 +97,7 @@ def _noise(noise: Noise, start: int, stop: int) -> Noise:
     return replace(noise, zoneout=tuple(parts))
 
 
-def _cut(
-    state: State, sequence: Sequence, t: int, initial: Callable[[], State]
-) -> State:
+def _cut(state: State, sequence: Sequence, t: int, initial: Callable[[], State]) -> State:
     """The state that goes from step t back to the one before it."""
     if sequence.reset is None:
         return state
@@ -118,12 +117,10 @@ def _segment(
     def again(*inputs: Tensor) -> tuple[Tensor, ...]:
         x, rest = inputs[0], inputs[1:]
         parts, values = rest[: len(state)], rest[len(state) :]
-        states, last = run(
-            dict(zip(names, values, strict=True)), x, tuple(parts), sequence, noise
-        )
+        states, last = run(dict(zip(names, values, strict=True)), x, tuple(parts), sequence, noise)
         return (*states, *last)
 
-    found = _Again.apply(again, x, *state, *weights.values())
+    found = _Again.apply(again, x, *state, *weights.values())  # type: ignore[no-untyped-call]
     split = len(found) - len(state)
     return found[:split], found[split:]
 
@@ -147,9 +144,7 @@ class _Again(torch.autograd.Function):
         with torch.enable_grad():
             found = ctx.function(*inputs)
         pairs = [
-            (f, d)
-            for f, d in zip(found, d_found, strict=True)
-            if d is not None and f.requires_grad
+            (f, d) for f, d in zip(found, d_found, strict=True) if d is not None and f.requires_grad
         ]
         wanted = [t for t in inputs if t.requires_grad]
         grads = iter(

@@ -144,14 +144,12 @@ def _ragged(steps: int, batch: int, sequence: Sequence, lengths: Tensor, reverse
         flags = _flags(steps, batch, sequence, reverse).reshape(-1).index_select(0, source)
     if reverse:
         starts, counts = starts.flip(0).contiguous(), counts.flip(0).contiguous()
-    return Walk(
-        len(counts), batch, len(source), reverse, starts, counts, flags, order, source
-    )
+    return Walk(len(counts), batch, len(source), reverse, starts, counts, flags, order, source)
 
 
 def _flags(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Tensor:
     """[T, B] uint8 of CUT and STOP."""
-    device = (sequence.lengths if sequence.reset is None else sequence.reset)
+    device = sequence.lengths if sequence.reset is None else sequence.reset
     flags = torch.zeros(
         steps, batch, dtype=torch.uint8, device=None if device is None else device.device
     )
@@ -165,15 +163,20 @@ def _flags(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Tensor:
         else:
             flags |= cut.to(torch.uint8) * CUT
     if sequence.truncate is not None:
-        flags |= _borders(steps, sequence, reverse, flags.device).to(torch.uint8) * STOP
+        flags |= (
+            _borders(steps, sequence, sequence.truncate, reverse, flags.device).to(torch.uint8)
+            * STOP
+        )
     return flags
 
 
-def _borders(steps: int, sequence: Sequence, reverse: bool, device: torch.device) -> Tensor:
+def _borders(
+    steps: int, sequence: Sequence, truncate: int, reverse: bool, device: torch.device
+) -> Tensor:
     """[T, 1] or [T, B] bool: where a multiple of ``truncate`` steps has been done."""
     t = torch.arange(steps, device=device)[:, None]
     if reverse:
         # Each row begins at its own end, so each counts its own steps.
         end = steps if sequence.lengths is None else sequence.lengths[None, :]
         t = end - 1 - t
-    return t % sequence.truncate == 0
+    return t % truncate == 0

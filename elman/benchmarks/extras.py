@@ -46,7 +46,7 @@ def _with_options(point: Point) -> dict[str, Callable[[], Any]]:
     lengths = torch.linspace(1, T, B).long() if B > 1 else torch.tensor([(T + 1) // 2])
     cuts = torch.rand(T, B) < 0.05
 
-    def run(arguments: dict[str, Any], **rates: float) -> Callable[[], Any]:
+    def run(arguments: dict[str, Any], **rates: Any) -> Callable[[], Any]:
         layer = elman.LSTM(H, H, **rates)
         wanted = [x, *layer.parameters()]
         return lambda: torch.autograd.grad(layer(x, **arguments)[0].sum(), wanted)

@@ -57,16 +57,21 @@ COMPARE = ("lt", "le", "gt", "ge", "eq", "ne")
 ELEMENTWISE = frozenset((*UNARY, *BINARY, *COMPARE, "where"))
 REDUCE = frozenset(("sum", "amax"))
 LEAVES = frozenset(("weight", "const", "x", "state", "mask", "cotangent"))
-OPS = ELEMENTWISE | REDUCE | LEAVES | {
-    "call",
-    "slice",
-    "cat",
-    "broadcast",
-    "linear",
-    "stop",
-    "outer",
-    "rowsum",
-}
+OPS = (
+    ELEMENTWISE
+    | REDUCE
+    | LEAVES
+    | {
+        "call",
+        "slice",
+        "cat",
+        "broadcast",
+        "linear",
+        "stop",
+        "outer",
+        "rowsum",
+    }
+)
 #: Operations whose value is a truth value.
 LOGICAL = frozenset((*COMPARE, "and", "or", "not"))
 #: Elementwise operations that cost about as much as an exponential.
@@ -120,6 +125,7 @@ class Step:
 
 
 def weight(name: str, shape: Iterable[int]) -> Node:
+    """A parameter or a buffer."""
     return Node("weight", (), tuple(shape), Varies.WEIGHT, {"name": name})
 
 
@@ -177,6 +183,7 @@ def stop(a: Node, line: str = "") -> Node:
 
 
 def broadcast_shape(args: Iterable[Node], op: str) -> tuple[int, ...]:
+    """The shape of an elementwise operation on these."""
     sizes = {a.size for a in args}
     wide = sizes - {1}
     assert len(wide) <= 1, f"{op} of sizes {sorted(sizes)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from elman.cells.cell import Cell
 from elman.compiler.ir import Step
-from elman.compiler.plan import Plan, Zoneout, make_plan
+from elman.compiler.plan import PLAIN, Plan, Zoneout, make_plan
 from elman.compiler.pretty import explain, step_text
 from elman.compiler.simplify import simplify_step
 from elman.compiler.trace import trace
@@ -13,11 +13,13 @@ from elman.knobs import PASSES, PLAN, tell, timed
 
 
 def compile_cell(
-    cell: Cell, *, masked: bool = False, zoneout: Zoneout = Zoneout(), streamed: bool = False
+    cell: Cell, *, masked: bool = False, zoneout: Zoneout = PLAIN, streamed: bool = False
 ) -> Plan:
     """The plan of a cell: trace, simplify, hoist, differentiate, choose what to save.
 
-    masked: with state dropout. streamed: for one step at a time, see `make_plan`. Raises UnsupportedError for an operation that has no rule.
+    masked: with state dropout. streamed: for one step at a time, see `make_plan`.
+
+    Raises UnsupportedError for an operation that has no rule.
     """
     name = type(cell).__name__
     with timed(f"{name}, trace"):

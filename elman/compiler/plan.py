@@ -98,9 +98,7 @@ class Plan:
 
     @cached_property
     def backward(self) -> Backward:
-        cotangents = tuple(
-            leaf("cotangent", f"d_{s.attrs['name']}", s.size) for s in self.states
-        )
+        cotangents = tuple(leaf("cotangent", f"d_{s.attrs['name']}", s.size) for s in self.states)
         wrt = (*self.states, *self.inputs, *self.prepared)
         grads = differentiate(self.outputs, cotangents, wrt)
         S, E = len(self.states), len(self.inputs)
@@ -136,7 +134,11 @@ class Plan:
         return element * sum(sizes)
 
 
-def make_plan(step: Step, zoneout: Zoneout = Zoneout(), streamed: bool = False) -> Plan:
+#: No part of the state is zoned out.
+PLAIN = Zoneout()
+
+
+def make_plan(step: Step, zoneout: Zoneout = PLAIN, streamed: bool = False) -> Plan:
     """The plan of a simplified step, with zoneout as a part of its equation.
 
     streamed: nothing leaves the loop, because there is but one step to run: x itself enters.
@@ -147,11 +149,13 @@ def make_plan(step: Step, zoneout: Zoneout = Zoneout(), streamed: bool = False) 
         keep = None
         if rate is True:
             keep = leaf("x", f"keep_{old.attrs['name']}", old.size)
-            new = elementwise("where", elementwise("ne", keep, const(0.0)), old, new)
+            kept = elementwise("ne", keep, const(0.0))
+            outputs.append(elementwise("where", kept, old, new))
         elif rate:
             mixed = elementwise("mul", const(float(rate)), elementwise("sub", old, new))
-            new = elementwise("add", new, mixed)
-        outputs.append(new)
+            outputs.append(elementwise("add", new, mixed))
+        else:
+            outputs.append(new)
         keeps.append(keep)
     if streamed:
         reached = walk(outputs)

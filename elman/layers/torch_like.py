@@ -22,7 +22,6 @@ from elman.layers.regularisers import Regularisers
 from elman.layers.stream import Part
 from elman.scan import Execution, Sequence
 
-
 #: Devices for which torch has fused kernels of its own and elman has none yet.
 TORCH_KERNELS = {"cuda", "mps"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import lru_cache
 
 from torch import Tensor
@@ -29,7 +30,7 @@ def checksum(tensor: Tensor) -> bytes:
 
 
 @lru_cache
-def _function() -> ctypes._CFuncPtr:
+def _function() -> Callable[..., None]:
     """sum = (sum xor word) * odd, in 64 streams: a step that no two words do alike."""
     code = Code()
     odd = "splat (i32 -1640531535)"

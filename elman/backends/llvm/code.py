@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ class Vector:
         """A constant with this value in every lane."""
         return f"splat ({self.element} {literal(value, self.element)})"
 
-    def splat_int(self, value: int) -> str:
+    def splat_int(self, value: builtins.int) -> str:
         return f"splat (i{self.bits} {value})"
 
 
@@ -194,9 +195,7 @@ class Code:
     # -------------------------------------------------------------- functions
 
     @contextmanager
-    def function(
-        self, header: str, attributes: str = "#0", result: str = "void"
-    ) -> Iterator[None]:
+    def function(self, header: str, attributes: str = "#0", result: str = "void") -> Iterator[None]:
         """A function: header as ``internal void @tile(ptr noalias %a, i64 %n)``."""
         outer = self.lines, self._block
         self.lines, self._block = [f"define {header} {attributes} {{", "entry:"], "entry"

@@ -144,8 +144,7 @@ class Kernel:
         """Bytes of weights that each step of the loop reads."""
         parts = (pack for at in self.loop.maps for pack in self._calls[id(at)])
         return sum(
-            len(p.groups) * p.size * p.groups[0].product.args[0].size * self.ty.bytes
-            for p in parts
+            len(p.groups) * p.size * p.groups[0].product.args[0].size * self.ty.bytes for p in parts
         )
 
     # ------------------------------------------------------------ the loop
@@ -160,7 +159,9 @@ class Kernel:
     def _meet(self) -> None:
         """Wait until a counter has come so far; give the core away where that takes long."""
         code = self.code
-        with code.function(f"internal void @{self.name}_meet(ptr %counter, i64 %wanted, ptr %yield)"):
+        with code.function(
+            f"internal void @{self.name}_meet(ptr %counter, i64 %wanted, ptr %yield)"
+        ):
             spin, again, out = code.name("spin"), code.name("again"), code.name("met")
             code.branch(spin)
             code.label(spin)
@@ -318,8 +319,10 @@ class Kernel:
         with code.when(self.several):
             counter = self.value["counter"]
             code.op(f"atomicrmw add ptr {counter}, i64 1 acq_rel")
-            code.do(f"call void @{self.name}_meet(ptr {counter}, i64 {following}, "
-                    f"ptr {self.value['yield']})")
+            code.do(
+                f"call void @{self.name}_meet(ptr {counter}, i64 {following}, "
+                f"ptr {self.value['yield']})"
+            )
         return following
 
     # ------------------------------------------------------------ a step
@@ -437,9 +440,7 @@ class Kernel:
         """Elements of a row of accumulators."""
         return len(at.groups) * self._width(at) * self.ty.lanes
 
-    def _product(
-        self, at: Map, pack: Pack, column: int, block: str, first: str, end: str
-    ) -> None:
+    def _product(self, at: Map, pack: Pack, column: int, block: str, first: str, end: str) -> None:
         """The accumulators of one block of units, for rows first ... end."""
         code, ty = self.code, self.ty
         v = pack.groups[0].product.args[0]
@@ -484,8 +485,7 @@ class Kernel:
         rows = code.gep(table, code.add(first, low), "ptr")
         target = code.gep(acc, code.mul(low, stride), self.ty.element)
         head = (
-            f"(ptr {rows}, i64 {k}, i64 {n}, ptr {weights}, ptr {target}, i64 {stride}, "
-            f"i1 {start})"
+            f"(ptr {rows}, i64 {k}, i64 {n}, ptr {weights}, ptr {target}, i64 {stride}, i1 {start})"
         )
         end = code.name("tiled")
         most = tallest(columns, self.target.registers)
@@ -507,7 +507,9 @@ class Kernel:
         whole = code.smin(code.op(f"sdiv i64 {left}, {lanes}"), width)
         with code.loop(0, whole) as vector:
             offset = code.mul(vector.index, lanes)
-            self._body(at, code.gep(acc, offset, self.ty.element), row, code.add(unit, offset), None)
+            self._body(
+                at, code.gep(acc, offset, self.ty.element), row, code.add(unit, offset), None
+            )
         if rest:
             last = code.compare("slt", whole, width)
             with code.when(last):
@@ -682,9 +684,7 @@ class Values:
         """Write a value to its slot; the gradient of the old state stops where it is cut."""
         kernel, code, ty = self.kernel, self.kernel.code, self.kernel.ty
         slot = store.slot
-        at = code.gep(
-            code.gep(self._pointer(slot), store.at, ty.element), self.unit, ty.element
-        )
+        at = code.gep(code.gep(self._pointer(slot), store.at, ty.element), self.unit, ty.element)
         if slot.kind == "d_old":
             flag = kernel._flag(self.row)
             blocked = code.op(f"icmp ne i8 {flag}, 0")

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from elman.compiler.ir import REDUCE, TRANSCENDENTAL, Node, Varies, walk
+from elman.compiler.ir import BINARY, COMPARE, REDUCE, TRANSCENDENTAL, Node, Varies, walk
 
 STRUCTURE = ("slice", "cat", "broadcast", "stop")
 
@@ -102,9 +103,7 @@ def lower(targets: Sequence[tuple[Node, Slot]], places: Mapping[Node, Slot]) -> 
 
 
 class _Lowering:
-    def __init__(
-        self, targets: Sequence[tuple[Node, Slot]], places: Mapping[Node, Slot]
-    ) -> None:
+    def __init__(self, targets: Sequence[tuple[Node, Slot]], places: Mapping[Node, Slot]) -> None:
         self.targets = targets
         self.places = dict(places)
         self.leaves = set(places)
@@ -229,10 +228,8 @@ class _Lowering:
         return all(self._trivial(arg, depth - 1) for arg in node.args)
 
 
-_WIDENING = frozenset(
-    ("add", "sub", "mul", "div", "maximum", "minimum", "pow", "where", "and", "or", "broadcast")
-    + ("lt", "le", "gt", "ge", "eq", "ne")
-)
+#: Operations whose arguments of size 1 go with every unit of the others.
+_WIDENING = frozenset((*BINARY, *COMPARE, "where", "broadcast"))
 
 
 def spread(node: Node, offset: int, size: int) -> list[tuple[Node, int, int]]:
@@ -254,9 +251,7 @@ def _sources(node: Node, leaves: set[Node]) -> list[tuple[Node, int, int]]:
     if node.op in REDUCE:
         return [(node.args[0], begin, end - begin) for begin, end in pieces(node.args[0], leaves)]
     return [
-        source
-        for begin, end in pieces(node, leaves)
-        for source in spread(node, begin, end - begin)
+        source for begin, end in pieces(node, leaves) for source in spread(node, begin, end - begin)
     ]
 
 
@@ -266,7 +261,7 @@ def pieces(node: Node, leaves: set[Node] | Mapping[Node, object]) -> list[tuple[
     for n in walk([node], until=leaves):
         cuts[n] = _cuts(n, cuts, leaves)
     borders = [0, *sorted(c for c in cuts[node] if 0 < c < node.size), node.size]
-    return list(zip(borders[:-1], borders[1:], strict=True))
+    return list(pairwise(borders))
 
 
 def _cuts(

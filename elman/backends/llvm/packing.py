@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from elman.backends.llvm.checksum import checksum
@@ -24,7 +23,6 @@ class Packer:
     def __init__(self, packs: Sequence[Pack], ty: Vector) -> None:
         self.packs, self.ty = packs, ty
         self._kept: OrderedDict[int, tuple[bytes, list[Tensor]]] = OrderedDict()
-
 
     def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """(name, packed) for each pack; made anew where the weights have changed."""

@@ -33,8 +33,9 @@ def _places(plan: Plan, kind: str = "row") -> Places:
 
 
 def forward(plan: Plan, training: bool) -> tuple[Targets, Places]:
+    """The forward loop: the new state, and in training what the backward loop reads."""
     saved = plan.saved if training else ()
-    kept = not plan.fused or training and plan.reads_entering
+    kept = not plan.fused or (training and plan.reads_entering)
     targets = [
         (new, Slot(old.attrs["name"], "new", old.size))
         for old, new in zip(plan.states, plan.outputs, strict=True)
@@ -44,6 +45,7 @@ def forward(plan: Plan, training: bool) -> tuple[Targets, Places]:
 
 
 def backward(plan: Plan) -> tuple[Targets, Places]:
+    """The backward loop: the gradient of the old state, and what is left for after the loop."""
     places = _places(plan)
     for old, new in zip(plan.states, plan.outputs, strict=True):
         places.setdefault(new, Slot(old.attrs["name"], "new", old.size))
@@ -57,8 +59,7 @@ def backward(plan: Plan) -> tuple[Targets, Places]:
         replaced[d_new] = elementwise("add", carry, out)
     nothing = [broadcast(const(0.0), old.size) for old in plan.states]
     d_states = [
-        zero if d is None else d
-        for d, zero in zip(plan.backward.d_states, nothing, strict=True)
+        zero if d is None else d for d, zero in zip(plan.backward.d_states, nothing, strict=True)
     ]
     nodes = substitute((*d_states, *plan.backward.stored), replaced)
     targets = [

@@ -26,7 +26,6 @@ from elman.compiler.plan import Plan
 SPAN_ROWS = 96
 
 
-
 @dataclass
 class Program:
     """The kernels of a plan for one type of numbers and one processor."""

@@ -33,7 +33,7 @@ def share(walk: Walk, weights: int, target: Target) -> Share:
         return Share(1, False, whole)
     rows = walk.batch // threads
     fits = weights <= 0.75 * target.l2
-    if rows >= 4 and (fits or rows >= 48) or rows and work * walk.batch < STEP:
+    if (rows >= 4 and (fits or rows >= 48)) or (rows and work * walk.batch < STEP):
         return Share(threads, False, _bounds(walk, threads))
     return Share(1, False, whole) if work * walk.batch < STEP else Share(threads, True, whole)
 

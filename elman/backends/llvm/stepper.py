@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -73,6 +74,6 @@ class Stepper:
         return output
 
 
-def _function(address: int) -> ctypes._CFuncPtr:
+def _function(address: int) -> Callable[..., None]:
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     return prototype(address)

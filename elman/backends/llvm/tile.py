@@ -26,15 +26,21 @@ def emit_tile(code: Code, ty: Vector, height: int, columns: int) -> str:
     in any tile.
     """
     name = f"tile_{height}x{columns}"
-    head = "ptr noalias %rows, i64 %k, i64 %n, ptr noalias %W, ptr noalias %acc, i64 %stride, i1 %first"
+    head = (
+        "ptr noalias %rows, i64 %k, i64 %n, ptr noalias %W, ptr noalias %acc, i64 %stride, "
+        "i1 %first"
+    )
     with code.function(f"internal void @{name}({head})"):
         x = [
             code.gep(code.load("ptr", code.gep("%rows", m, "ptr"), 8), "%k", ty.element)
             for m in range(height)
         ]
         places = [
-            code.gep(code.gep("%acc", code.mul("%stride", m) if m else 0, ty.element),
-                     c * ty.lanes, ty.element)
+            code.gep(
+                code.gep("%acc", code.mul("%stride", m) if m else 0, ty.element),
+                c * ty.lanes,
+                ty.element,
+            )
             for m in range(height)
             for c in range(columns)
         ]
@@ -73,8 +79,11 @@ def _multiply(
             s = sums[m * columns + c]
             found.append(
                 code.call(
-                    str(ty), f"llvm.fmuladd.{ty.suffix}",
-                    (str(ty), value), (str(ty), weights[c]), (str(ty), s),
+                    str(ty),
+                    f"llvm.fmuladd.{ty.suffix}",
+                    (str(ty), value),
+                    (str(ty), weights[c]),
+                    (str(ty), s),
                 )
             )
     return found
@@ -83,6 +92,4 @@ def _multiply(
 def splat(code: Code, ty: Vector, scalar: str) -> str:
     """A vector with one number in every lane."""
     one = code.op(f"insertelement {ty} poison, {ty.element} {scalar}, i32 0")
-    return code.op(
-        f"shufflevector {ty} {one}, {ty} poison, <{ty.lanes} x i32> zeroinitializer"
-    )
+    return code.op(f"shufflevector {ty} {one}, {ty} poison, <{ty.lanes} x i32> zeroinitializer")
