@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import torch
@@ -57,6 +58,15 @@ def scan(
     BackendError where the backend that was asked for cannot run it.
     """
     sequence, noise = sequence or Sequence(), noise or Noise()
+    if torch.is_autocast_enabled(x.device.type) and x.device.type == "cpu":
+        # Kernels compute in the precision of the weights, which is no less than autocast's.
+        kind = next((w.dtype for w in weights.values() if w.is_floating_point()), x.dtype)
+        x, state = x.to(kind), tuple(s.to(kind) for s in state)
+        with torch.autocast(x.device.type, enabled=False):
+            return scan(
+                cell, weights, x, state, sequence=sequence, noise=noise, reverse=reverse,
+                all_states=all_states, execution=execution,
+            )  # fmt: skip
     choice = choose(cell, weights, x, state, noise, execution)
 
     def run(
@@ -107,6 +117,7 @@ class _Compiled:
     plan: Plan
     engine: Engine
     weights: dict[str, Tensor]
+    job: Callable[..., _Job] = lambda *fields: _Job(*fields)
 
     def run(
         self,
@@ -118,15 +129,16 @@ class _Compiled:
         all_states: bool,
     ) -> tuple[State, State]:
         T, batch = x.shape[0], x.shape[1:-1]
-        x = x.reshape(T, -1, x.shape[-1])
-        B = x.shape[1]
-        state = tuple(s.reshape(B, s.shape[-1]) for s in state)
+        B = prod(batch)
         walk = walk_over(T, B, sequence, reverse)
+        if walk.rows == 0:  # nothing to compile for
+            return literal_loop(
+                self.cell, self.weights, x, state, sequence, noise, reverse, all_states
+            )
+        x = x.reshape(T, B, x.shape[-1])
+        state = tuple(s.reshape(B, s.shape[-1]) for s in state)
         parts = len(state) if all_states else 1
-        if walk.rows == 0:
-            empty = tuple(s.new_zeros(T, *batch, s.shape[-1]) for s in state[:parts])
-            return empty, tuple(s.reshape(*batch, s.shape[-1]).clone() for s in state)
-        job = _Job(self.plan, self.engine, walk, parts, lambda: self.before(walk, x, noise))
+        job = self.job(self.plan, self.engine, walk, parts, lambda: self.before(walk, x, noise))
         own: State = ()
         if walk.flags is not None:
             own = tuple(walk.sort(s) for s in self.cell.initial_state((B,), x))
@@ -208,6 +220,10 @@ class _Job:
     def forward(self, tape: Tape) -> tuple[Tensor, ...]:
         """Run the loop: the states at all rows, then the last state."""
         self.engine.forward(self.plan, tape)
+        return self.results(tape)
+
+    def results(self, tape: Tape) -> tuple[Tensor, ...]:
+        """The states at all rows, then the last state."""
         # Results of their own to autograd: the tape must not hold what holds the tape.
         states = [_alias(states) for states in tape.states[: self.parts]]
         return (*states, *(self._last(tape, part) for part in range(len(tape.given))))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from elman.errors import ShapeError
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -41,6 +43,14 @@ class Sequence:
         """x: [T, B, ...] with zeros past the end of each sequence."""
         valid = self.valid(x.shape[0])
         return x if valid is None else torch.where(valid, x, x.new_zeros(()))
+
+
+def check_lengths(lengths: Tensor, steps: int) -> None:
+    """Raise ShapeError where a length is not one of 0 ... steps."""
+    wrong = (lengths < 0) | (lengths > steps)
+    if wrong.any():
+        b = int(wrong.nonzero()[0])
+        raise ShapeError(f"lengths must lie in 0 ... T = {steps}, got {int(lengths[b])} at b={b}")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from elman import knobs
+from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
 from elman.backends.literal import literal_loop
@@ -88,7 +89,7 @@ def choose(
     backend = knobs.backend(execution.backend)
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
-    reason = _transformed((x, *state, *weights.values()))
+    reason = _transformed((x, *state, *weights.values())) or _mixed(x)
     if reason is not None:
         return _fall_back(backend, cell, reason, silent=True)
     plan = plan_of(cell, weights, noise)
@@ -98,7 +99,7 @@ def choose(
     if backend != "eager":
         reason = ENGINES["llvm"].refuses(plan, x) or ""
         if not reason:
-            return Choice(plan, ENGINES["llvm"])
+            return Choice(plan, checked(ENGINES["llvm"]))
         if backend == "llvm":
             raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {reason}")
     return Choice(plan, ENGINES["eager"], reason)
@@ -170,6 +171,11 @@ def plan_of(
     return plans[key]
 
 
+def share_plans(cell: Cell, twin: Cell) -> None:
+    """Let a copy of a cell with other values have the plans of the cell."""
+    _plans[twin] = _plans.setdefault(cell, {})
+
+
 def _settings(cell: Cell) -> tuple[Any, ...]:
     """What a step may branch on: the plain attributes of the cell and of its modules."""
     modules = cell.modules() if cell._modules else (cell,)
@@ -195,6 +201,12 @@ def _transformed(tensors: Iterable[Tensor]) -> str | None:
         return None
     if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors):
         return "torch.func transforms run the literal loop"
+    return None
+
+
+def _mixed(x: Tensor) -> str | None:
+    if torch.is_autocast_enabled(x.device.type):
+        return f"autocast on {x.device.type} runs the literal loop"
     return None
 
 

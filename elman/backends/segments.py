@@ -29,11 +29,16 @@ def segment_length(memory: str | int, steps: int, bytes_per_step: int) -> int | 
         return None
     if memory == "recompute":
         return math.isqrt(steps - 1) + 1
-    budget = _quarter() if memory == "auto" else int(memory)
+    budget = memory_budget(memory)
     if steps * bytes_per_step <= budget:
         return None
     # The borders take room too, a segment of sqrt(T) steps about as much as they do.
     return max(1, min(steps, budget // max(bytes_per_step, 1), steps))
+
+
+def memory_budget(memory: str | int) -> int:
+    """How many bytes "auto", or a number of bytes, lets a run keep for its backward pass."""
+    return _quarter() if memory == "auto" else int(memory)
 
 
 @lru_cache

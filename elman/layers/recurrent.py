@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
 from elman.cells.checking import require_pure
+from elman.compiled_scan import compiled_scan
 from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state
 from elman.layers.plan import PlanReport, plan_cell
@@ -33,7 +35,8 @@ def sweep(
         x = regularisers.drop_input(x)
         weights = regularisers.drop_weights(cell, weights)
     noise = regularisers.noise(cell, x, training)
-    return scan(
+    run = compiled_scan if torch.compiler.is_compiling() else scan
+    return run(
         cell,
         weights,
         x,

@@ -1,5 +1,7 @@
 """torch.nn's RNN, LSTM and GRU, with lengths, resets and regularisers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, cast
@@ -15,6 +17,7 @@ from elman.cells import LSTM as LSTMCell
 from elman.cells import Elman, ProjectedLSTM, StackedCell
 from elman.cells.cell import State, as_returned, as_tuple
 from elman.errors import OptionError
+from elman.layers.dynamo import let_through
 from elman.layers.layer import Layer, check_input, check_state
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.recurrent import sweep
@@ -51,15 +54,18 @@ class TorchLike(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.equations = self._equations()
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
         self.regularisers.check_parts(self._cell(0))
         self.execution = Execution(backend, memory)
 
+    def _equations(self) -> _Equations:
+        sizes = [self.input_size, self.output_size]
+        rest = (self.hidden_size, self.proj_size, self.bias)
+        return _Equations(*((self.mode, size, *rest) for size in sizes))
+
     def _cell(self, layer: int) -> StackedCell:
-        width = self.proj_size or self.hidden_size
-        below = width * (2 if self.bidirectional else 1)
-        size = self.input_size if layer == 0 else below
-        return _equation(self.mode, size, self.hidden_size, self.proj_size, self.bias)
+        return self.equations.cells[min(layer, 1)]
 
     @property
     def output_size(self) -> int:
@@ -239,6 +245,23 @@ class GRU(TorchLike, nn.GRU):
     Takes torch.nn.GRU's arguments and state_dict, and by keyword the rates of `Regularisers` and
     the ``backend`` and ``memory`` of `Execution`.
     """
+
+
+let_through(TorchLike)
+
+
+class _Equations:
+    """The cells of the first layer and of those above, the same for all layers alike."""
+
+    def __init__(self, *options: Any) -> None:
+        self.options = options
+        self.cells = tuple(_equation(*one) for one in options)
+
+    def __deepcopy__(self, memo: object) -> _Equations:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Equations], Any]:
+        return _Equations, self.options
 
 
 @lru_cache(maxsize=256)

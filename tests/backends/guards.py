@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.backends.llvm import engine
+from elman.backends.llvm import program
 from elman.backends.llvm.share import Share
 from elman.backends.walk import Walk
 from elman.cells import CELLS
@@ -110,7 +110,7 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
     """
     placed: dict[int, tuple[Tensor, Any]] = {}
     counts: list[int] = []
-    prepare, run = engine._Arguments.__init__, engine.team.run
+    prepare, run = program.Arguments.__init__, program.team.run
 
     def place(self: Any, tensor: Tensor) -> int:
         assert tensor.is_contiguous()
@@ -122,13 +122,16 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
             placed[address] = tensor, buffer
         return placed[address][1].address
 
-    def prepared(self: Any, loop: Any, *others: Any) -> None:
+    def prepared(self: Any, loop: Any, plan: Any, tape: Any, back: Any) -> None:
         placed.clear()
-        prepare(self, loop, *others)
+        prepare(self, loop, plan, tape, back)
         size = self.values["stride"] * self.share.threads
-        room = make(size)
-        placed[-1] = torch.empty(size, dtype=torch.uint8), room
-        self.array[loop.kernel.arguments.index("workspace")] = room.address
+        names, walk = loop.kernel.arguments, tape.walk
+        self.array[names.index("workspace")] = place(self, torch.empty(size, dtype=torch.uint8))
+        for name, tensor in (
+            ("starts", walk.starts), ("counts", walk.counts), ("flags", walk.row_flags)
+        ):  # fmt: skip
+            self.array[names.index(name)] = place(self, tensor)
 
     def checked(*arguments: Any) -> None:
         run(*arguments)
@@ -138,9 +141,9 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
         counts.append(len(placed))
         assert not harmed, f"written outside buffers of the shapes {harmed}"
 
-    monkeypatch.setattr(engine._Arguments, "place", place)
-    monkeypatch.setattr(engine._Arguments, "__init__", prepared)
-    monkeypatch.setattr(engine.team, "run", checked)
+    monkeypatch.setattr(program.Arguments, "place", place)
+    monkeypatch.setattr(program.Arguments, "__init__", prepared)
+    monkeypatch.setattr(program.team, "run", checked)
     yield counts
 
 
@@ -155,7 +158,7 @@ def main() -> None:
     for at_end in (True, False):
         for units in (True, False):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(engine, "share", shared(2, units))
+                patch.setattr(program, "share", shared(2, units))
                 with watched(patch, lambda size, at_end=at_end: Pages(size, at_end)) as counts:
                     for right in problems:
                         wrong += mistakes(right, "llvm")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import elman
-from elman.backends.llvm import engine
+from elman.backends.llvm import program
 from elman.cells import GRU, LSTM, LayerNormLSTM
 from elman.errors import BackendError
 from tests.backends.layers import FAST, assert_as_the_loop, layer_of, literal, weights
@@ -169,13 +169,13 @@ def test_an_unknown_operation_is_an_error_where_kernels_were_asked_for() -> None
 
 def test_neither_batch_nor_length_compiles_anew(monkeypatch) -> None:
     layer, compiled = layer_of("llvm", randomise(GRU(3, 6))), []
-    load = engine.jit.load
+    load = program.jit.load
 
     def counted(text: str, key: str):
         compiled.append(key)
         return load(text, key)
 
-    monkeypatch.setattr(engine.jit, "load", counted)
+    monkeypatch.setattr(program.jit, "load", counted)
 
     def call(T: int, B: int, **options) -> None:
         x = torch.randn(T, B, 3)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from elman.backends.llvm import engine
+from elman.backends.llvm import program
 from elman.backends.llvm.target import host
 from elman.errors import OptionError
 from tests.backends.guards import AWKWARD, Canaries, awkward, shared, watched
@@ -51,7 +51,7 @@ def test_nothing_is_written_outside(awkwardness, isa, threads, float64, monkeypa
     problems = list(awkward(*awkwardness))
     with watched(monkeypatch, Canaries) as counts:
         for way in (shared(1, False), shared(2, False), shared(2, True)):
-            monkeypatch.setattr(engine, "share", way)
+            monkeypatch.setattr(program, "share", way)
             for right in problems:
                 assert not [*mistakes(right, "llvm")]
     assert len(counts) == 3 * 2 * len(problems) and min(counts) > 10

@@ -148,14 +148,13 @@ def test_two_threads_may_run_one_layer_at_once(kind, rates):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_autocast_to_bfloat16_stays_near_float32(name):
+def test_under_autocast_to_bfloat16_the_numbers_stay_near_float32(name):
     layer = built(name).float()
     x = torch.randn(T, B, I, dtype=torch.float32)
     expected, _ = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs, _ = layer(x, lengths=[T, T])
     assert outputs.dtype in (torch.bfloat16, torch.float32)
-    assert not torch.equal(outputs.float(), expected)
     tolerance = 2 * TOLERANCE[torch.bfloat16]
     torch.testing.assert_close(outputs.float(), expected, atol=tolerance, rtol=tolerance)
     for gradient in torch.autograd.grad(outputs.float().sum(), [*layer.parameters()]):
