@@ -11,7 +11,8 @@ its place there and the sizes of the results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence as Several
+from collections.abc import Iterable
+from collections.abc import Sequence as Several
 from typing import Any
 
 import torch
@@ -81,14 +82,12 @@ def scan_operator(
     """
     run = Run.of(call, inputs, masks)
     with torch.no_grad(), run.autocast():
-        found = run.recorded() if keep else run.eager()
+        found = run.recorded(shape_of(call).saved) if keep else run.eager()
     return _owned(found, [*inputs, *masks])
 
 
 @scan_operator.register_fake
-def _(
-    call: str, inputs: Several[Tensor], masks: Several[Tensor], keep: bool
-) -> list[Tensor]:
+def _(call: str, inputs: Several[Tensor], masks: Several[Tensor], keep: bool) -> list[Tensor]:
     shape = shape_of(call)
     T, B = inputs[0].shape[:2]
     state = inputs[1 : 1 + shape.parts]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence as Several
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Several
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
@@ -19,6 +20,7 @@ from elman.backends.choose import Choice, Execution, choose, plan_of, share_plan
 from elman.backends.engine import Tape
 from elman.backends.segments import memory_budget
 from elman.cells.cell import Cell, State, bind, weights_of
+from elman.compiler.ir import Node
 from elman.compiler.plan import Plan
 from elman.errors import BackendError
 from elman.scan import _Compiled, _Job, scan
@@ -110,7 +112,7 @@ def describe(
     call = Call(execution, names, reverse, all_states, truncate, given, zoneout, autocast)
     with _disable_current_modes():
         plan = _plan(cell, call, dtype)
-    saved = () if plan is None else [node.size for node in plan.saved]
+    saved = () if plan is None else [node.size for node in _kept(plan)]
     parts = len(cell.state_sizes)
     numbers = [_entry(cell, call).place, parts, parts if all_states else 1, *saved]
     return f"{' '.join(map(str, numbers))}/{_most(call, plan, dtype)}"
@@ -129,9 +131,15 @@ def _plan(cell: Cell, call: Call, dtype: torch.dtype) -> Plan | None:
     return plan if isinstance(plan, Plan) else None
 
 
+def _kept(plan: Plan) -> list[Node]:
+    """What a backward loop reads of the forward loop beside the states."""
+    made = plan.entering if plan.fused and plan.reads_entering else ()
+    return [*plan.saved, *made]
+
+
 def _most(call: Call, plan: Plan | None, dtype: torch.dtype) -> str:
     memory = call.execution.memory
-    if plan is None or memory == "recompute":
+    if plan is None or call.autocast is not None or memory == "recompute":
         return "0"
     if memory == "save" or (call.reverse and call.given[0] and call.truncate is not None):
         return "all"
@@ -173,9 +181,7 @@ class Run:
             check_lengths(lengths, len(x))
         state = tuple(others[: shape.parts])
         bound = _bound(cell, weights)
-        return Run(
-            bound, call, weights, x, state, Sequence(lengths, reset, call.truncate), noise
-        )
+        return Run(bound, call, weights, x, state, Sequence(lengths, reset, call.truncate), noise)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Autocast as it was where the graph was made."""
@@ -193,7 +199,7 @@ class Run:
         )  # fmt: skip
         return self._cast([*states, *last])
 
-    def recorded(self) -> list[Tensor]:
+    def recorded(self, sizes: Several[int]) -> list[Tensor]:
         """The results, then the other parts of the states at all steps, and what is saved."""
         jobs: list[_Recording] = []
         choice = self._choice()
@@ -206,9 +212,9 @@ class Run:
         shown = len(states) if self.call.all_states else 1
         T, B = self.x.shape[:2]
         saved = (
-            _padded(jobs[0].recorded.saved, T * B)
+            _padded(jobs[0].kept(), T * B)
             if jobs
-            else [self.state[0].new_zeros(T * B, node.size) for node in choice.plan.saved]
+            else [self.state[0].new_zeros(T * B, size) for size in sizes]
         )
         return self._cast([*states[:shown], *last, *states[shown:], *saved])
 
@@ -260,19 +266,27 @@ class _Recording(_Job):
         self.recorded = self.tape(inputs, training=True)
         return self.forward(self.recorded)
 
+    def kept(self) -> list[Tensor]:
+        """What `_kept` names."""
+        made = self.recorded.entering[: len(_kept(self.plan)) - len(self.plan.saved)]
+        return [*self.recorded.saved, *(rows for rows in made if rows is not None)]
+
 
 @dataclass
 class _Replaying(_Job):
-    """A run that has been: states [T, B, S] of each part, and what was saved, [T * B, n]."""
+    """A run that has been: states [T, B, S] of each part, and what was kept, [T * B, n]."""
 
     known: list[Tensor]
-    saved: list[Tensor]
+    kept: list[Tensor]
 
     def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Tape:
         tape = super().tape(inputs, training)
         for rows, known in zip(tape.states, self.known, strict=True):
             rows.copy_(self.walk.pack(known))
-        tape.saved = [saved[: self.walk.rows] for saved in self.saved]
+        kept = [kept[: self.walk.rows] for kept in self.kept]
+        count = len(self.plan.saved)
+        tape.saved, made = kept[:count], kept[count:]
+        tape.entering[: len(made)] = made
         return tape
 
     def forward(self, tape: Tape) -> tuple[Tensor, ...]:
@@ -294,7 +308,9 @@ def _padded(saved: Several[Tensor], rows: int) -> list[Tensor]:
 @contextmanager
 def with_autograd() -> Iterator[None]:
     """Let torch differentiate inside an operator, where it does not otherwise."""
-    exclude = torch._C._dispatch_tls_local_exclude_set() & torch._C._after_autograd_keyset
+    exclude = torch._C._dispatch_tls_local_exclude_set()
+    for key in ("AutogradFunctionality", "AutogradOther", "ADInplaceOrView"):
+        exclude = exclude.remove(getattr(torch._C.DispatchKey, key))
     include = torch._C._dispatch_tls_local_include_set()
     with torch._C._ForceDispatchKeyGuard(include, exclude), torch.enable_grad():
         yield

@@ -58,7 +58,7 @@ def scan(
     BackendError where the backend that was asked for cannot run it.
     """
     sequence, noise = sequence or Sequence(), noise or Noise()
-    if torch.is_autocast_enabled(x.device.type) and x.device.type == "cpu":
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         # Kernels compute in the precision of the weights, which is no less than autocast's.
         kind = next((w.dtype for w in weights.values() if w.is_floating_point()), x.dtype)
         x, state = x.to(kind), tuple(s.to(kind) for s in state)
@@ -393,7 +393,10 @@ class _Scan(torch.autograd.Function):
         ctx.job, ctx.tape = job, tape
         job.forget(tape)
         groups = job.grouped(inputs)
-        ctx.save_for_backward(*found[: job.parts], *groups.given, *groups.own)
+        # What the backward pass reads: torch raises where it has been changed in place since.
+        read = (*groups.weights, *(groups.inputs if len(tape.inputs) else ()))
+        ctx.save_for_backward(*groups.given, *groups.own, *found[: job.parts], *read)
+        ctx.states = len(groups.given) + len(groups.own)
         return found
 
     @staticmethod
@@ -401,7 +404,7 @@ class _Scan(torch.autograd.Function):
         job: _Job = ctx.job
         kept = ctx.saved_tensors  # raises where an output was changed in place
         if torch.is_grad_enabled():
-            return (None, *_again(job, kept[job.parts :], d_found, ctx.tape.mask))
+            return (None, *_again(job, kept[: ctx.states], d_found, ctx.tape.mask))
         wanted = list(ctx.needs_input_grad[1:])
         return (None, *job.backward(ctx.tape, d_found, wanted))
 

@@ -163,9 +163,10 @@ def plan_of(
     plans = _plans.setdefault(cell, {})
     if key not in plans:
         try:
-            plans[key] = compile_cell(
-                cell, masked=masked, zoneout=Zoneout(parts), streamed=streamed
-            )
+            with torch.inference_mode(False):  # in it, torch shows whole functions, not operations
+                plans[key] = compile_cell(
+                    cell, masked=masked, zoneout=Zoneout(parts), streamed=streamed
+                )
         except UnsupportedError as error:
             plans[key] = error.with_traceback(None)
     return plans[key]
@@ -177,20 +178,36 @@ def share_plans(cell: Cell, twin: Cell) -> None:
 
 
 def _settings(cell: Cell) -> tuple[Any, ...]:
-    """What a step may branch on: the plain attributes of the cell and of its modules."""
+    """What a step may branch on: the attributes of the cell and of its modules, but for tensors
+    and what torch keeps for itself."""
     modules = cell.modules() if cell._modules else (cell,)
     return tuple(
         [
-            (name, value)
+            (name, value if type(value) in PLAIN or callable(value) else _frozen(value))
             for module in modules
             for name, value in module.__dict__.items()
-            if type(value) in PLAIN or callable(value)
+            if name[0] != "_" and name != "state_sizes"
         ]
     )
 
 
-#: Types of attributes that decide what a step does.
+#: Types of attributes that are compared as they are.
 PLAIN = frozenset((bool, int, float, str, type(None)))
+
+
+def _frozen(value: Any) -> Any:
+    """Something hashable that changes with the value."""
+    if isinstance(value, Tensor):
+        return None
+    if isinstance(value, dict):
+        return tuple((_frozen(k), _frozen(v)) for k, v in value.items())
+    if isinstance(value, list | tuple | set):
+        return tuple(_frozen(v) for v in value)
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value
 
 
 def _transformed(tensors: Iterable[Tensor]) -> str | None:
@@ -205,8 +222,9 @@ def _transformed(tensors: Iterable[Tensor]) -> str | None:
 
 
 def _mixed(x: Tensor) -> str | None:
-    if torch.is_autocast_enabled(x.device.type):
-        return f"autocast on {x.device.type} runs the literal loop"
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return f"autocast on {kind} runs the literal loop"
     return None
 
 

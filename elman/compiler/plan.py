@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from elman.compiler.differentiate import differentiate
 from elman.compiler.hoist import Hoisted, hoist
@@ -62,6 +63,8 @@ class Plan:
     hoisted: Hoisted
     keeps: tuple[Node | None, ...]
     fused: bool
+    #: What backends have made of the plan, under keys of their own; it goes when the plan goes.
+    made_of: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def states(self) -> tuple[Node, ...]:

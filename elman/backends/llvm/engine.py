@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from threading import Lock
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,9 +23,6 @@ class LLVM:
     name = "llvm"
 
     def __init__(self) -> None:
-        self._programs: WeakKeyDictionary[Plan, dict[tuple[torch.dtype, Target], Program]] = (
-            WeakKeyDictionary()
-        )
         self._lock = Lock()
 
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
@@ -52,8 +48,8 @@ class LLVM:
     def program(self, plan: Plan, dtype: torch.dtype) -> Program:
         """The kernels of a plan, each compiled when it is first run."""
         key = dtype, host()
-        with self._lock:
-            programs = self._programs.setdefault(plan, {})
-            if key not in programs:
-                programs[key] = Program(plan, ELEMENTS[dtype], host())
-            return programs[key]
+        program = plan.made_of.get(key)
+        if program is None:
+            with self._lock:
+                program = plan.made_of.setdefault(key, Program(plan, ELEMENTS[dtype], host()))
+        return program

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from elman.compiler.ir import BINARY, COMPARE, REDUCE, TRANSCENDENTAL, Node, Varies, walk
+from elman.compiler.ir import BINARY, COMPARE, LOGICAL, REDUCE, TRANSCENDENTAL, Node, Varies, walk
 
 STRUCTURE = ("slice", "cat", "broadcast", "stop")
 
@@ -180,6 +180,9 @@ class _Lowering:
                 self._operand(node.args[0], stage)
             else:
                 self._keep(node)
+        elif node.op in LOGICAL:  # truth values are not stored: they are made again
+            for arg, begin, length in spread(node, offset, size):
+                self._visit(arg, begin, length, stage, at)
         elif node.op in REDUCE or (node.size == 1 and (at is None or at.size > 1)):
             self._prepare(node)
         elif self.level[node] < stage and not self._trivial(node):

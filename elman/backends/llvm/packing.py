@@ -13,8 +13,9 @@ from elman.backends.llvm.kernel import Pack
 from elman.compiler.interpret import evaluate
 from elman.compiler.plan import Plan
 
-#: How many sets of weights are kept packed: as many layers may share one plan.
-KEPT = 16
+#: How many sets of weights are kept packed: as many layers may share one plan; and how many bytes
+#: they may take, beyond the newest.
+KEPT, BYTES = 8, 64 << 20
 
 
 class Packer:
@@ -35,7 +36,9 @@ class Packer:
         if kept is None or kept[0] != seen:
             kept = seen, [self._packed(pack, plan, weights) for pack in self.packs]
             self._kept[place] = kept
-            while len(self._kept) > KEPT:
+            self._kept.move_to_end(place)
+            size = sum(t.numel() * self.ty.bytes for t in kept[1])
+            while len(self._kept) > max(1, min(KEPT, BYTES // max(size, 1))):
                 self._kept.popitem(last=False)
         return zip((pack.name for pack in self.packs), kept[1], strict=True)
 
