@@ -45,21 +45,21 @@ def compiled_scan(
     zoneout = tuple([True if isinstance(z, Tensor) else z for z in noise.zoneout])
     given = (sequence.lengths, sequence.reset, noise.state_mask)
     call, most = describe(
-        cell, execution, tuple(weights), reverse, all_states, sequence.truncate,
+        cell, execution, tuple(weights), reverse, all_states, sequence.truncate is not None,
         tuple([tensor is not None for tensor in given]), zoneout, x.dtype, x.device.type,
     ).split("/")  # fmt: skip
     if not call:
         return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
     inputs = [x, *state, *weights.values()]
     masks = [t for t in (*given, *noise.zoneout) if isinstance(t, Tensor)]
-    found = torch.ops.elman.scan(call, inputs, masks, _keeps(inputs, most))
+    found = torch.ops.elman.scan(call, inputs, masks, sequence.truncate, _keeps(inputs, most))
     parts, shown = len(state), len(state) if all_states else 1
     return tuple(found[:shown]), tuple(found[shown : shown + parts])
 
 
 def _keeps(inputs: list[Tensor], most: str) -> bool:
     """Whether the loop keeps what its backward loop reads, rather than be run again for it."""
-    if not torch.is_grad_enabled() or not any([t.requires_grad for t in inputs]):
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in inputs):
         return False
     # An exported graph is for inference, and says nothing on what fits into this machine.
     if torch.compiler.is_exporting() or most in ("all", "0"):
@@ -73,21 +73,23 @@ def _keeps(inputs: list[Tensor], most: str) -> bool:
 
 @torch.library.custom_op("elman::scan", mutates_args=())
 def scan_operator(
-    call: str, inputs: Several[Tensor], masks: Several[Tensor], keep: bool
+    call: str, inputs: Several[Tensor], masks: Several[Tensor], truncate: int | None, keep: bool
 ) -> list[Tensor]:
     """inputs: x, the parts of the state, the weights. masks: lengths, reset, state mask, zoneout.
 
     Returns the states at all steps, each part of the last state and, where keep: the other parts
     of the states at all steps, and what the plan saves, [T * B, n].
     """
-    run = Run.of(call, inputs, masks)
+    run = Run.of(call, inputs, masks, truncate)
     with torch.no_grad(), run.autocast():
         found = run.recorded(shape_of(call).saved) if keep else run.eager()
     return _owned(found, [*inputs, *masks])
 
 
 @scan_operator.register_fake
-def _(call: str, inputs: Several[Tensor], masks: Several[Tensor], keep: bool) -> list[Tensor]:
+def _(
+    call: str, inputs: Several[Tensor], masks: Several[Tensor], truncate: int | None, keep: bool
+) -> list[Tensor]:
     shape = shape_of(call)
     T, B = inputs[0].shape[:2]
     state = inputs[1 : 1 + shape.parts]
@@ -100,7 +102,7 @@ def _(call: str, inputs: Several[Tensor], masks: Several[Tensor], keep: bool) ->
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    call, tensors, masks, keep = inputs
+    call, tensors, masks, truncate, keep = inputs
     shape = shape_of(call)
     results = shape.shown + shape.parts
     # The states are outputs as well: they are not kept twice.
@@ -108,7 +110,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.mark_non_differentiable(*output[results:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, *masks, *kept)
-    ctx.call, ctx.counts, ctx.results = call, (len(tensors), len(masks)), results
+    ctx.call, ctx.truncate, ctx.results = call, truncate, results
+    ctx.counts = len(tensors), len(masks)
 
 
 def _differentiate(ctx: Any, d_found: list[Tensor | None]) -> tuple[Any, ...]:
@@ -116,15 +119,17 @@ def _differentiate(ctx: Any, d_found: list[Tensor | None]) -> tuple[Any, ...]:
     inputs, masks, kept = _split(ctx.saved_tensors, ctx.counts)
     d_results = d_found[: ctx.results]
     grads = iter(())
-    if any(wanted) and any([d is not None for d in d_results]):
+    if any(wanted) and any(d is not None for d in d_results):
         given = [d is not None for d in d_results]
         there = [d for d in d_results if d is not None]
         grads = iter(
-            torch.ops.elman.scan_backward(ctx.call, inputs, masks, kept, there, given, wanted)
+            torch.ops.elman.scan_backward(
+                ctx.call, inputs, masks, kept, ctx.truncate, there, given, wanted
+            )
         )
     else:
         wanted = [False] * len(wanted)
-    return None, [next(grads) if want else None for want in wanted], [None] * len(masks), None
+    return None, [next(grads) if want else None for want in wanted], [None] * len(masks), None, None
 
 
 scan_operator.register_autograd(_differentiate, setup_context=_save)
@@ -144,6 +149,7 @@ def backward_operator(
     inputs: Several[Tensor],
     masks: Several[Tensor],
     kept: Several[Tensor],
+    truncate: int | None,
     d_results: Several[Tensor],
     given: Several[bool],
     wanted: Several[bool],
@@ -155,7 +161,7 @@ def backward_operator(
     """
     with with_autograd():
         leaves = [t.detach().requires_grad_(want) for t, want in zip(inputs, wanted, strict=True)]
-        run = Run.of(call, leaves, masks)
+        run = Run.of(call, leaves, masks, truncate)
         with run.autocast():
             found = run.replayed(list(kept)) if kept else run.eager()
         results = [f for f, there in zip(found, given, strict=True) if there]
@@ -177,6 +183,7 @@ def _(
     inputs: Several[Tensor],
     masks: Several[Tensor],
     kept: Several[Tensor],
+    truncate: int | None,
     d_results: Several[Tensor],
     given: Several[bool],
     wanted: Several[bool],

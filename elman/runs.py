@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from elman import knobs
 from elman.backends import memory
-from elman.backends.choose import Choice, Execution, choose, plan_of, share_plans
+from elman.backends.choose import Choice, Execution, choose, plan_of
 from elman.backends.engine import Tape
 from elman.backends.segments import memory_budget
 from elman.cells.cell import Cell, State, bind, weights_of
@@ -31,14 +31,15 @@ from elman.sequence import Noise, Sequence, check_lengths
 class Call:
     """What is fixed about a run beside its cell.
 
-    given: whether there are lengths, resets, a state mask. zoneout: True stands for a mask.
+    truncated: how many steps, the operator is told. given: whether there are lengths, resets, a
+    state mask. zoneout: True stands for a mask.
     """
 
     execution: Execution
     names: tuple[str, ...]
     reverse: bool
     all_states: bool
-    truncate: int | None
+    truncated: bool
     given: tuple[bool, ...]
     zoneout: tuple[float | bool | None, ...]
     autocast: tuple[str, torch.dtype] | None
@@ -94,7 +95,7 @@ def describe(
     names: tuple[str, ...],
     reverse: bool,
     all_states: bool,
-    truncate: int | None,
+    truncated: bool,
     given: tuple[bool, ...],
     zoneout: tuple[float | bool | None, ...],
     dtype: torch.dtype,
@@ -109,7 +110,7 @@ def describe(
     if torch.is_autocast_enabled(device):
         autocast = device, torch.get_autocast_dtype(device)
     execution = replace(execution, backend=backend)
-    call = Call(execution, names, reverse, all_states, truncate, given, zoneout, autocast)
+    call = Call(execution, names, reverse, all_states, truncated, given, zoneout, autocast)
     with _disable_current_modes():
         plan = _plan(cell, call, dtype)
     saved = () if plan is None else [node.size for node in _kept(plan)]
@@ -141,7 +142,7 @@ def _most(call: Call, plan: Plan | None, dtype: torch.dtype) -> str:
     memory = call.execution.memory
     if plan is None or call.autocast is not None or memory == "recompute":
         return "0"
-    if memory == "save" or (call.reverse and call.given[0] and call.truncate is not None):
+    if memory == "save" or (call.reverse and call.given[0] and call.truncated):
         return "all"
     return str(memory_budget(memory) // max(1, plan.bytes_per_row(dtype.itemsize)))
 
@@ -162,7 +163,7 @@ class Run:
     noise: Noise
 
     @staticmethod
-    def of(text: str, inputs: Several[Tensor], masks: Several[Tensor]) -> Run:
+    def of(text: str, inputs: Several[Tensor], masks: Several[Tensor], truncate: int | None) -> Run:
         """Raises BackendError where the cell is no more, ShapeError where lengths are wrong."""
         shape = shape_of(text)
         entry = _table.get(shape.place)
@@ -181,7 +182,7 @@ class Run:
             check_lengths(lengths, len(x))
         state = tuple(others[: shape.parts])
         bound = _bound(cell, weights)
-        return Run(bound, call, weights, x, state, Sequence(lengths, reset, call.truncate), noise)
+        return Run(bound, call, weights, x, state, Sequence(lengths, reset, truncate), noise)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Autocast as it was where the graph was made."""
@@ -251,11 +252,9 @@ class Run:
 
 
 def _bound(cell: Cell, weights: dict[str, Tensor]) -> Cell:
-    """The cell with these values, which its initial state may be made of."""
+    """The cell with these values, which its initial state may be made of, and with its plans."""
     bound = bind(cell, weights)
-    if "state_mask" not in vars(cell):
-        del vars(bound)["state_mask"]
-    share_plans(cell, bound)
+    vars(bound)["plans_of"] = cell
     return bound
 
 
@@ -293,16 +292,14 @@ class _Replaying(_Job):
         return self.results(tape)
 
 
-def _padded(saved: Several[Tensor], rows: int) -> list[Tensor]:
+def _padded(kept: Several[Tensor], rows: int) -> list[Tensor]:
     """[rows, n]: what a ragged batch leaves free stays as it is."""
-    padded = []
-    for tensor in saved:
-        if len(tensor) < rows:
-            whole = memory.empty(tensor, rows, tensor.shape[1])
-            whole[: len(tensor)] = tensor
-            tensor = whole
-        padded.append(tensor)
-    return padded
+    if not kept or len(kept[0]) == rows:
+        return list(kept)
+    wholes = [memory.empty(tensor, rows, tensor.shape[1]) for tensor in kept]
+    for whole, tensor in zip(wholes, kept, strict=True):
+        whole[: len(tensor)] = tensor
+    return wholes
 
 
 @contextmanager

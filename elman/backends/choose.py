@@ -155,6 +155,7 @@ def plan_of(
     cell: Cell, weights: dict[str, Tensor], noise: Noise, streamed: bool = False
 ) -> Plan | UnsupportedError:
     """The plan of a cell under this noise, made once; or why there is none."""
+    cell = cell.__dict__.get("plans_of", cell)  # a copy with other values has those of its model
     parts = tuple(True if isinstance(z, Tensor) else z for z in noise.zoneout)
     shapes = tuple((name, w.shape) for name, w in weights.items())
     dtype = next((w.dtype for w in weights.values()), None)
@@ -170,11 +171,6 @@ def plan_of(
         except UnsupportedError as error:
             plans[key] = error.with_traceback(None)
     return plans[key]
-
-
-def share_plans(cell: Cell, twin: Cell) -> None:
-    """Let a copy of a cell with other values have the plans of the cell."""
-    _plans[twin] = _plans.setdefault(cell, {})
 
 
 def _settings(cell: Cell) -> tuple[Any, ...]:

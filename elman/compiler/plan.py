@@ -276,7 +276,9 @@ def _need(node: Node, free: _Free, saved: dict[Node, None]) -> None:
     """Make sure that a value can be had in the backward loop: save it, or what it is made of."""
     if free.cost(node) <= RECOMPUTE or node in saved:
         return
-    if node.op in TRANSCENDENTAL or free._own(node) == float("inf") or not node.args:
+    # A gate's slice of a product is saved, not the product of all gates.
+    part = node.op == "slice" and free.cost(node.args[0]) == float("inf")
+    if node.op in TRANSCENDENTAL or free._own(node) == float("inf") or not node.args or part:
         saved.setdefault(node)
         free.costs[node] = 0.0
         return

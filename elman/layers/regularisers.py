@@ -78,38 +78,53 @@ class Regularisers:
 
     def drop_input(self, x: Tensor) -> Tensor:
         """x: [T, B, I] with one mask [B, I] for all steps."""
-        if not self.input_dropout:
-            return x
-        return x * F.dropout(x.new_ones(x.shape[1:]), self.input_dropout)
+        rate = _rate(self, "input_dropout")
+        return x * F.dropout(x.new_ones(x.shape[1:]), rate) if rate else x
 
     def drop_weights(self, cell: Cell, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights with a share of the recurrent ones left out."""
-        if not self.weight_drop:
+        rate = _rate(self, "weight_drop")
+        if not rate:
             return weights
-        return weights | {
-            name: F.dropout(weights[name], self.weight_drop) for name in cell.recurrent_weights
-        }
+        return weights | {name: F.dropout(weights[name], rate) for name in cell.recurrent_weights}
 
     def noise(self, cell: Cell, x: Tensor, training: bool) -> Noise:
         """What the loop needs for x: [T, B, I]."""
         batch = x.shape[1:-1]
         mask = None
-        if training and self.state_dropout:
-            mask = F.dropout(x.new_ones(*batch, cell.output_size), self.state_dropout)
+        rate = _rate(self, "state_dropout")
+        if training and rate:
+            mask = F.dropout(x.new_ones(*batch, cell.output_size), rate)
         return Noise(mask, self._zoneout(cell, x, training))
 
     def _zoneout(self, cell: Cell, x: Tensor, training: bool) -> tuple[Tensor | float | None, ...]:
-        if not self.zoneout:
-            return ()
-        if isinstance(self.zoneout, Mapping):
-            rates = [self.zoneout.get(part, 0.0) for part in cell.state_sizes]
-        else:
-            allowed = _zoneout_parts(cell)
-            rates = [self.zoneout if part in allowed else 0.0 for part in cell.state_sizes]
+        pairs = zip(cell.state_sizes.values(), _zoneout_rates(self, cell), strict=False)
         return tuple(
-            None if not rate else _kept(x, size, rate) if training else rate
-            for size, rate in zip(cell.state_sizes.values(), rates, strict=True)
+            [
+                None if not rate else _kept(x, size, rate) if training else rate
+                for size, rate in pairs
+            ]
         )
+
+
+def _rate(regularisers: Regularisers, name: str) -> float:
+    return getattr(regularisers, name)
+
+
+def _zoneout_rates(regularisers: Regularisers, cell: Cell) -> tuple[float, ...]:
+    """One for each part of the state; none where nothing is zoned out."""
+    zoneout = regularisers.zoneout
+    if not zoneout:
+        return ()
+    if isinstance(zoneout, Mapping):
+        return tuple(zoneout.get(part, 0.0) for part in cell.state_sizes)
+    allowed = _zoneout_parts(cell)
+    return tuple(zoneout if part in allowed else 0.0 for part in cell.state_sizes)
+
+
+# To torch.compile rates are constants: what is compiled depends on them.
+_rate._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_zoneout_rates._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _zoneout_parts(cell: Cell) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ class TorchLike(Layer):
             x = torch.cat(found, dim=-1) if len(found) > 1 else found[0]
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
-        return x, _stacked(last), _stacked(history)
+        return x, _stacked(last), _stacked(history) if all_states else None
 
     def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
         training = self.training if training is None else training
