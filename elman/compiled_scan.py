@@ -197,8 +197,7 @@ def _owned(found: Iterable[Tensor], others: Iterable[Tensor]) -> list[Tensor]:
     owned = []
     for tensor in found:
         own = tensor.detach().contiguous()
-        # Code that torch compiles trusts in the alignment of what it is given.
-        if own.untyped_storage().data_ptr() in taken or own.data_ptr() % 64:
+        if own.untyped_storage().data_ptr() in taken or own.storage_offset():
             own = own.clone()
         taken.add(own.untyped_storage().data_ptr())
         owned.append(own)

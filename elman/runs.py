@@ -83,10 +83,11 @@ _table: WeakValueDictionary[int, _Entry] = WeakValueDictionary()
 def _entry(cell: Cell, call: Call) -> _Entry:
     """Where this run of this cell stands. It is there as long as the cell is."""
     own = _entries.setdefault(cell, {})
-    if call not in own:
-        own[call] = _Entry(ref(cell), call, next(_places))
-        _table[own[call].place] = own[call]
-    return own[call]
+    if call not in own:  # another thread may have been faster
+        own.setdefault(call, _Entry(ref(cell), call, next(_places)))
+    entry = own[call]
+    _table[entry.place] = entry
+    return entry
 
 
 def describe(
@@ -258,7 +259,20 @@ def _bound(cell: Cell, weights: dict[str, Tensor]) -> Cell:
     return bound
 
 
-class _Recording(_Job):
+class _Running(_Job):
+    """A run whose states lie in memory of their own, as the results of an operator must."""
+
+    def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self.forward(self.tape(inputs, training=False))
+
+    def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Tape:
+        tape = super().tape(inputs, training)
+        tape.states = [s if ring else s.new_empty(s.shape)
+                       for s, ring in zip(tape.states, tape.rings)]
+        return tape
+
+
+class _Recording(_Running):
     """A run for which there will be a backward loop elsewhere."""
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -299,6 +313,7 @@ def _padded(kept: Several[Tensor], rows: int) -> list[Tensor]:
     wholes = [memory.empty(tensor, rows, tensor.shape[1]) for tensor in kept]
     for whole, tensor in zip(wholes, kept, strict=True):
         whole[: len(tensor)] = tensor
+        whole[len(tensor) :] = 0
     return wholes
 
 

@@ -38,10 +38,14 @@ class Execution:
         at the borders of about sqrt(T) segments and runs each segment once more; a number of
         bytes does so where saving would take more than that, in segments that keep to it; "auto"
         does so where saving would take more than a quarter of the machine's memory.
+    deterministic: "batch" gives each sequence the same bits whatever batch it is in. Kernels do
+        so anyway where W x + b is all that is made of x; for other cells torch's matrix product,
+        whose bits depend on the batch, is then replaced by a kernel inside the loop.
     """
 
     backend: str = "auto"
     memory: str | int = "auto"
+    deterministic: str | None = None
 
     def __post_init__(self) -> None:
         knobs.backend(self.backend)
@@ -49,6 +53,8 @@ class Execution:
             raise unknown("memory", self.memory, (*MEMORY, "or a number of bytes"))
         if not isinstance(self.memory, str):
             require_positive(memory=self.memory)
+        if self.deterministic not in (None, "batch"):
+            raise unknown("value of deterministic", self.deterministic, ("None", "batch"))
 
 
 #: Nothing in particular is asked for.
@@ -93,6 +99,8 @@ def choose(
     if reason is not None:
         return _fall_back(backend, cell, reason, silent=True)
     plan = plan_of(cell, weights, noise)
+    if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
+        plan = plan_of(cell, weights, noise, streamed=True)
     if isinstance(plan, UnsupportedError):
         return _fall_back(backend, cell, str(plan))
     reason = "the eager backend was asked for"

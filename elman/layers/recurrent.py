@@ -58,7 +58,7 @@ class Recurrent(Layer):
     cell: an `elman.Cell`.
     reverse: walk from the last step to the first. batch_first: [B, T, I] instead of [T, B, I].
     input_dropout, state_dropout, zoneout, weight_drop: see `Regularisers`.
-    backend, memory: what runs it and what it keeps, see `Execution`.
+    backend, memory, deterministic: what runs it and how, see `Execution`.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Recurrent(Layer):
         weight_drop: float = 0.0,
         backend: str = "auto",
         memory: str | int = "auto",
+        deterministic: str | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(cell, Cell):
@@ -86,7 +87,7 @@ class Recurrent(Layer):
         self.batch_first = batch_first
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
         self.regularisers.check(cell)
-        self.execution = Execution(backend, memory)
+        self.execution = Execution(backend, memory, deterministic)
 
     @property
     def input_size(self) -> int:  # type: ignore[override]

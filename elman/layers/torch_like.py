@@ -51,13 +51,14 @@ class TorchLike(Layer):
         weight_drop: float = 0.0,
         backend: str = "auto",
         memory: str | int = "auto",
+        deterministic: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.equations = self._equations()
         self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
         self.regularisers.check_parts(self._cell(0))
-        self.execution = Execution(backend, memory)
+        self.execution = Execution(backend, memory, deterministic)
 
     def _equations(self) -> _Equations:
         sizes = [self.input_size, self.output_size]
@@ -170,6 +171,8 @@ class TorchLike(Layer):
         extra = sequence.reset is not None or sequence.truncate is not None or all_states
         if x.device.type not in TORCH_KERNELS or busy or extra or 0 in x.shape:
             return False
+        if torch.compiler.is_compiling() and sequence.lengths is not None:
+            return False  # packing needs the values of the lengths, which a graph has not
         whole = sequence.lengths is None or bool((sequence.lengths > 0).all())
         return whole and knobs.backend(self.execution.backend) == "auto"
 
@@ -223,7 +226,7 @@ class RNN(TorchLike, nn.RNN):
         h_t = tanh(W x_t + b + U h_{t-1} + c),   or relu
 
     Takes torch.nn.RNN's arguments and state_dict, and by keyword the rates of `Regularisers` and
-    the ``backend`` and ``memory`` of `Execution`.
+    the options of `Execution`.
     """
 
 
@@ -233,7 +236,7 @@ class LSTM(TorchLike, nn.LSTM):
         c_t = f * c_{t-1} + i * g,   h_t = o * tanh(c_t)
 
     Takes torch.nn.LSTM's arguments and state_dict, and by keyword the rates of `Regularisers` and
-    the ``backend`` and ``memory`` of `Execution`.
+    the options of `Execution`.
     """
 
 
@@ -243,7 +246,7 @@ class GRU(TorchLike, nn.GRU):
         h_t = (1 - z) * n + z * h_{t-1}
 
     Takes torch.nn.GRU's arguments and state_dict, and by keyword the rates of `Regularisers` and
-    the ``backend`` and ``memory`` of `Execution`.
+    the options of `Execution`.
     """
 
 
