@@ -21,7 +21,8 @@ from torch import Tensor
 from elman.backends.choose import Execution
 from elman.backends.literal import literal_loop
 from elman.cells.cell import Cell, State
-from elman.runs import Run, describe, shape_of, with_autograd
+from elman.replay import Run, with_autograd
+from elman.runs import describe, shape_of
 from elman.sequence import Noise, Sequence
 
 
@@ -40,8 +41,12 @@ def compiled_scan(
     """`elman.scan.scan` as one node of the graph that is being made.
 
     Its arguments, results and errors; errors in values are raised when the graph runs. Where the
-    backend is "loop" the graph holds every step instead.
+    backend is "loop", and under torch.func's transforms, the graph holds every step instead.
     """
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # As in `scan`: kernels compute in the precision of the weights.
+        kind = next((w.dtype for w in weights.values() if w.is_floating_point()), x.dtype)
+        x, state = x.to(kind), tuple([s.to(kind) for s in state])
     zoneout = tuple([True if isinstance(z, Tensor) else z for z in noise.zoneout])
     given = (sequence.lengths, sequence.reset, noise.state_mask)
     call, most = describe(
@@ -82,7 +87,7 @@ def scan_operator(
     """
     run = Run.of(call, inputs, masks, truncate)
     with torch.no_grad(), run.autocast():
-        found = run.recorded(shape_of(call).saved) if keep else run.eager()
+        found = run.recorded(shape_of(call).saved) if keep else run.plain()
     return _owned(found, [*inputs, *masks])
 
 

@@ -90,19 +90,23 @@ def choose(
     state: State,
     noise: Noise,
     execution: Execution = AUTOMATIC,
+    quiet: bool = False,
 ) -> Choice:
-    """The backend for this call. Raises BackendError where the one asked for cannot run it."""
+    """The backend for this call. A cell that has to run as the literal loop is told of once,
+    unless ``quiet``. Raises BackendError where the backend asked for cannot run it."""
     backend = knobs.backend(execution.backend)
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
     reason = _transformed((x, *state, *weights.values())) or _mixed(x)
     if reason is not None:
-        return _fall_back(backend, cell, reason, silent=True)
+        return _fall_back(backend, cell, reason, quiet=True)
     plan = plan_of(cell, weights, noise)
     if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
         plan = plan_of(cell, weights, noise, streamed=True)
     if isinstance(plan, UnsupportedError):
-        return _fall_back(backend, cell, str(plan))
+        if backend == "llvm":
+            raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {plan}")
+        return _fall_back(backend, cell, str(plan), quiet)
     reason = "the eager backend was asked for"
     if backend != "eager":
         reason = ENGINES["llvm"].refuses(plan, x) or ""
@@ -232,10 +236,8 @@ def _mixed(x: Tensor) -> str | None:
     return None
 
 
-def _fall_back(backend: str, cell: Cell, reason: str, silent: bool = False) -> Choice:
-    if backend == "llvm" and not silent:
-        raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {reason}")
-    if not silent and reason not in _said:
+def _fall_back(backend: str, cell: Cell, reason: str, quiet: bool) -> Choice:
+    if not quiet and reason not in _said:
         _said.add(reason)
         warnings.warn(
             f"{type(cell).__name__} runs as the literal loop, which is slow: {reason}",

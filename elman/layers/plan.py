@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +23,7 @@ class CellPlan:
     """What runs one cell over time in one direction.
 
     place: where it stands in the layer, as "layers.0.forward_layer" or "l0_reverse".
-    backend: "llvm", "eager" or "loop" (the literal loop).
+    backend: "llvm", "eager", "loop" (the literal loop), or "torch" (torch's own fused kernels).
     reason: why that is not the fastest backend; "" where it is.
     threads: how they share the work at this batch size.
     bytes_per_step: memory kept for the backward pass, for each step of each row of the batch,
@@ -133,9 +132,7 @@ def plan_cell(
     state = cell.initial_state((batch_size,), x)
     with torch.random.fork_rng():  # the noise is not used: only what kinds of it there are
         noise = regularisers.noise(cell, x, training)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the report says it
-        choice = choose(cell, weights, x, state, noise, execution)
+    choice = choose(cell, weights, x, state, noise, execution, quiet=True)
     plan = choice.plan
     return CellPlan(
         place=place,
@@ -151,13 +148,17 @@ def plan_cell(
     )
 
 
+#: Steps of a sequence that is long enough for threads to be worth their waking.
+LONG = 1000
+
+
 def _threads(choice: Choice, dtype: torch.dtype, batch_size: int, training: bool) -> str:
     engine = choice.engine.engine if isinstance(choice.engine, Checked) else choice.engine
     if choice.plan is None or not isinstance(engine, LLVM):
         return "as torch shares out each of its operations"
     program = engine.program(choice.plan, dtype)
     loop = program.training if training else program.inference
-    walk = walk_over(1, batch_size, Sequence(), reverse=False)
+    walk = walk_over(LONG, batch_size, Sequence(), reverse=False)
     shared = share(walk, loop.kernel.weights, loop.target)
     at = f"at batch size {batch_size}"
     if shared.threads == 1:

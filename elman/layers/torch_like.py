@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -142,20 +143,26 @@ class TorchLike(Layer):
         training = self.training if training is None else training
         rows = [f"l{k}{suffix}" for k in range(self.num_layers) for suffix in self._directions]
         cells = [self._cell(k) for k in range(self.num_layers) for _ in self._directions]
-        return PlanReport(
-            tuple(
-                plan_cell(
-                    cell,
-                    self._weights(cell, f"_{row}"),
-                    self.regularisers,
-                    self.execution,
-                    training=training,
-                    batch_size=batch_size,
-                    place=row,
-                )
-                for row, cell in zip(rows, cells, strict=True)
+        plans = [
+            plan_cell(
+                cell,
+                self._weights(cell, f"_{row}"),
+                self.regularisers,
+                self.execution,
+                training=training,
+                batch_size=batch_size,
+                place=row,
             )
-        )
+            for row, cell in zip(rows, cells, strict=True)
+        ]
+        weight = next(self.parameters())
+        if self._runs_on_torch(weight, Sequence(), all_states=False):
+            reason = (
+                f"there are no kernels for {weight.device.type} yet: torch's own run it, and the "
+                "eager backend what they do not have (reset, truncate, return_states)"
+            )
+            plans = [replace(plan, backend="torch", reason=reason) for plan in plans]
+        return PlanReport(tuple(plans))
 
     @property
     def _directions(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from elman.backends.engine import BackTape, Tape
 from elman.backends.llvm.program import Program
 from elman.backends.llvm.stepper import Stepper
-from elman.backends.llvm.target import Target, host
+from elman.backends.llvm.target import host
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
 
