@@ -16,8 +16,9 @@ from elman.backends.choose import Choice, choose
 from elman.backends.engine import Tape
 from elman.cells.cell import Cell, State, bind
 from elman.errors import BackendError
+from elman.job import Compiled, Job
 from elman.runs import Call, kept_nodes, look_up, shape_of
-from elman.scan import _Compiled, _Job, scan
+from elman.scan import scan
 from elman.sequence import Noise, Sequence, check_lengths
 
 
@@ -80,7 +81,7 @@ class Run:
         has these sizes."""
         jobs: list[_Recording] = []
 
-        def record(*fields: Any) -> _Job:
+        def record(*fields: Any) -> Job:
             jobs.append(_Recording(*fields))
             return jobs[-1]
 
@@ -96,7 +97,7 @@ class Run:
     def replayed(self, kept: list[Tensor]) -> list[Tensor]:
         """The results, as functions of the inputs, without running the loop again."""
 
-        def replay(*fields: Any) -> _Job:
+        def replay(*fields: Any) -> Job:
             job = _Replaying(*fields)
             job.known, job.kept = kept[: len(self.state)], kept[len(self.state) :]
             return job
@@ -109,14 +110,14 @@ class Run:
         return choose(self.cell, self.weights, self.x, self.state, self.noise, execution)
 
     def _run(
-        self, choice: Choice, job: Callable[..., _Job], all_states: bool
+        self, choice: Choice, job: Callable[..., Job], all_states: bool
     ) -> tuple[State, State]:
         if choice.plan is None or choice.engine is None:
             raise BackendError(
                 f"{type(self.cell).__name__} had a plan when this graph was compiled and has none "
                 f"now: {choice.reason}; compile it again"
             )
-        compiled = _Compiled(self.cell, choice.plan, choice.engine, self.weights, job)
+        compiled = Compiled(self.cell, choice.plan, choice.engine, self.weights, job)
         reverse = self.call.reverse
         return compiled.run(self.x, self.state, self.sequence, self.noise, reverse, all_states)
 
@@ -132,7 +133,7 @@ def _bound(cell: Cell, weights: dict[str, Tensor]) -> Cell:
     return bound
 
 
-class _Running(_Job):
+class _Running(Job):
     """A run whose states lie in memory of their own, as the results of an operator must."""
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -160,7 +161,7 @@ class _Recording(_Running):
         return [*self.recorded.saved, *(rows for rows in made if rows is not None)]
 
 
-class _Replaying(_Job):
+class _Replaying(Job):
     """A run that has been: states [T, B, S] of each part, and what was kept, [T * B, n]."""
 
     known: list[Tensor]

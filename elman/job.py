@@ -1,0 +1,351 @@
+"""One run of a plan: from tensors of torch to the memory that a backend works in, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.backends import memory
+from elman.backends.eager import unrolled
+from elman.backends.engine import BackTape, Engine, Tape
+from elman.backends.literal import literal_loop
+from elman.backends.walk import Walk, walk_over
+from elman.cells.cell import Cell, State
+from elman.compiler.interpret import evaluate
+from elman.compiler.ir import Node, walk
+from elman.compiler.plan import Plan
+from elman.sequence import Noise, Sequence
+
+
+@dataclass
+class Compiled:
+    """A plan on one backend with one set of weights.
+
+    job: what makes the run; None: `Job`.
+    """
+
+    cell: Cell
+    plan: Plan
+    engine: Engine
+    weights: dict[str, Tensor]
+    job: Callable[..., Job] | None = None
+
+    def run(
+        self,
+        x: Tensor,
+        state: State,
+        sequence: Sequence,
+        noise: Noise,
+        reverse: bool,
+        all_states: bool,
+    ) -> tuple[State, State]:
+        T, batch = x.shape[0], x.shape[1:-1]
+        B = prod(batch)
+        walk = walk_over(T, B, sequence, reverse)
+        if walk.rows == 0:  # nothing to compile for
+            return literal_loop(
+                self.cell, self.weights, x, state, sequence, noise, reverse, all_states
+            )
+        x = x.reshape(T, B, x.shape[-1])
+        state = tuple(s.reshape(B, s.shape[-1]) for s in state)
+        parts = len(state) if all_states else 1
+        make = self.job or Job
+        job = make(self.plan, self.engine, walk, parts, lambda: self.before(walk, x, noise))
+        own: State = ()
+        if walk.flags is not None:
+            own = tuple(walk.sort(s) for s in self.cell.initial_state((B,), x))
+        mask = noise.state_mask
+        inputs = (
+            *job.before(),
+            *(walk.sort(s) for s in state),
+            *own,
+            *(() if mask is None else (walk.sort(mask.reshape(B, -1)),)),
+        )
+        found = job(inputs)
+        states = tuple(walk.unpack(s, T).reshape(T, *batch, s.shape[-1]) for s in found[:parts])
+        last = tuple(walk.unsort(s).reshape(*batch, s.shape[-1]) for s in found[parts:])
+        return states, last
+
+    def before(self, rows: Walk, x: Tensor, noise: Noise) -> tuple[Tensor, ...]:
+        """The inputs of the loop, the zoneout masks, and the prepared weights."""
+        plan = self.plan
+        values = {plan.step.x: rows.pack(x)}
+        for node, name in plan.parameters:
+            found = self.weights.get(name)
+            values[node] = self.cell.get_buffer(name) if found is None else found
+        values |= zip(plan.made, evaluate(plan.made, values) if plan.made else (), strict=True)
+        inputs = [values[node].contiguous() for node in plan.inputs]
+        for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
+            if keep is not None:
+                assert isinstance(mask, Tensor)
+                inputs.append(rows.pack(mask.reshape(*x.shape[:2], -1)).to(x.dtype))
+        return (*inputs, *(values[node] for node in plan.prepared))
+
+
+@dataclass
+class Job:
+    """One run of a plan: what stays the same from the forward to the backward loop."""
+
+    plan: Plan
+    engine: Engine
+    walk: Walk
+    parts: int
+    before: Callable[[], tuple[Tensor, ...]]
+
+    def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+            return _Scan.apply(self, *inputs)  # type: ignore[no-untyped-call]
+        return self.forward(self.tape(inputs, training=False))
+
+    # ------------------------------------------------------------ forward
+
+    def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Tape:
+        """Memory for a run on these inputs."""
+        plan, walk = self.plan, self.walk
+        groups = self.grouped(inputs)
+        like = groups.given[0]
+        keep = len(plan.states) if training else self.parts
+        rings = [part >= keep for part in range(len(plan.states))]
+        states = [
+            like.new_empty(2 * walk.batch, s.size) if ring else _window(like, walk, s.size)
+            for s, ring in zip(plan.states, rings, strict=True)
+        ]
+        kept = plan.saved if training else ()
+        saved = [memory.empty(like, walk.rows, node.size) for node in kept]
+        entering = [None] * len(plan.entering) if plan.fused else groups.inputs
+        return Tape(
+            walk, groups.inputs, [*entering, *groups.keeps], groups.weights, groups.mask,
+            groups.given, groups.own, states, saved, rings, training,
+        )  # fmt: skip
+
+    def grouped(self, inputs: Several[Any]) -> _Groups:
+        """The inputs of the run by what they are."""
+        plan = self.plan
+        masks = len(plan.rows) - len(plan.entering)
+        sizes = [len(plan.inputs), masks, len(plan.prepared), len(plan.states)]
+        sizes.append(0 if self.walk.flags is None else len(plan.states))
+        bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+        rows, keeps, weights, given, own = (list(inputs[a:b]) for a, b in pairwise(bounds))
+        rest = inputs[bounds[-1] :]
+        return _Groups(rows, keeps, weights, given, own, rest[0] if rest else None)
+
+    def forward(self, tape: Tape) -> tuple[Tensor, ...]:
+        """Run the loop: the states at all rows, then the last state."""
+        self.engine.forward(self.plan, tape)
+        return self.results(tape)
+
+    def results(self, tape: Tape) -> tuple[Tensor, ...]:
+        """The states at all rows, then the last state."""
+        # Results of their own to autograd: the tape must not hold what holds the tape.
+        states = [_alias(states) for states in tape.states[: self.parts]]
+        return (*states, *(self._last(tape, part) for part in range(len(tape.given))))
+
+    def forget(self, tape: Tape) -> None:
+        """Let go of what the backward loop does not read."""
+        if not self.plan.reads_entering:
+            count = len(self.plan.entering)
+            tape.entering = [*[None] * count, *tape.entering[count:]]
+            if not self.plan.fused:
+                tape.inputs = ()
+
+    def _last(self, tape: Tape, part: int) -> Tensor:
+        walk = self.walk
+        if walk.source is None:
+            start = int(walk.starts[-1])
+            if tape.rings[part]:
+                start = (walk.steps - 1) % 2 * walk.batch
+            return tape.states[part][start : start + walk.batch].clone()
+        final = walk.final_in_ring if tape.rings[part] else walk.final
+        final = final.to(tape.given[part].device)
+        found = tape.states[part].index_select(0, final.clamp(min=0))
+        return torch.where((final >= 0)[:, None], found, tape.given[part])
+
+    # ------------------------------------------------------------ backward
+
+    def backward(
+        self, tape: Tape, d_found: tuple[Tensor | None, ...], wanted: list[bool]
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of the inputs that are wanted."""
+        plan, walk = self.plan, self.walk
+        needs = self.grouped(wanted)
+        like = tape.given[0]
+        d_states = [None if d is None else d.contiguous() for d in d_found[: self.parts]]
+        d_states += [None] * (len(plan.states) - self.parts)
+        d_last = [
+            torch.zeros_like(given) if d is None else d.clone(memory_format=torch.contiguous_format)
+            for given, d in zip(tape.given, d_found[self.parts :], strict=True)
+        ]
+        d_own = [torch.zeros_like(own) for own in tape.own] if any(needs.own) else None
+        stored = [memory.empty(like, walk.rows, node.size) for node in plan.backward.stored]
+        back = BackTape(d_states, d_last, d_own, stored)
+        self.engine.backward(plan, tape, back)
+        by_node = dict(zip(plan.backward.stored, stored, strict=True))
+        after = self._after(tape, by_node, [*needs.inputs, *needs.weights])
+        d_inputs, d_weights = after[: len(plan.inputs)], after[len(plan.inputs) :]
+        d_keeps = [None] * len(needs.keeps)
+        d_mask: list[Tensor | None] = [] if tape.mask is None else [None]
+        nothing: list[Tensor | None] = [None] * len(tape.own)
+        d_given = (*d_last, *(d_own or nothing))
+        return (*d_inputs, *d_keeps, *d_weights, *d_given, *d_mask)
+
+    def _after(
+        self, tape: Tape, stored: dict[Node, Tensor], needs: Several[bool]
+    ) -> list[Tensor | None]:
+        """The gradients of the inputs and of the weights, over all rows at once."""
+        plan = self.plan
+        all_nodes = (*plan.backward.d_inputs, *plan.backward.d_prepared)
+        nodes = [d if need else None for d, need in zip(all_nodes, needs, strict=True)]
+        values = _Rows(plan, self.walk, tape, stored)
+        wanted = [d for d in nodes if d is not None]
+        there = values.needed(wanted)
+        found = {node: _over_rows(node, there) for node in wanted}
+        d_inputs = nodes[: len(plan.inputs)]
+        return [
+            *(None if node is None else found[node] for node in d_inputs),
+            *(
+                None if node is None else found[node].reshape(weight.shape)
+                for node, weight in zip(nodes[len(d_inputs) :], tape.weights, strict=True)
+            ),
+        ]
+
+
+def _over_rows(node: Node, values: dict[Node, Tensor]) -> Tensor:
+    """A value for all rows; a product of what is there already into memory that is kept."""
+    if node.op != "linear" or node.args[0] not in values:
+        return evaluate([node], values)[0]
+    v = values[node.args[0]]
+    [W] = evaluate([node.args[1]], values)
+    return torch.mm(v, W.t(), out=memory.empty(v, len(v), len(W)))
+
+
+@dataclass
+class _Groups:
+    inputs: list[Any]
+    keeps: list[Any]
+    weights: list[Any]
+    given: list[Any]
+    own: list[Any]
+    mask: Any
+
+
+class _Rows:
+    """The values of the loop at all rows, for what is computed after it."""
+
+    def __init__(self, plan: Plan, walk: Walk, tape: Tape, stored: dict[Node, Tensor]) -> None:
+        self.plan, self.walk, self.tape, self.stored = plan, walk, tape, stored
+
+    def needed(self, wanted: list[Node]) -> dict[Node, Tensor]:
+        """The leaves of what is wanted, and every value that lies in memory."""
+        plan, tape = self.plan, self.tape
+        values = dict(zip(plan.prepared, tape.weights, strict=True))
+        entering = zip(plan.rows, tape.entering, strict=True)
+        values |= {node: rows for node, rows in entering if rows is not None}
+        values |= dict(zip(plan.inputs, tape.inputs, strict=False))
+        values |= dict(zip(plan.outputs, tape.states, strict=True))
+        values |= dict(zip(plan.saved, tape.saved, strict=True))
+        values |= self.stored
+        reached = set(walk(wanted, until=values))
+        for part, node in enumerate(plan.states):
+            if node in reached:
+                values[node] = self._before(part)
+        mask = plan.step.mask
+        if mask is not None and mask in reached and tape.mask is not None:
+            b = torch.cat([torch.arange(n) for _, n in sorted(self.walk.schedule)])
+            values[mask] = tape.mask[b.to(tape.mask.device)]
+        return values
+
+    def _before(self, part: int) -> Tensor:
+        """[rows, S]: the state that enters each row."""
+        walk, states, given = self.walk, self.tape.states[part], self.tape.given[part]
+        if walk.source is None:
+            old = _beside(states, walk, given)
+        else:
+            old = torch.cat([states, given]).index_select(0, walk.previous.to(states.device))
+        if walk.cut is None:
+            return old
+        b = torch.cat([torch.arange(n) for _, n in sorted(walk.schedule)])
+        return torch.where(walk.cut, self.tape.own[part][b.to(states.device)], old)
+
+
+def _alias(x: Tensor) -> Tensor:
+    """Another tensor on the same memory, without the bond of a view."""
+    return x.new_empty(0).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
+
+
+def _window(like: Tensor, walk: Walk, size: int) -> Tensor:
+    """[rows, S] with room for the state passed in beside it, so that the states before each row
+    are one piece of memory, shifted by one step."""
+    batch = walk.batch
+    room = memory.empty(like, walk.rows + batch, size)
+    # Not a view: the states are results of their own to autograd.
+    at = 0 if walk.reverse else batch * size
+    return like.new_empty(0).set_(room.untyped_storage(), at, (walk.rows, size), (size, 1))
+
+
+def _beside(states: Tensor, walk: Walk, given: Tensor) -> Tensor:
+    """[rows, S]: the states one step before, in the memory that `_window` made."""
+    batch, size = given.shape
+    room = states.new_empty(0).set_(
+        states.untyped_storage(), 0, (walk.rows + batch, size), (size, 1)
+    )
+    if walk.reverse:
+        room[walk.rows :] = given
+        return room[batch:]
+    room[:batch] = given
+    return room[: walk.rows]
+
+
+class _Scan(torch.autograd.Function):
+    """The loops of a plan as one differentiable operation."""
+
+    @staticmethod
+    def forward(ctx: Any, job: Job, *inputs: Tensor) -> tuple[Tensor, ...]:
+        tape = job.tape(tuple(t.detach() for t in inputs), training=True)
+        found = job.forward(tape)
+        ctx.job, ctx.tape = job, tape
+        job.forget(tape)
+        groups = job.grouped(inputs)
+        # What the backward pass reads: torch raises where it has been changed in place since.
+        read = (*groups.weights, *(groups.inputs if len(tape.inputs) else ()))
+        ctx.save_for_backward(*groups.given, *groups.own, *found[: job.parts], *read)
+        ctx.states = len(groups.given) + len(groups.own)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *d_found: Tensor | None) -> tuple[Tensor | None, ...]:
+        job: Job = ctx.job
+        kept = ctx.saved_tensors  # raises where an output was changed in place
+        if torch.is_grad_enabled():
+            return (None, *_again(job, kept[: ctx.states], d_found, ctx.tape.mask))
+        wanted = list(ctx.needs_input_grad[1:])
+        return (None, *job.backward(ctx.tape, d_found, wanted))
+
+
+def _again(
+    job: Job, states: Several[Tensor], d_found: Several[Tensor | None], mask: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the inputs as functions that can be differentiated again: the plan, as
+    one graph of torch operations."""
+    inputs = [*job.before(), *states]
+    groups = job.grouped([*inputs, mask])
+    entering = [None] * len(job.plan.entering) if job.plan.fused else groups.inputs
+    tape = Tape(
+        job.walk, groups.inputs, [*entering, *groups.keeps], groups.weights, mask,
+        groups.given, groups.own, (), (), (),
+    )  # fmt: skip
+    states, last = unrolled(job.plan, tape)
+    found = [*states[: job.parts], *last]
+    pairs = [(f, d) for f, d in zip(found, d_found, strict=True) if d is not None]
+    wanted = [t for t in inputs if t.requires_grad]
+    grads = torch.autograd.grad(
+        [f for f, _ in pairs], wanted, [d for _, d in pairs], create_graph=True, allow_unused=True
+    )
+    by_input = {id(t): g for t, g in zip(wanted, grads, strict=True)}
+    return (*(by_input.get(id(t)) for t in inputs), *(() if mask is None else (None,)))
