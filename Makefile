@@ -8,14 +8,14 @@ demo: .venv/installed
 	$(BIN)/elman train lm --minutes 3 --out runs/demo --force
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
