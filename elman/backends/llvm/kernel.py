@@ -15,7 +15,7 @@ from elman.backends.llvm.tile import emit_tile, splat, tallest
 from elman.compiler.ir import REDUCE, Node
 
 #: Rows that go through the units of a map together: their accumulators stay in the L1 cache.
-ROWS = 48
+ROWS = 64
 #: Steps of an inner product between two loads of its accumulators, so that a block of weights
 #: stays in the L2 cache while all rows pass.
 DEPTH = 256

@@ -23,7 +23,7 @@ from elman.backends.walk import Walk
 from elman.compiler.plan import Plan
 
 #: Rows that enter at once, for each thread: enough that they share the weights they meet.
-SPAN_ROWS = 96
+SPAN_ROWS = 64
 
 
 @dataclass
