@@ -64,6 +64,8 @@ def session(cell: Cell, node: Node, threads: int, streaming: bool = False) -> An
     streaming: the state goes in as "h0" (and "c0") and out as "h" (and "c"), each [1, B, H].
     """
     options = onnxruntime.SessionOptions()
+    # Its threads spin between runs, which takes the cores away from whoever has the next turn.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(

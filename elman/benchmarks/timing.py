@@ -13,7 +13,7 @@ import torch
 from elman.benchmarks.problem import Results
 
 #: Seconds before each block, in which the threads of the one before stop spinning.
-SETTLE = 0.004
+SETTLE = 0.02
 #: Seconds that a block of short calls lasts.
 BLOCK = 0.012
 ROUNDS = (3, 40)
