@@ -9,7 +9,7 @@ from torch import Tensor
 
 from elman.backends.llvm.checksum import checksum
 from elman.backends.llvm.code import Vector
-from elman.backends.llvm.kernel import Pack
+from elman.backends.llvm.layout import Pack
 from elman.compiler.interpret import evaluate
 from elman.compiler.plan import Plan
 
