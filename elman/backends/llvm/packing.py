@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from threading import Lock
 
 from torch import Tensor
 
@@ -24,6 +25,7 @@ class Packer:
     def __init__(self, packs: Sequence[Pack], ty: Vector) -> None:
         self.packs, self.ty = packs, ty
         self._kept: OrderedDict[int, tuple[bytes, list[Tensor]]] = OrderedDict()
+        self._lock = Lock()
 
     def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """(name, packed) for each pack; made anew where the weights have changed."""
@@ -32,15 +34,20 @@ class Packer:
         matrices = [w for w in weights if w.dim() == 2]
         place = matrices[0].data_ptr() if matrices else 0
         seen = b"".join(checksum(w) for w in matrices)
-        kept = self._kept.get(place)
+        with self._lock:
+            kept = self._kept.get(place)
         if kept is None or kept[0] != seen:
             kept = seen, [self._packed(pack, plan, weights) for pack in self.packs]
+            self._keep(place, kept)
+        return zip((pack.name for pack in self.packs), kept[1], strict=True)
+
+    def _keep(self, place: int, kept: tuple[bytes, list[Tensor]]) -> None:
+        size = sum(t.numel() * self.ty.bytes for t in kept[1])
+        with self._lock:
             self._kept[place] = kept
             self._kept.move_to_end(place)
-            size = sum(t.numel() * self.ty.bytes for t in kept[1])
             while len(self._kept) > max(1, min(KEPT, BYTES // max(size, 1))):
                 self._kept.popitem(last=False)
-        return zip((pack.name for pack in self.packs), kept[1], strict=True)
 
     def _packed(self, pack: Pack, plan: Plan, weights: Sequence[Tensor]) -> Tensor:
         """[blocks][K][groups][width][lanes], zeros beyond the last unit."""
