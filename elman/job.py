@@ -76,10 +76,7 @@ class Compiled:
     def before(self, rows: Walk, x: Tensor, noise: Noise) -> tuple[Tensor, ...]:
         """The inputs of the loop, the zoneout masks, and the prepared weights."""
         plan = self.plan
-        values = {plan.step.x: rows.pack(x)}
-        for node, name in plan.parameters:
-            found = self.weights.get(name)
-            values[node] = self.cell.get_buffer(name) if found is None else found
+        values = {plan.step.x: rows.pack(x)} | plan.read(self.cell, self.weights)
         values |= zip(plan.made, evaluate(plan.made, values) if plan.made else (), strict=True)
         inputs = [values[node].contiguous() for node in plan.inputs]
         for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
@@ -257,8 +254,7 @@ class _Rows:
                 values[node] = self._before(part)
         mask = plan.step.mask
         if mask is not None and mask in reached and tape.mask is not None:
-            b = torch.cat([torch.arange(n) for _, n in sorted(self.walk.schedule)])
-            values[mask] = tape.mask[b.to(tape.mask.device)]
+            values[mask] = tape.mask[self.walk.sequences.to(tape.mask.device)]
         return values
 
     def _before(self, part: int) -> Tensor:
@@ -270,8 +266,8 @@ class _Rows:
             old = torch.cat([states, given]).index_select(0, walk.previous.to(states.device))
         if walk.cut is None:
             return old
-        b = torch.cat([torch.arange(n) for _, n in sorted(walk.schedule)])
-        return torch.where(walk.cut, self.tape.own[part][b.to(states.device)], old)
+        own = self.tape.own[part][walk.sequences.to(states.device)]
+        return torch.where(walk.cut, own, old)
 
 
 def _alias(x: Tensor) -> Tensor:

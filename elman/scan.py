@@ -46,9 +46,7 @@ def scan(
     """
     sequence, noise = sequence or Sequence(), noise or Noise()
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        # Kernels compute in the precision of the weights, which is no less than autocast's.
-        kind = next((w.dtype for w in weights.values() if w.is_floating_point()), x.dtype)
-        x, state = x.to(kind), tuple(s.to(kind) for s in state)
+        x, state = like_weights(weights, x, state)
         with torch.autocast(x.device.type, enabled=False):
             return scan(
                 cell, weights, x, state, sequence=sequence, noise=noise, reverse=reverse,
@@ -72,6 +70,13 @@ def scan(
         run, length, weights, x, state, sequence, noise, reverse,
         lambda: cell.initial_state(batch, x),
     )  # fmt: skip
+
+
+def like_weights(weights: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
+    """x and the state in the precision of the weights, which is no less than autocast's: the one
+    that kernels compute in."""
+    kind = next((w.dtype for w in weights.values() if w.is_floating_point()), x.dtype)
+    return x.to(kind), tuple([s.to(kind) for s in state])
 
 
 def _segments(

@@ -22,7 +22,7 @@ from elman.cells.cell import Cell, State
 from elman.compiler.interpret import evaluate
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Plan, Zoneout
-from elman.errors import BackendError, ElmanError, UnsupportedError, require_positive, unknown
+from elman.errors import BackendError, UnsupportedError, require_positive, unknown
 from elman.sequence import Noise, Sequence
 
 MEMORY = ("auto", "save", "recompute")
@@ -99,14 +99,14 @@ def choose(
         return Choice(None, None, "the literal loop was asked for")
     reason = _transformed((x, *state, *weights.values())) or _mixed(x)
     if reason is not None:
-        return _fall_back(backend, cell, reason, quiet=True)
+        return _fall_back(cell, reason, quiet=True)
     plan = plan_of(cell, weights, noise)
     if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
         plan = plan_of(cell, weights, noise, streamed=True)
     if isinstance(plan, UnsupportedError):
         if backend == "llvm":
             raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {plan}")
-        return _fall_back(backend, cell, str(plan), quiet)
+        return _fall_back(cell, str(plan), quiet)
     reason = "the eager backend was asked for"
     if backend != "eager":
         reason = ENGINES["llvm"].refuses(plan, x) or ""
@@ -140,11 +140,7 @@ def stepper(cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State) 
 
 def prepared(plan: Plan, cell: Cell, weights: dict[str, Tensor]) -> list[Tensor]:
     """The weights that a plan's loop reads, made from the parameters as they are now."""
-    values = {
-        node: cell.get_buffer(name) if weights.get(name) is None else weights[name]
-        for node, name in plan.parameters
-    }
-    return [value.detach() for value in evaluate(plan.prepared, values)]
+    return [w.detach() for w in evaluate(plan.prepared, plan.read(cell, weights))]
 
 
 class _LiteralStepper:
@@ -236,7 +232,7 @@ def _mixed(x: Tensor) -> str | None:
     return None
 
 
-def _fall_back(backend: str, cell: Cell, reason: str, quiet: bool) -> Choice:
+def _fall_back(cell: Cell, reason: str, quiet: bool) -> Choice:
     if not quiet and reason not in _said:
         _said.add(reason)
         warnings.warn(
@@ -245,6 +241,3 @@ def _fall_back(backend: str, cell: Cell, reason: str, quiet: bool) -> Choice:
             stacklevel=3,
         )
     return Choice(None, None, reason)
-
-
-__all__ = ["Choice", "ElmanError", "Execution", "choose", "plan_of"]

@@ -90,7 +90,7 @@ def _entering(tape: Tape, part: int, state: Tensor, index: int) -> Tensor:
     return torch.where((flags & STOP) != 0, old.detach(), old)
 
 
-def state_before(tape: Tape, part: int, index: int) -> Tensor:
+def _state_before(tape: Tape, part: int, index: int) -> Tensor:
     """[count, S]: the state that enters a step of the walk."""
     walk = tape.walk
     start, count = walk.schedule[index]
@@ -105,7 +105,7 @@ def state_before(tape: Tape, part: int, index: int) -> Tensor:
 
 
 def _before(plan: Plan, tape: Tape, index: int) -> list[Tensor]:
-    return [state_before(tape, part, index) for part in range(len(plan.states))]
+    return [_state_before(tape, part, index) for part in range(len(plan.states))]
 
 
 def _values(plan: Plan, tape: Tape, index: int, state: list[Tensor]) -> dict[Node, Tensor]:

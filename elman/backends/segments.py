@@ -32,8 +32,7 @@ def segment_length(memory: str | int, steps: int, bytes_per_step: int) -> int | 
     budget = memory_budget(memory)
     if steps * bytes_per_step <= budget:
         return None
-    # The borders take room too, a segment of sqrt(T) steps about as much as they do.
-    return max(1, min(steps, budget // max(bytes_per_step, 1), steps))
+    return max(1, budget // bytes_per_step)
 
 
 def memory_budget(memory: str | int) -> int:

@@ -77,6 +77,11 @@ class Walk:
         return final
 
     @cached_property
+    def sequences(self) -> Tensor:
+        """[rows]: the place in the batch of each row's sequence."""
+        return torch.cat([torch.arange(count) for _, count in sorted(self.schedule)])
+
+    @cached_property
     def previous(self) -> Tensor:
         """[rows]: the row before each in the walk; ``rows + b`` where it is the first of b."""
         found = torch.empty(self.rows, dtype=torch.int64)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
+from elman.cells.cell import Cell
 from elman.compiler.differentiate import differentiate
 from elman.compiler.hoist import Hoisted, hoist
 from elman.compiler.ir import TRANSCENDENTAL, Node, Step, Varies, const, elementwise, leaf, walk
@@ -93,6 +96,13 @@ class Plan:
         """The parameters that are read, and their names."""
         reached = walk((*self.inputs, *self.prepared))
         return tuple((n, n.attrs["name"]) for n in reached if n.op == "weight")
+
+    def read(self, cell: Cell, weights: Mapping[str, Tensor]) -> dict[Node, Tensor]:
+        """The parameters that are read: those given, else the buffers of the cell."""
+        return {
+            node: weights[name] if name in weights else cell.get_buffer(name)
+            for node, name in self.parameters
+        }
 
     @cached_property
     def made(self) -> tuple[Node, ...]:

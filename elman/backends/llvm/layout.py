@@ -57,7 +57,6 @@ class Layout:
         self.packs: list[Pack] = []
         self.tiles: dict[tuple[int, int], str] = {}
         self.tables: dict[Slot, int] = {}
-        self.width_of: dict[int, int] = {}
         self._calls: dict[int, list[Pack]] = {}
         #: The values that memory holds where the code being written runs.
         self.present: set[Node] = set()

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from elman.compiler.ir import BINARY, COMPARE, LOGICAL, REDUCE, TRANSCENDENTAL, Node, Varies, walk
 
+#: Operations that move a value and compute nothing.
 STRUCTURE = ("slice", "cat", "broadcast", "stop")
 
 
@@ -122,8 +123,8 @@ class _Lowering:
                 self.stored.setdefault(node, slot)
         for node, slot in self.targets:
             self._place(node, slot, self.level[node])
+        order = {node: i for i, node in enumerate(self.level)}
         for stage in self.stages:
-            order = {node: i for i, node in enumerate(self.level)}
             stage.prepare.sort(key=order.__getitem__)
         return Lowered(self.stages, self.places, self.leaves, self.level)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from elman.backends.llvm.addresses import Addresses
-from elman.backends.llvm.lower import Slot, Store, spread
+from elman.backends.llvm.lower import STRUCTURE, Slot, Store, spread
 from elman.backends.llvm.tile import splat
 from elman.compiler.ir import Node
 
@@ -41,7 +41,7 @@ class Values:
         kernel, ty = self.kernel, self.kernel.ty
         if node.op == "const":
             return ty.splat(node.attrs["value"])
-        if node.op in ("slice", "cat", "broadcast", "stop"):
+        if node.op in STRUCTURE:
             [(arg, begin, length)] = spread(node, offset, size)
             return self.get(arg, begin, length)
         args = [self.get(arg, begin, length) for arg, begin, length in spread(node, offset, size)]
