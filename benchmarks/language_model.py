@@ -65,7 +65,8 @@ class Training:
     def step(self, chunk: Chunk) -> None:
         begin = time.perf_counter()
         state = None if chunk.first else detach(self.state)
-        loss, self.state = self.model.loss(chunk.inputs, chunk.targets, state)
+        found = self.model.loss(chunk.inputs, chunk.targets, state)
+        loss, self.state = found.mean, found.state
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -161,7 +161,8 @@ class SequenceModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> Tensor:
         inputs, targets, first = batch
-        loss, state = self.model.loss(inputs, targets, None if first else self.carried)
+        found = self.model.loss(inputs, targets, None if first else self.carried)
+        loss, state = found.mean, found.state
         self.carried = detach(state)
         self.last_loss = loss.item()
         self._require_finite("loss", self.last_loss)
@@ -212,9 +213,10 @@ class SequenceModule(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> None:
         inputs, targets, first = batch
         state = None if first else self._valid_state
-        loss, self._valid_state = self.model.loss(inputs, targets, state)
-        self._valid_sum += loss.item() * targets.numel()
-        self._valid_tokens += targets.numel()
+        loss = self.model.loss(inputs, targets, state)
+        self._valid_state = loss.state
+        self._valid_sum += loss.total.item()
+        self._valid_tokens += loss.count
 
     def on_validation_epoch_end(self) -> None:
         if not self.validates:

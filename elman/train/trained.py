@@ -105,8 +105,9 @@ class LoadedModel:
             for begin in range(0, len(ids) - 1, chunk):
                 part = ids[begin : begin + chunk + 1, None]
                 with torch.inference_mode():
-                    loss, state = self.model.loss(part[:-1], part[1:], state)
-                total += loss.item() * (len(part) - 1)
+                    loss = self.model.loss(part[:-1], part[1:], state)
+                state = loss.state
+                total += loss.total.item()
                 tokens += len(part) - 1
                 if report is not None:
                     share = (begin + len(part)) / len(ids) * len(block)
