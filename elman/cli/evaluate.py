@@ -17,8 +17,8 @@ def evaluate(
 
     [bold]elman eval runs/lm held-out.txt[/]
     """
+    from elman.tasks import load
     from elman.train.progress import reported
-    from elman.train.trained import load
 
     loaded = load(run, cell)
     with reported(Console(stderr=True)) as report:

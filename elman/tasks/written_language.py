@@ -1,4 +1,4 @@
-"""A trained language model: loaded, writing, evaluated."""
+"""A trained language model: writing, evaluated."""
 
 import math
 from collections.abc import Iterator
@@ -8,34 +8,26 @@ from typing import Any
 
 import torch
 
-from elman.cells import Cell
-from elman.data.corpus import Part, Report
+from elman.data.corpus import Report
 from elman.data.text import Text
-from elman.data.tokenizer import Tokenizer, load_tokenizer
-from elman.errors import DataError, OptionError, RunError
+from elman.data.tokenizer import Tokenizer
+from elman.errors import DataError, OptionError
 from elman.models import LanguageModel
 from elman.models.sampling import check_sampling
-from elman.train.custom_cell import cell_class, is_built_in
-from elman.train.language_options import LanguageModelOptions, build_model, options_of
-from elman.train.run import Run, open_run
-from elman.train.weights import load_model
-
-LN2 = math.log(2)
+from elman.tasks.trained import Trained
+from elman.train.task import perplexity
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A trained language model with its units of text."""
+class WrittenLanguage(Trained):
+    """A trained language model with its units of text.
 
-    run: Run
+    prompt: what a text begins with where nothing else is asked for.
+    """
+
     model: LanguageModel
     tokenizer: Tokenizer
-    options: LanguageModelOptions
-
-    @property
-    def prompt(self) -> str:
-        """What a text begins with where nothing else is asked for."""
-        return str(self.run.config["prompt"])
+    prompt: str
 
     def write(
         self,
@@ -119,61 +111,11 @@ class LoadedModel:
             raise DataError(f"{file}: one token cannot be predicted from nothing; give more text")
         return {
             "loss_nats": total / tokens,
-            "bits_per_char": total / max(characters - given, 1) / LN2,
-            "perplexity_per_token": _exp(total / tokens),
-            "perplexity_per_word": _exp(total / max(words, 1)),
+            "bits_per_char": total / max(characters - given, 1) / math.log(2),
+            "perplexity_per_token": perplexity(total / tokens),
+            "perplexity_per_word": perplexity(total / max(words, 1)),
             "tokens": tokens,
             "characters": characters,
             "words": words,
             "unknown_tokens": unseen,
         }
-
-
-def load(folder: str | Path, cell: type[Cell] | str | None = None) -> LoadedModel:
-    """A trained model from its run folder, ready to use.
-
-    cell: the class of a cell of one's own (or path.py:ClassName), where the run was trained with
-    one. A run folder holds no code, and none is run from it.
-
-    Raises RunError where the folder is no run, or its weights are damaged or foreign.
-    """
-    run = open_run(folder)
-    options = options_of(run)
-    build = cell if isinstance(cell, type) else cell_class(trusted_cell(run, options, cell))
-    tokenizer = load_tokenizer(run.tokenizer_file)
-    model = build_model(options, tokenizer.vocab_size, build)
-    load_model(run.weights_file, model)
-    return LoadedModel(run, model.eval(), tokenizer, options)
-
-
-def trusted_cell(run: Run, options: LanguageModelOptions, cell: str | None) -> str:
-    """The cell to build; code from outside is only run where the user names it now."""
-    if cell is None and not is_built_in(options.cell):
-        raise RunError(
-            f"{run.folder}: was trained with a cell of its own, {options.cell}; a run folder runs "
-            "no code, so name it: --cell path.py:ClassName, or load(run, cell=ClassName)"
-        )
-    return cell or options.cell
-
-
-def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
-
-
-@dataclass(frozen=True)
-class Units:
-    """How long a token is, on average."""
-
-    characters_per_token: float
-
-    @classmethod
-    def of(cls, part: Part) -> "Units":
-        """Those of a part of the text."""
-        return cls(part.characters / part.tokens)
-
-    def describe(self, nats: float) -> str:
-        """A loss in the numbers that people compare."""
-        bits = nats / LN2 / self.characters_per_token
-        if abs(self.characters_per_token - 1) < 0.01:
-            return f"{nats:.4f} nats  {bits:.3f} bits/char"
-        return f"{nats:.4f} nats  {bits:.3f} bits/char  perplexity {_exp(nats):,.1f}"
