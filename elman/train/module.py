@@ -144,8 +144,8 @@ class SequenceModule(L.LightningModule):
         self.carried = map_state(lambda s: s.to(self.device), self.carried)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        if self.over:
-            return -1  # to Lightning: no more of this epoch; worker processes had read ahead
+        if self.options.workers and self.over:
+            return -1  # to Lightning: no more of this epoch; the workers had read ahead
         step = self.position.step
         torch.manual_seed(_seed(self.options.seed, step, self.global_rank))
         rate = learning_rate(self.options, step, self.epoch, self.progress, self.position.history)
