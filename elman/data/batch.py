@@ -9,12 +9,13 @@ class Batch(NamedTuple):
     """One batch of any task.
 
     tensors: by the names of the arguments that the model's ``loss`` takes. first: whether the
-    sequences begin here, so that no state is carried in. weight: 0 where the batch only fills a
-    process that has nothing to do.
+    sequences begin here, so that no state is carried in. texts: column -> strings, one a row.
+    weight: 0 where the batch only fills a process that has nothing to do.
     """
 
     tensors: dict[str, Tensor]
     first: bool = True
+    texts: dict[str, list[str]] = {}
     weight: float = 1.0
 
 

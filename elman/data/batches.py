@@ -1,31 +1,18 @@
 """Batches of examples: which, in which order, and padded to one length."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from elman.data.batch import Batch
 from elman.data.examples import Examples, Value
 from elman.errors import OptionError, ShapeError, require_positive
 
 #: So many batches are sorted by length together.
 POOL = 100
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a model reads at one step.
-
-    tensors: column -> tensor; see `collate`. texts: column -> strings, one a row.
-    first: whether no state is carried in from the batch before.
-    """
-
-    tensors: dict[str, Tensor]
-    first: bool = True
-    texts: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Batched:

@@ -58,6 +58,9 @@ class Examples:
         row = index - self._starts[part]
         return {name: column[row] for name, column in self._part(part).items()}
 
+    def __iter__(self) -> Iterator[dict[str, Value]]:
+        return (self[i] for i in range(len(self)))
+
     def sizes(self, column: str) -> NDArray[np.int64]:
         """[N] the length T of a column's array in each example."""
         if column not in self.columns:

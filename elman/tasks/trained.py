@@ -1,13 +1,12 @@
 """A trained model: what `elman.load` returns, whatever the task."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from elman.data.corpus import Report
 from elman.errors import OptionError
 from elman.train.run import Run
 
@@ -37,7 +36,7 @@ class Trained:
     options: Any
     model: nn.Module
 
-    def predict(self, inputs: Iterable[Any], **how: Any) -> Iterator[Answer]:
+    def predict(self, *given: Any, **how: Any) -> Any:
         """An `Answer` to each input, in order."""
         raise self._cannot("predict", "sample")
 
@@ -49,7 +48,7 @@ class Trained:
         """The input that a line of text stands for."""
         raise self._cannot("predict", "sample")
 
-    def evaluate(self, files: Any, report: Report | None = None) -> dict[str, Any]:
+    def evaluate(self, *given: Any, **how: Any) -> dict[str, Any]:
         """The scores on files of the kind that the model was trained on."""
         raise self._cannot("eval", "predict")
 

@@ -265,7 +265,8 @@ class _Share(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         batch = self.batches.batch(step, self.rows)
-        if not batch.tensors:  # fewer rows than processes: all must take part in the step
+        if not next(iter(batch.tensors.values())).numel():
+            # Fewer rows than processes, and all must take part in the step.
             batch = self.batches.batch(step, slice(0, 1))._replace(weight=0.0)
         return batch
 
