@@ -77,6 +77,15 @@ class LanguageModel(nn.Module):
         total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
         return Loss(total, targets.numel(), state)
 
+    def step(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One token more of each of N texts, as `elman.models.decode` takes a step.
+
+        tokens: [N]   ->   logits: [N, vocab_size] of the token after it, state
+        state: what the model returned for the texts so far.
+        """
+        logits, state = self(tokens[None], state)
+        return logits[0], state
+
     @torch.inference_mode()
     def generate(
         self,

@@ -78,6 +78,16 @@ def test_greedy_generation_follows_the_model():
     assert list(model.generate(torch.tensor([4]), 6, temperature=0)) == text[1:]
 
 
+def test_steps_are_the_whole_text():
+    model = LanguageModel(11, 8, 2).eval()
+    x = tokens()
+    whole, _ = model(x)
+    state = None
+    for t in range(len(x)):
+        logits, state = model.step(x[t], state)
+        assert torch.allclose(logits, whole[t], atol=1e-6)
+
+
 def test_excluded_tokens_are_never_written():
     model = LanguageModel(4, 8)
     generator = torch.Generator().manual_seed(0)
