@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from elman.data.files import written_aside
+from elman.data.sealed import open_sealed, write_sealed
 from elman.errors import DataError, RunError, ShapeError, unknown
 
 Value = NDArray[Any] | int | float | str
@@ -39,13 +40,10 @@ class Examples:
     @classmethod
     def open(cls, path: Path) -> "Examples":
         """The examples that `write_examples` wrote; RunError where they are missing or damaged."""
-        try:
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
-            if (reader.schema.metadata or {}).get(b"elman") != b"examples":
-                raise RunError(f"{path}: holds no examples that elman wrote")
-            return cls(path, reader)
-        except (pa.ArrowException, OSError) as error:
-            raise RunError(f"{path}: missing or damaged ({error}); train anew") from error
+        reader = open_sealed(path)
+        if (reader.schema.metadata or {}).get(b"elman") != b"examples":
+            raise RunError(f"{path}: holds no examples that elman wrote")
+        return cls(path, reader)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -80,7 +78,8 @@ class Examples:
         if index not in self._parts:
             try:
                 batch = self._reader.get_batch(index)
-                batch.validate()
+                # Offsets and strings that are damaged would lead out of the file.
+                batch.validate(full=True)
             except (pa.ArrowException, OSError) as error:
                 raise RunError(f"{self.path}: damaged ({error}); train anew") from error
             columns = zip(self.columns, batch.columns, strict=True)
@@ -139,13 +138,9 @@ def write_examples(path: Path, rows: Iterable[Mapping[str, Value]]) -> Examples:
         raise DataError(f"{path}: there is no example to write: the data hold none that is whole")
     types = {name: _type(name, value) for name, value in first.items()}
     schema = pa.schema(list(types.items()), metadata={"elman": "examples"})
-    with (
-        written_aside(path) as aside,
-        pa.OSFile(str(aside), "wb") as out,
-        pa.ipc.new_file(out, schema) as writer,
-    ):
-        for begin, part in _parts(chain([first], stream)):
-            writer.write_batch(_record_batch(begin, part, schema))
+    with written_aside(path) as aside:
+        parts = _parts(chain([first], stream))
+        write_sealed(aside, schema, (_record_batch(begin, part, schema) for begin, part in parts))
     return Examples.open(path)
 
 

@@ -48,8 +48,7 @@ def opened_text(file: Path, encoding: str) -> Iterator[IO[str]]:
 
 def opened(file: Path) -> IO[bytes]:
     """The bytes of a file, unpacked where its name ends in .gz."""
-    plain = file.open("rb")
-    packed: Any = gzip.GzipFile(fileobj=plain) if file.suffix == ".gz" else plain
+    packed: Any = gzip.GzipFile(file, "rb") if file.suffix == ".gz" else file.open("rb")
     return packed
 
 

@@ -29,7 +29,7 @@ def read_cells(
     """Where each row of CSV or TSV begins, and its cells; empty lines are counted.
 
     With a tab between the cells a quote is a character like any, else a text may be quoted, over
-    several lines too (RFC 4180).
+    several lines too (RFC 4180), whose ends become LF.
     """
     csv.field_size_limit(2**31 - 1)
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL

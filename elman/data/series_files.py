@@ -1,6 +1,7 @@
 """Files of numeric series: sktime's .ts and NumPy's .npz."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,9 @@ def read_npz(file: Path) -> Iterator[RawSeries]:
 def _arrays(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     require_text_file(file)
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
             arrays = {name.lower(): archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, OSError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: cannot be read as .npz of plain arrays: {error}") from error
     for name in ("x", "y"):
         if name not in arrays:

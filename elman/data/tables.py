@@ -1,5 +1,6 @@
 """Tables: which kind, which columns, and their rows one at a time."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -130,7 +131,7 @@ class Table:
             return numbers
         # The index that pandas writes has no name.
         names = [cell.strip() or number for cell, number in zip(cells, numbers, strict=True)]
-        twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if twice is not None:
             raise DataError(
                 f"{self.file}: two columns are named '{twice}'; rename one, or where the first "

@@ -1,11 +1,16 @@
 import csv
 import gzip
 import json
+import re
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elman.data.source import Skipped
 from elman.data.tables import Table, read_rows
@@ -41,6 +46,19 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path):
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     for file in ("a.csv", "a.jsonl", "b.json.gz", "b.csv.gz", "a.parquet"):
         assert values(tmp_path / file) == ROWS, file
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text(), st.text(min_size=1)), min_size=1))
+def test_any_text_comes_back_from_csv(rows):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "a.csv"
+        with file.open("w", encoding="utf-8", newline="") as out:
+            csv.writer(out).writerows([("text", "label"), *rows])
+        found = [tuple(row.values()) for row in values(file)]
+    # The ends of lines become LF wherever they stand.
+    wanted = [tuple(re.sub("\r\n?", "\n", cell) for cell in row) for row in rows]
+    assert found == wanted
 
 
 def test_in_tsv_a_quote_is_a_character(tmp_path):

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elman.data.sentences import Sentences
 from elman.data.source import Skipped
@@ -70,6 +72,18 @@ def test_a_sentence_comes_back_without_the_space_around_it(unit):
         assert sentences.decode(ids) == (" ".join(text.split()) if unit == "token" else text)
     for empty in ("", " \n"):
         assert len(sentences.encode(empty)) == 0
+
+
+BPE = Sentences.fit("bpe", TEXTS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text())
+def test_any_sentence_comes_back(text):
+    for unit in ("byte", "char", "word"):
+        sentences = Sentences.fit(unit, [text], specials=["end"])
+        assert sentences.decode(sentences.encode(text, end=True)) == text.strip()
+    assert BPE.decode(BPE.encode(text)) == text.strip()
 
 
 @pytest.mark.parametrize("unit", ["word", "bpe", "token"])
