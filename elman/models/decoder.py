@@ -175,6 +175,8 @@ class Decoder(nn.Module):
     def _own(self, u_t: Tensor, hidden: Tensor, drawn: Tensor) -> Tensor:
         """u_t: [B, E] with the model's own words in the rows that are drawn."""
         rows = drawn.nonzero()[:, 0]
+        if not len(rows):
+            return u_t
         with torch.no_grad():
             logits = self.output(hidden[rows])
             # The largest of logits with Gumbel noise is a draw from their softmax.

@@ -63,8 +63,8 @@ class EncoderDecoder(nn.Module):
 
     Sources: Sutskever, Vinyals & Le 2014, Sequence to Sequence Learning with Neural Networks
     (without attention, reverse_source); Cho et al. 2014 (feed_context); Bahdanau, Cho & Bengio
-    2015 (additive; there the query is the state before the step, here that after it, as in Luong);
-    Luong, Pham & Manning 2015 (dot, general, input feeding).
+    2015 (additive, input_feeding; there the query is the state before the step and c_t enters it,
+    here the state after it and h~_t the next, as in Luong); Luong, Pham & Manning 2015.
     """
 
     def __init__(

@@ -267,18 +267,33 @@ def test_the_words_drawn_follow_the_softmax_and_the_rate():
     assert (shares - expected).abs().max() < 0.015
 
 
-def test_the_loss_with_sampling_draws_at_every_step_and_sentence():
-    model = built(attention="dot")
-    losses = set()
-    for seed in range(5):
-        torch.manual_seed(seed)
-        loss = model.loss(*pairs(), sampling=0.5).total
-        loss.backward()
-        losses.add(loss.item())
-    assert len(losses) == 5
+def test_sampling_draws_at_every_step_and_for_every_sentence(monkeypatch):
+    model, draws = built(attention="dot"), []
+    own = model.decoder._own
+    monkeypatch.setattr(
+        model.decoder, "_own", lambda u, h, drawn: draws.append(drawn) or own(u, h, drawn)
+    )
+    words = torch.randint(TARGETS, (3, 2000))
+    model.loss(words, None, words, None, sampling=0.3).total.backward()
+    drawn = torch.stack(draws).double()
+    assert drawn.shape == (3, 2000)
+    assert (drawn.mean(1) - 0.3).abs().max() < 0.05
+    assert (torch.corrcoef(drawn) - torch.eye(3)).abs().max() < 0.1
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(OptionError, match="sampling"):
             model.loss(*pairs(), sampling=wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=label)
+def test_mixed_precision_is_near_to_full(kind):
+    torch.set_default_dtype(torch.float32)
+    model = built(cell="gru", bidirectional="dot" not in kind.values(), **kind)
+    full = model.loss(*pairs()).total
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model.loss(*pairs()).total
+        model.loss(*pairs(), sampling=0.5).total.backward()
+    assert abs(mixed - full) < 0.05 * full
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_label_smoothing_is_of_training_alone():
