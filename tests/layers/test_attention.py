@@ -93,9 +93,10 @@ def test_garbage_in_the_padding_changes_nothing(kind, garbage):
     results, grads = [], []
     for m in (memory, spoilt):
         m.requires_grad_()
-        context, weights = layer(query, m, lengths)
-        results.append((context, weights))
-        grads.append(torch.autograd.grad((context**2).sum() + weights[..., 0].sum(), m)[0])
+        with torch.autograd.set_detect_anomaly(True):  # no NaN on the way either
+            context, weights = layer(query, m, lengths)
+            results.append((context, weights))
+            grads.append(torch.autograd.grad((context**2).sum() + weights[..., 0].sum(), m)[0])
     assert_equal(results[1], results[0])
     assert_equal(grads[1], grads[0])
     assert torch.isfinite(grads[0]).all()
