@@ -1,5 +1,6 @@
 """Layers: cells lifted over time, stacked, read from both ends, and torch.nn's three."""
 
+from elman.layers.attention import Attention, Memory
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.layer import Layer, detach
 from elman.layers.plan import CellPlan, PlanReport
@@ -12,9 +13,11 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Bidirectional",
     "CellPlan",
     "Layer",
+    "Memory",
     "PlanReport",
     "Recurrent",
     "Regularisers",
