@@ -7,13 +7,15 @@ from elman.cells import Cell
 from elman.errors import RunError
 from elman.tasks.classify import Classification
 from elman.tasks.language_model import LanguageModelling
+from elman.tasks.translate import Translation
 from elman.train.custom_cell import cell_class
 from elman.train.run import Run, open_run
 from elman.train.task import Task, options_of
 from elman.train.training import trusted_cell
 
 #: Every task by the name of its command.
-TASKS: dict[str, type[Task]] = {task.name: task for task in (LanguageModelling, Classification)}
+KINDS: tuple[type[Task], ...] = (LanguageModelling, Classification, Translation)
+TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 
 
 def task_of(run: Run) -> type[Task]:

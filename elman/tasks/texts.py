@@ -9,7 +9,7 @@ def text_scores(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]
 
     Source: Papineni et al. 2002; Post 2018.
     """
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
     from torchmetrics.functional.text import char_error_rate
 
     same = sum(f == w for f, w in zip(found, wanted, strict=True))

@@ -1,6 +1,7 @@
 """`elman train translate`: a text in, another text out."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,12 @@ class TranslateOptions(ExampleOptions):
         return {"encoding": self.encoding, "header": self.header, "delimiter": self.delimiter}
 
 
-#: Shares of the highest probability at a share p of the training (Bengio et al. 2015, section 2.4).
-SCHEDULES = {
+#: Shares of the highest probability, when a share p of the training is done (Bengio et al. 2015,
+#: section 2.4).
+SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda p: p,
     "exponential": lambda p: 1 - 0.01**p,
-    "sigmoid": lambda p: 1 / (1 + 2.718281828 ** (-12 * (p - 0.5))),
+    "sigmoid": lambda p: 1 / (1 + math.exp(-12 * (p - 0.5))),
     "constant": lambda p: 1.0,
 }
 
@@ -130,7 +132,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
     [bold]elman train translate[/]                                  dates in many forms to ISO
     [bold]elman train translate train.de train.en[/]                line by line
     [bold]elman train translate pairs.tsv --attention additive --input-feeding[/]
-    [bold]elman train translate train.de train.en --valid val.de --valid val.en --test t.de --test t.en[/]
+    [bold]elman train translate t.de t.en --valid v.de --valid v.en[/]
     """
     files_help = "Two text files, or one CSV, TSV, JSONL, parquet. [dim]default: dates[/]"
     options_type = TranslateOptions
@@ -160,10 +162,16 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         o = self.options
         unit = o.tokenizer if o.tokenizer != "auto" else self._unit(train)
         size = o.vocab_size or {"bpe": 8000}.get(unit)
-        how = {"vocab_size": size, "min_count": o.min_count, "lower_case": o.lower_case}
+        how: dict[str, Any] = {
+            "vocab_size": size,
+            "min_count": o.min_count,
+            "lower_case": o.lower_case,
+        }
         for side, specials in (("source", ["end"]), ("target", ["start", "end"])):
             texts = (getattr(pair, side) for pair in train)
-            Sentences.fit(unit, texts, specials=specials, **how).save(self._units_file(side))
+            Sentences.fit(unit, texts, vocab_size=size, specials=specials, **how).save(
+                self._units_file(side)
+            )
         return {"tokenizer": unit}
 
     def _unit(self, train: Source[Pair]) -> str:
@@ -223,7 +231,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         scores = super().score(model, examples, report)
         trained = Translator(self.run, self.options, model, self)
         wanted = [str(example["target_text"]) for example in examples]
-        found = []
+        found: list[str] = []
         for answer in trained.predict(str(example["source_text"]) for example in examples):
             found.append(answer.text)
             if report is not None:
@@ -248,11 +256,11 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         sources = [str(row["source_text"]) for row in some]
         answers = list(trained.predict(sources))
         table = Shown("source", "written", "wanted")
-        lines = []
+        lines: list[str] = []
         for row, answer in zip(some, answers, strict=True):
-            line = [str(row["source_text"]), answer.text, str(row["target_text"])]
-            table.add_row(*(text.replace("[", "\\[") for text in line))
-            lines.append("\n".join(line))
+            texts = [str(row["source_text"]), answer.text, str(row["target_text"])]
+            table.add_row(*(text.replace("[", "\\[") for text in texts))
+            lines.append("\n".join(texts))
         console.print(table)
         folder = self.run.folder
         write_text(folder / "samples.txt", "\n\n".join(lines) + "\n")
@@ -269,6 +277,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
 class Translator(TrainedOnExamples):
     """A trained model from text to text."""
 
+    model: EncoderDecoder
     task: Translation
 
     def parse(self, text: str) -> str:

@@ -16,7 +16,7 @@ from elman.models.decoding.trail import Trail
 from elman.models.sampling import require_finite, sample
 
 #: tokens [N], state -> logits [N, V], state and, where there is attention, its weights [N, S]
-Step = Callable[[Tensor, Any], tuple[Tensor, Any] | tuple[Tensor, Any, Tensor]]
+Step = Callable[[Tensor, Any], tuple[Tensor, Any] | tuple[Tensor, Any, Tensor | None]]
 
 
 @torch.inference_mode()
