@@ -36,7 +36,9 @@ class Decoder(nn.Module):
         p(w_{t+1} | w_1 ... w_t) = softmax(V dropout(h~_t) + b)    V = E where tie_weights
 
     tokens: [T, B] ids   ->   h~: [T, B, A], weights of attention: [T, B, S] or None
-      memory_size: of the vectors that attention looks at. attention: None, or a kind of
+    W: combine.weight [A, memory_size + O]   O: of h_t   A: `size`: O without attention, else
+    embedding_size where tie_weights, else hidden_size.
+    memory_size: of the vectors that attention looks at. attention: None, or a kind of
     `elman.layers.Attention`. options: see `StackOptions`; dropout acts on E w_t and h~_t too.
 
     With input_feeding attention is part of the step, so the stack runs one step at a time. Else
