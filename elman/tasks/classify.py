@@ -20,12 +20,12 @@ from elman.data.vocabulary import Labels
 from elman.errors import require_probability, unknown
 from elman.layers.pooling import POOLINGS
 from elman.models.classifier import Classifier
+from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, batched, load_best
 from elman.tasks.inputs import InputOptions, Inputs, Record
 from elman.tasks.pictures import draw_confusion
 from elman.tasks.trained import Answer
 from elman.train.custom_cell import cell_argument
-from elman.train.options import option
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from elman.data.examples import Examples, write_examples
 from elman.data.files import write_json
 from elman.data.source import Source, split
 from elman.errors import DataError, OptionError
+from elman.option import option
 from elman.tasks.trained import Trained
-from elman.train.options import ModelOptions, option
+from elman.train.options import ModelOptions
 from elman.train.run import Run
 from elman.train.task import Task
 

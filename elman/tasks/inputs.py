@@ -18,8 +18,8 @@ from elman.data.source import Skipped, Source
 from elman.data.tables import Table, TableOptions, is_table
 from elman.data.tokenizer import SENTENCE_TOKENIZERS
 from elman.errors import DataError, RunError, require_positive, unknown
+from elman.option import option
 from elman.tasks.examples import ExampleOptions
-from elman.train.options import option
 
 KINDS = ("auto", "text", "numbers")
 Record = LabelledText | LabelledSeries

@@ -15,9 +15,10 @@ from elman.data.tokenizer import Tokenizer, check_vocab_size, load_tokenizer, to
 from elman.errors import DataError, OptionError, require_positive, require_probability
 from elman.models import LanguageModel
 from elman.models.loss import Loss
+from elman.option import option
 from elman.tasks.written_language import WrittenLanguage
 from elman.train.custom_cell import cell_argument, cell_class
-from elman.train.options import ModelOptions, option
+from elman.train.options import ModelOptions
 from elman.train.task import Task, perplexity
 from elman.train.weights import load_model
 

@@ -27,6 +27,7 @@ from elman.errors import OptionError, require_positive, require_probability, unk
 from elman.models.decoding import Decoding, decode
 from elman.models.loss import Loss
 from elman.models.seq2seq import EncoderDecoder
+from elman.option import option
 from elman.tasks.examples import (
     ExampleOptions,
     ExampleTask,
@@ -38,7 +39,6 @@ from elman.tasks.pictures import draw_attention
 from elman.tasks.texts import text_scores
 from elman.tasks.trained import Answer
 from elman.train.custom_cell import cell_argument
-from elman.train.options import option
 
 ATTENTIONS = ("none", "dot", "general", "additive")
 #: Pairs of the embedded data.
@@ -162,11 +162,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         o = self.options
         unit = o.tokenizer if o.tokenizer != "auto" else self._unit(train)
         size = o.vocab_size or {"bpe": 8000}.get(unit)
-        how: dict[str, Any] = {
-            "vocab_size": size,
-            "min_count": o.min_count,
-            "lower_case": o.lower_case,
-        }
+        how: dict[str, Any] = {"min_count": o.min_count, "lower_case": o.lower_case}
         for side, specials in (("source", ["end"]), ("target", ["start", "end"])):
             texts = (getattr(pair, side) for pair in train)
             Sentences.fit(unit, texts, vocab_size=size, specials=specials, **how).save(

@@ -1,7 +1,7 @@
 """The options of training, in one place for the command line, Python and config.json."""
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 from elman.cells import Cell
@@ -13,6 +13,7 @@ from elman.errors import (
     unknown,
 )
 from elman.models.encoder import StackOptions
+from elman.option import option
 from elman.train.custom_cell import cell_options
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -20,14 +21,6 @@ SCHEDULES = ("cosine", "plateau", "halving", "constant")
 PRECISIONS = ("32", "64", "bf16")
 
 O = TypeVar("O")
-
-
-def option(default: Any, help: str, panel: str, **more: Any) -> Any:
-    """A dataclass field that the command line shows with this help, in this panel."""
-    metadata = {"help": help, "panel": panel, **more}
-    if isinstance(default, list | dict):
-        return field(default_factory=default.copy, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)

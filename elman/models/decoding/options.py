@@ -8,6 +8,7 @@ from torch import Tensor
 
 from elman.errors import OptionError, require_positive
 from elman.models.sampling import check_sampling
+from elman.option import option
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,22 @@ class Decoding:
     Raises OptionError. Source: Wu et al. 2016 for the score.
     """
 
-    beams: int = 1
-    n_best: int = 1
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    max_length: int = 100
-    min_length: int = 0
-    length_penalty: float = 0.0
-    coverage_penalty: float = 0.0
-    no_repeat_ngram: int = 0
+    beams: int = option(
+        1, "Unfinished texts kept at each step; 1: the likeliest unit each time.", "Decoding"
+    )
+    n_best: int = option(1, "Texts for each input, best first.", "Decoding")
+    temperature: float = option(0.0, "Above 0: draw each unit; 1: as learnt.", "Decoding")
+    top_k: int | None = option(None, "Draw only from the k likeliest.", "Decoding")
+    top_p: float | None = option(None, "Draw only from the likeliest that sum to p.", "Decoding")
+    max_length: int = option(100, "Units at most.", "Decoding")
+    min_length: int = option(0, "Units before an end may come.", "Decoding")
+    length_penalty: float = option(
+        0.0, "Favours long texts: 0 none, 1 the mean over units, about.", "Decoding"
+    )
+    coverage_penalty: float = option(
+        0.0, "Against parts of the input that no unit looked at.", "Decoding"
+    )
+    no_repeat_ngram: int = option(0, "No n units in a row twice; 0 allows all.", "Decoding")
 
     def __post_init__(self) -> None:
         require_positive(beams=self.beams, n_best=self.n_best, max_length=self.max_length)
