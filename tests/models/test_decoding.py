@@ -10,6 +10,7 @@ import torch
 import elman
 from elman.errors import OptionError, RunError, ShapeError
 from elman.models import Decoding, LanguageModel, decode
+from elman.models.decoding.choose import likeliest
 
 V, END, START = 4, 0, 1
 #: Seeds of writers whose sentences differ in length and in what a wider beam finds.
@@ -336,6 +337,16 @@ def test_padding_of_the_source_costs_no_coverage():
     )
     assert [h.tokens for h in found] == [h.tokens for h in alone]
     assert [h.score for h in found] == pytest.approx([h.score for h in alone], abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 6, 7])
+def test_the_likeliest_are_those_of_a_stable_sort(k):
+    scores = torch.randint(3, (500, 7), generator=seeded()).double()
+    scores[scores == 0] = -INF
+    values, ids = likeliest(scores, k)
+    order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+    assert ids.tolist() == order.sort(dim=1).values.tolist()
+    assert values.tolist() == scores.gather(1, ids).tolist()
 
 
 def test_of_equals_the_lower_id_and_the_earlier_beam_comes_first():

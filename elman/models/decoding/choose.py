@@ -12,12 +12,15 @@ def likeliest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if k == 1:
         ids = scores.argmax(dim=1, keepdim=True)
         return scores.gather(1, ids), ids
-    # Which of equal values topk takes is not defined, so it only says how good the worst one is.
-    worst = scores.topk(k, dim=1).values[:, -1:]
-    better, equal = scores > worst, scores == worst
-    room = k - better.sum(dim=1, keepdim=True)
-    chosen = better | (equal & (equal.cumsum(dim=1) <= room))
-    ids = chosen.nonzero()[:, 1].view(-1, k)
+    best = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    worst = best.values[:, k - 1 : k]
+    ids = best.indices[:, :k]
+    # topk takes any of equal values, so where the next one is no worse the choice is made here.
+    for row in (best.values[:, k:] == worst).any(dim=1).nonzero().flatten().tolist():
+        better = (scores[row] > worst[row]).nonzero().flatten()
+        equal = (scores[row] == worst[row]).nonzero().flatten()
+        ids[row] = torch.cat((better, equal))[:k]
+    ids = ids.sort(dim=1).values
     return scores.gather(1, ids), ids
 
 
@@ -31,7 +34,7 @@ def best_continuations(
     the earlier row, then the lower id.
     """
     values, tokens = likeliest(log_p, min(beams, log_p.shape[1]))
-    totals = (values.cpu() + so_far[:, None]).flatten()
+    totals = (values.cpu().double() + so_far[:, None]).flatten()
     rows = torch.arange(len(log_p)).repeat_interleave(tokens.shape[1])
     order = totals.argsort(descending=True, stable=True)
     order = order[sentences[rows[order]].argsort(stable=True)]

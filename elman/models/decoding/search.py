@@ -107,7 +107,7 @@ class _Search:
         log_p = self.rules.apply(log_p, len(self.trail), self.rows.sentences, self.rows.history)
         parents, tokens = self._choose(log_p)
         there = parents.to(log_p.device)
-        gained = log_p[there, tokens.to(log_p.device)].cpu()
+        gained = log_p[there, tokens.to(log_p.device)].cpu().double()
         attention = None if attention is None else attention[there]
         self.trail.append(self.rows.places[parents], tokens, gained, attention)
         grown = self.rows.select(parents).with_written(tokens, gained, attention)
@@ -139,7 +139,9 @@ class _Search:
             self.vocab_size = logits.shape[1]
             self.rules.check(self.vocab_size)
         require_finite(logits)
-        return logits.double().log_softmax(dim=1), attention
+        # Single precision: over a large vocabulary double costs ten times as much. Sums are double.
+        exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        return logits.log_softmax(dim=1, dtype=exact), attention
 
     def _choose(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [M] to go on with and the token of each [M], by sentence, on the CPU."""
