@@ -1,6 +1,5 @@
 """What all tasks share whose data are examples: rows that are read each as a whole."""
 
-import json
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +24,7 @@ from elman.errors import DataError, OptionError
 from elman.option import option
 from elman.tasks.trained import Trained
 from elman.train.options import ModelOptions
+from elman.train.progress import reported
 from elman.train.run import Run
 from elman.train.task import Task
 
@@ -195,22 +195,31 @@ class ExampleTask(Task[O], Generic[O, R]):
         """What the trivial answer scores: its name and the scores that it has."""
         return {}
 
-    def final_scores(self, trained: Trained, console: Console) -> Examples:
-        """Score the best weights on the test part, else on the validation part; keep and print.
-
-        Returns the examples of that part.
-        """
+    def own_scores(
+        self, model: Any, report: Report | None = None
+    ) -> tuple[dict[str, Any], Examples]:
+        """The scores on the test part, else on the validation part, and its examples."""
         part = "test" if "test" in self.found["examples"] else "valid"
         examples = self.examples(part)
-        scores = self.score(trained.model, examples)
+        scores = self.score(model, examples, report)
         baseline = self.baseline(examples)
-        kept = {"part": part, "examples": len(examples), **scores, "baseline": baseline}
-        write_json(self.run.folder / "scores.json", json.loads(json.dumps(kept)))
-        said = {"test": "test part", "valid": "validation part, which chose the weights"}[part]
-        table = Table("score", "model", str(baseline.get("name", "")), title=said)
+        return {**scores, "part": part, "examples": len(examples), "baseline": baseline}, examples
+
+    def final_scores(self, trained: Trained, console: Console) -> Examples:
+        """Score the best weights; keep the scores in scores.json, and print them.
+
+        Returns the examples that they were scored on.
+        """
+        with reported(console) as report:
+            scores, examples = self.own_scores(trained.model, report)
+        write_json(self.run.folder / "scores.json", scores)
+        baseline = scores["baseline"]
+        said = {"test": "test part", "valid": "validation part, which chose the weights"}
+        table = Table("score", "model", str(baseline.get("name", "")), title=said[scores["part"]])
         for name, value in scores.items():
-            beside = baseline.get(name)
-            table.add_row(name, _number(value), "" if beside is None else _number(beside))
+            if isinstance(value, float):
+                beside = f"{baseline[name]:,.4f}" if name in baseline else ""
+                table.add_row(name.replace("_", " "), f"{value:,.4f}", beside)
         console.print(table)
         return examples
 
@@ -222,9 +231,12 @@ class TrainedOnExamples(Trained):
     task: ExampleTask[Any, Any]
 
     def evaluate(self, files: Any, report: Report | None = None) -> dict[str, Any]:
-        """The scores on files of the kind that the model was trained on, with the baseline's."""
+        """The scores on files of the kind that the model was trained on, with the baseline's;
+        on the run's own test part, else its validation part, where there are none."""
         given = [files] if isinstance(files, str | Path) else files
         quiet: Report = report or (lambda *_: None)
+        if not given:
+            return self.task.own_scores(self.model, quiet)[0]
         return self.task.score_files(self.model, [str(file) for file in given], quiet)
 
 
@@ -242,7 +254,3 @@ def batched(values: Iterable[V], size: int) -> Iterator[list[V]]:
     several = iter(values)
     while chunk := list(islice(several, size)):
         yield chunk
-
-
-def _number(value: Any) -> str:
-    return f"{value:,.4f}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
 """A trained language model: writing, evaluated."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,18 +73,24 @@ class WrittenLanguage(Trained):
         yield decoder.end()
 
     def evaluate(
-        self, file: str | Path, report: Report | None = None, chunk: int = 256
+        self,
+        files: str | Path | Sequence[str | Path],
+        report: Report | None = None,
+        chunk: int = 256,
     ) -> dict[str, Any]:
-        """The loss on a whole file, from its first token to its last with the state carried.
+        """The loss on whole files, from the first token to the last with the state carried.
 
         Returns loss_nats (a token), bits_per_char, perplexity_per_token, perplexity_per_word, and
         the counts of tokens, characters, words and unknown tokens. The first token is given,
         and its characters are not among those that the bits are shared by.
         report: called with how far it is. chunk: tokens at a time; it changes no result.
         """
-        text = Text([file], strict=self.options.tokenizer != "byte")
+        texts = [files] if isinstance(files, str | Path) else files
+        if not texts:
+            raise OptionError("a language model is measured on a text: name its file")
+        text = Text(texts, strict=self.options.tokenizer != "byte")
         total, tokens, characters, words, unseen, given = 0.0, 0, 0, 0, 0, 0
-        size = Path(file).stat().st_size
+        size = sum(Path(file).stat().st_size for file in texts)
         state: Any = None
         last = torch.empty(0, dtype=torch.long)
         for block in text.blocks():
@@ -108,7 +114,9 @@ class WrittenLanguage(Trained):
             characters += len(block)
             words += len(block.split())
         if tokens == 0:
-            raise DataError(f"{file}: one token cannot be predicted from nothing; give more text")
+            raise DataError(
+                f"{given[0]}: one token cannot be predicted from nothing; give more text"
+            )
         return {
             "loss_nats": total / tokens,
             "bits_per_char": total / max(characters - given, 1) / math.log(2),
