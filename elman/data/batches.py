@@ -1,6 +1,7 @@
 """Batches of examples: which, in which order, and padded to one length."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from elman.errors import OptionError, ShapeError, require_positive
 
 #: So many batches are sorted by length together.
 POOL = 100
+#: In one pool lengths are sorted as if they differed by up to this part, so that few examples do
+#: not fall into the same batches in every pass (the padding noise of AllenNLP, Gardner et al.
+#: 2018). With P pools by a P-th of it: there the pools differ from pass to pass.
+NOISE = 0.1
 
 
 class Batched:
@@ -22,8 +27,9 @@ class Batched:
     batch cut may be smaller. The order of a pass depends on (seed, pass) alone.
 
     bucket_by: a column; examples of about one length share a batch: the pass is cut into pools of
-        `POOL` batches, each pool sorted by that column's length and cut into batches, and the
-        batches are shuffled. shuffle: False keeps the order of the examples (of the pools, then).
+        `POOL` batches, each pool sorted by that column's length, or about (`NOISE`), and cut into
+        batches, and the batches are shuffled. shuffle: False keeps the order of the examples, but
+        for the sorting in pools.
 
     Raises OptionError.
     """
@@ -72,16 +78,16 @@ class Batched:
         n, draw = len(self.examples), np.random.default_rng([self.seed, number])
         order = draw.permutation(n) if self.shuffle else np.arange(n)
         if self._sizes is not None:
-            order = _sorted_in_pools(order, self._sizes, POOL * self.batch_size)
+            pool = POOL * self.batch_size
+            noise = NOISE / (1 + n // pool) if self.shuffle else 0.0
+            keys = self._sizes[order] * draw.uniform(1 - noise, 1 + noise, n)
+            order = _sorted_in_pools(order, keys, pool)
         count = len(self)
         self._batches = draw.permutation(count) if self.shuffle else np.arange(count)
         self._order, self._pass = order, number
 
 
-def _sorted_in_pools(
-    order: NDArray[np.int64], sizes: NDArray[np.int64], pool: int
-) -> NDArray[np.int64]:
-    keys = sizes[order]
+def _sorted_in_pools(order: NDArray[np.int64], keys: NDArray[Any], pool: int) -> NDArray[np.int64]:
     return np.concatenate(
         [
             order[begin : begin + pool][np.argsort(keys[begin : begin + pool], kind="stable")]

@@ -115,7 +115,7 @@ class WrittenLanguage(Trained):
             words += len(block.split())
         if tokens == 0:
             raise DataError(
-                f"{given[0]}: one token cannot be predicted from nothing; give more text"
+                f"{texts[0]}: one token cannot be predicted from nothing; give more text"
             )
         return {
             "loss_nats": total / tokens,

@@ -114,6 +114,7 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path):
     [
         (b"text,label\nok,x\n\xff\xfe,x\n", r"line 3, byte 16 is not UTF-8.*--encoding latin-1"),
         ("text,label\na,x\n".encode("utf-16"), r"line 1, byte 0 is not .*--encoding utf-16"),
+        (b"text,label\r\n\r\ncaf\xe9,x\n", r"line 3, byte 17 is not UTF-8"),
         (b"text,label\r\rcaf\xe9,x\n", r"line 3, byte 15 is not UTF-8"),
         (b"text,label\na,b,c\n", r"line 2: has 3 columns, but the first line has 2; .*quote"),
         (b"text,label\na\n", r"line 2: has 1 columns, but the first line has 2"),

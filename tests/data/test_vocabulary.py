@@ -13,7 +13,7 @@ TEXTS = ["The cat sat.", "the naïve cat — 'tis 42 — sat", "The mat…  the 
 
 
 def test_labels_are_numbered_by_frequency_then_name():
-    labels = Labels.fit(["b", "c", "a", "c", "b"])
+    labels = Labels.fit(["c", "b", "a", "c", "b"])
     assert labels.names == ("b", "c", "a")
     assert labels.counts == (2, 2, 1)
     assert len(labels) == 3
@@ -140,6 +140,7 @@ def test_words_that_are_cut_already_have_one_id_each(tmp_path):
     sentences.save(tmp_path / "a.json")
     assert Sentences.load(tmp_path / "a.json").encode_words(["new york"]).tolist() == [1]
     assert sentences.encode_words([]).dtype == np.int64
+    assert Sentences.fit_words([["a", "b"], ["a"]], min_count=2).vocab_size == 2
     with pytest.raises(OptionError, match="use the unit 'token'"):
         Sentences.fit("word", TEXTS).encode_words(["a"])
 
