@@ -3,6 +3,7 @@
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.layer import Layer, detach
 from elman.layers.plan import CellPlan, PlanReport
+from elman.layers.pooling import Pooling
 from elman.layers.recurrent import Recurrent
 from elman.layers.regularisers import Regularisers
 from elman.layers.stack import Stack
@@ -16,6 +17,7 @@ __all__ = [
     "CellPlan",
     "Layer",
     "PlanReport",
+    "Pooling",
     "Recurrent",
     "Regularisers",
     "Stack",
