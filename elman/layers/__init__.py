@@ -4,6 +4,7 @@ from elman.layers.attention import Attention, Memory
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.layer import Layer, detach
 from elman.layers.plan import CellPlan, PlanReport
+from elman.layers.pooling import Pooling
 from elman.layers.recurrent import Recurrent
 from elman.layers.regularisers import Regularisers
 from elman.layers.stack import Stack
@@ -19,6 +20,7 @@ __all__ = [
     "Layer",
     "Memory",
     "PlanReport",
+    "Pooling",
     "Recurrent",
     "Regularisers",
     "Stack",
