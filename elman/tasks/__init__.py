@@ -7,6 +7,7 @@ from elman.cells import Cell
 from elman.errors import RunError
 from elman.tasks.classify import Classification
 from elman.tasks.language_model import LanguageModelling
+from elman.tasks.tag import Tagging
 from elman.tasks.translate import Translation
 from elman.train.custom_cell import cell_class
 from elman.train.run import Run, open_run
@@ -14,7 +15,7 @@ from elman.train.task import Task, options_of
 from elman.train.training import trusted_cell
 
 #: Every task by the name of its command.
-KINDS: tuple[type[Task], ...] = (LanguageModelling, Classification, Translation)
+KINDS: tuple[type[Task], ...] = (LanguageModelling, Classification, Tagging, Translation)
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 
 from elman.cells import Cell
@@ -18,8 +19,9 @@ from elman.data.examples import Examples
 from elman.data.source import Source
 from elman.data.vocabulary import Labels
 from elman.errors import require_probability, unknown
-from elman.layers.pooling import POOLINGS
+from elman.layers.pooling import KINDS as POOLINGS
 from elman.models.classifier import Classifier
+from elman.models.scores import accuracy, accuracy_counts
 from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, batched, load_best
 from elman.tasks.inputs import InputOptions, Inputs, Record
@@ -115,7 +117,8 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
             num_layers=o.layers,
             bidirectional=o.bidirectional,
             pooling=o.pooling,
-            word_dropout=o.word_dropout,
+            word_dropout=o.word_dropout if self.inputs.units else 0.0,
+            unknown_id=self.inputs.unknown_id,
             label_smoothing=o.label_smoothing,
             **o.stack(cell),
         )
@@ -125,13 +128,12 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
     def measure(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
         t = batch.tensors
         logits = model(t["x"], t["x_lengths"])
-        loss = model.loss_of(logits, t["label"])
-        right = (logits.argmax(-1) == t["label"]).sum()
-        sums = {"total": float(loss.total), "count": float(loss.count), "right": float(right)}
-        return sums, None
+        total = F.cross_entropy(logits, t["label"], reduction="sum")
+        right = accuracy_counts(logits.argmax(-1), t["label"])
+        return {"total": float(total), "count": float(len(logits)), **right}, None
 
     def scores(self, sums: dict[str, float]) -> dict[str, float]:
-        return {**super().scores(sums), "accuracy": sums["right"] / max(sums["count"], 1)}
+        return {**super().scores(sums), "accuracy": accuracy(sums)}
 
     def baseline(self, examples: Examples) -> dict[str, Any]:
         """Always the label that is the most frequent in training."""

@@ -126,12 +126,17 @@ class Inputs:
         )
 
     @property
-    def size(self) -> dict[str, int]:
+    def size(self) -> dict[str, Any]:
         """What a model is told: how many units there are, or how many numbers a step has."""
         if self.units is not None:
             return {"vocab_size": self.units.vocab_size}
         assert self.scale is not None
         return {"input_size": len(self.scale.mean)}
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of a unit that was never seen, where there is one."""
+        return None if self.units is None else self.units.tokenizer.unknown_id
 
     def encode(self, value: Any) -> NDArray[Any]:
         """A text as [T] ids, or [T, F] numbers scaled."""
