@@ -85,6 +85,40 @@ team:
   %fork = load ptr, ptr %table
 """
 
+# What launch calls to run two functions side by side: each has half of the threads to itself and
+# counts them from 0. One thread alone runs one after the other: neither waits for the other.
+_BESIDE = """
+%pair = type { ptr, ptr, ptr, ptr }  ; entry and data of one, entry and data of the other
+
+define void @beside(ptr %pair, i64 %thread, i64 %threads) #0 {
+  %data_at = getelementptr %pair, ptr %pair, i64 0, i32 1
+  %other_at = getelementptr %pair, ptr %pair, i64 0, i32 2
+  %other_data_at = getelementptr %pair, ptr %pair, i64 0, i32 3
+  %entry = load ptr, ptr %pair
+  %data = load ptr, ptr %data_at
+  %other = load ptr, ptr %other_at
+  %other_data = load ptr, ptr %other_data_at
+  %half = sdiv i64 %threads, 2
+  %alone = icmp eq i64 %half, 0
+  br i1 %alone, label %in_turn, label %at_once
+in_turn:
+  call void %entry(ptr %data, i64 0, i64 1)
+  call void %other(ptr %other_data, i64 0, i64 1)
+  ret void
+at_once:
+  %is_of_one = icmp slt i64 %thread, %half
+  br i1 %is_of_one, label %of_one, label %of_other
+of_one:
+  call void %entry(ptr %data, i64 %thread, i64 %half)
+  ret void
+of_other:
+  %index = sub i64 %thread, %half
+  %rest = sub i64 %threads, %half
+  call void %other(ptr %other_data, i64 %index, i64 %rest)
+  ret void
+}
+"""
+
 _FORK_GNU = """
   call void %fork(ptr @share, ptr %given, i32 zeroext %size32, i32 zeroext 0)
   ret void
@@ -152,6 +186,13 @@ def run(entry: int, data: int, threads: int) -> None:
         _taken.remove(share)
 
 
+def run_both(one: tuple[int, int], other: tuple[int, int], threads: int) -> None:
+    """Call two functions, each (entry, data) as `run` takes them, side by side: each on half of
+    the threads; one after the other where there is but one."""
+    pair = (ctypes.c_int64 * 4)(*one, *other)
+    run(_library().address("beside"), ctypes.addressof(pair), threads)
+
+
 @lru_cache
 def yield_address() -> int:
     """The address of a function without arguments that lets other threads have the core.
@@ -196,10 +237,15 @@ _taken = _Taken()
 def _launcher() -> tuple[Callable[..., None], ctypes.Array[ctypes.c_void_p] | None]:
     """The function ``launch``, and the addresses that it needs: None without OpenMP."""
     found = _openmp()
+    launch = _LAUNCH(_library().address("launch"))
+    return launch, (ctypes.c_void_p * len(found[1]))(*found[1]) if found else None
+
+
+@lru_cache
+def _library() -> jit.Library:
+    found = _openmp()
     names = found[0] if found else _GNU
-    text = _COMMON + (_FORK_GNU if names is _GNU else _FORK_LLVM)
-    launch = _LAUNCH(jit.load(text, "team").address("launch"))
-    return launch, (ctypes.c_void_p * len(names))(*found[1]) if found else None
+    return jit.load(_COMMON + (_FORK_GNU if names is _GNU else _FORK_LLVM) + _BESIDE, "team")
 
 
 def _openmp() -> tuple[tuple[str, ...], list[int | None]] | None:
