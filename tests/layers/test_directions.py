@@ -258,7 +258,6 @@ def test_a_sequence_has_the_same_bits_in_any_batch(threads, launches):
 def test_several_python_threads(own, launches, monkeypatch):
     """Each in its own graph; loops of one call may then run on one thread, one after the other."""
     team._launcher.cache_clear()
-    team._library.cache_clear()
     if own:
         monkeypatch.setattr(team, "_openmp", lambda: None)
     before = torch.get_num_threads()
@@ -278,7 +277,6 @@ def test_several_python_threads(own, launches, monkeypatch):
         worker.join(60)
     torch.set_num_threads(before)
     team._launcher.cache_clear()
-    team._library.cache_clear()
     for each in found:
         assert_equal(each, expected)
     assert team._taken.threads == 0 and set(launches) == {2}

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Event, Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -170,7 +170,7 @@ def run(entry: int, data: int, threads: int) -> None:
     ``threads`` or less, where there are not so many to be had: entry divides its work, and counts
     at its barriers, by the n that it gets. Any thread may call, and several may at once.
     """
-    launch, table = _launcher()
+    launch, _, table = _launcher()
     if threads < 2 or _forked.is_set():
         launch(table, entry, data, 1, 1)
         return
@@ -190,7 +190,7 @@ def run_both(one: tuple[int, int], other: tuple[int, int], threads: int) -> None
     """Call two functions, each (entry, data) as `run` takes them, side by side: each on half of
     the threads; one after the other where there is but one."""
     pair = (ctypes.c_int64 * 4)(*one, *other)
-    run(_library().address("beside"), ctypes.addressof(pair), threads)
+    run(_launcher().beside, ctypes.addressof(pair), threads)
 
 
 @lru_cache
@@ -233,19 +233,23 @@ class _Taken:
 _taken = _Taken()
 
 
-@lru_cache
-def _launcher() -> tuple[Callable[..., None], ctypes.Array[ctypes.c_void_p] | None]:
-    """The function ``launch``, and the addresses that it needs: None without OpenMP."""
-    found = _openmp()
-    launch = _LAUNCH(_library().address("launch"))
-    return launch, (ctypes.c_void_p * len(found[1]))(*found[1]) if found else None
+class _Launcher(NamedTuple):
+    """The function ``launch``, the address of ``beside``, and the addresses that launch needs:
+    None without OpenMP."""
+
+    launch: Callable[..., None]
+    beside: int
+    table: ctypes.Array[ctypes.c_void_p] | None
 
 
 @lru_cache
-def _library() -> jit.Library:
+def _launcher() -> _Launcher:
     found = _openmp()
     names = found[0] if found else _GNU
-    return jit.load(_COMMON + (_FORK_GNU if names is _GNU else _FORK_LLVM) + _BESIDE, "team")
+    fork = _FORK_GNU if names is _GNU else _FORK_LLVM
+    library = jit.load(_COMMON + fork + _BESIDE, "team")
+    table = (ctypes.c_void_p * len(names))(*found[1]) if found else None
+    return _Launcher(_LAUNCH(library.address("launch")), library.address("beside"), table)
 
 
 def _openmp() -> tuple[tuple[str, ...], list[int | None]] | None:
