@@ -80,9 +80,11 @@ class Bidirectional(Layer):
     def _recurrent(self) -> tuple[Recurrent, Recurrent] | None:
         """Both layers, where each is one loop: those can run at the same time."""
         one, other = self.forward_layer, self.backward_layer
-        if isinstance(one, Recurrent) and isinstance(other, Recurrent):
-            return one, other
-        return None
+        if not (isinstance(one, Recurrent) and isinstance(other, Recurrent)):
+            return None
+        # A subclass may run something else.
+        own = type(one).run is not Recurrent.run or type(other).run is not Recurrent.run
+        return None if own else (one, other)
 
     def run(
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False

@@ -17,6 +17,7 @@ from elman.backends.llvm.share import share
 from elman.backends.llvm.target import host
 from elman.backends.walk import walk_over
 from elman.cells.cell import Cell
+from elman.compiler.plan import Plan
 from elman.compiler.pretty import Explanation, explain, section
 from elman.layers.regularisers import Regularisers
 from elman.scan import Execution, Sequence
@@ -160,35 +161,33 @@ def plan_both(
 ) -> tuple[CellPlan, CellPlan]:
     """The plans of the two directions of a layer, each made alone, as they run together."""
     one, other = cells
-    engine, loops = one.choice.engine, [_planned(cell, batch_size) for cell in (one, other)]
-    if engine is None or loops[0] is None or loops[1] is None or engine != other.choice.engine:
+    engine, plans = one.choice.engine, (one.choice.plan, other.choice.plan)
+    if engine is None or plans[0] is None or plans[1] is None or engine != other.choice.engine:
         return one, other
+    loops = [_planned(plan, batch_size, one.training) for plan in plans if plan is not None]
     if not engine.at_once(loops[0], loops[1], one.dtype):
         return one, other
-    if one.training and any(execution.memory == "recompute" for execution in executions):
-        texts = [
-            f"{cell.threads}; not beside the other direction, as memory is recomputed"
-            for cell in (one, other)
-        ]
+    return _beside(one, batch_size, executions), _beside(other, batch_size, executions)
+
+
+def _beside(cell: CellPlan, batch_size: int, executions: Several[Execution]) -> CellPlan:
+    memory = {execution.memory for execution in executions} if cell.training else set()
+    if "recompute" in memory:
+        text = f"{cell.threads}; not beside the other direction, as memory is recomputed"
     else:
         half = max(1, team.max_threads() // 2)
-        texts = [
-            _threads(cell.choice, cell.dtype, batch_size, cell.training, half)
-            + "; at the same time as the other direction"
-            for cell in (one, other)
-        ]
-    return replace(one, threads=texts[0]), replace(other, threads=texts[1])
+        text = _threads(cell.choice, cell.dtype, batch_size, cell.training, half)
+        text += "; at the same time as the other direction"
+        text += "" if memory <= {"save", "auto"} else " unless memory is recomputed"
+    return replace(cell, threads=text)
 
 
 #: Steps of a sequence that is long enough for threads to be worth their waking.
 LONG = 1000
 
 
-def _planned(cell: CellPlan, batch_size: int) -> Planned | None:
-    if cell.choice.plan is None:
-        return None
-    walk = walk_over(LONG, batch_size, Sequence(), reverse=False)
-    return Planned(cell.choice.plan, walk, cell.training)
+def _planned(plan: Plan, batch_size: int, training: bool) -> Planned:
+    return Planned(plan, walk_over(LONG, batch_size, Sequence(), reverse=False), training)
 
 
 def _threads(
@@ -197,8 +196,7 @@ def _threads(
     engine = choice.engine.engine if isinstance(choice.engine, Checked) else choice.engine
     if choice.plan is None or not isinstance(engine, LLVM):
         return "as torch shares out each of its operations"
-    walk = walk_over(LONG, batch_size, Sequence(), reverse=False)
-    load = engine.load(Planned(choice.plan, walk, training), dtype)
+    load = engine.load(_planned(choice.plan, batch_size, training), dtype)
     shared = share(load, host(), threads)
     at = f"at batch size {batch_size}"
     if shared.threads == 1:

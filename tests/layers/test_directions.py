@@ -223,6 +223,20 @@ def test_other_backends_run_one_after_the_other(backend, launches, monkeypatch):
     assert not launches and set(counts) <= {1}
 
 
+class Twice(elman.Recurrent):
+    def run(self, *arguments):
+        outputs, state, states = super().run(*arguments)
+        return 2 * outputs, state, states
+
+
+def test_a_layer_that_runs_otherwise_is_asked(launches):
+    layer = elman.Bidirectional(GRU(I, H), Twice(GRU(I, H), reverse=True))
+    x = torch.randn(T, B, I)
+    expected = torch.cat([layer.forward_layer(x)[0], layer.backward_layer(x)[0]], dim=-1)
+    assert_equal(layer(x)[0], expected)
+    assert set(launches) == {1}
+
+
 def test_segments_run_one_after_the_other(launches):
     layer, x, state = problem(LAYERS["LSTM"](memory="recompute"), torch.float64)
     found = answers(layer, x, state, **OPTIONS["reset"])
@@ -319,5 +333,7 @@ def test_the_plan_tells(monkeypatch):
     assert all("same time" not in text for text in unequal)
     (text,) = told(elman.GRU(8, 64, bidirectional=True, memory="recompute"))
     assert text.endswith("not beside the other direction, as memory is recomputed")
+    (text,) = told(elman.GRU(8, 64, bidirectional=True, memory=10**6))
+    assert text.endswith("at the same time as the other direction unless memory is recomputed")
     loop = told(elman.GRU(8, 64, bidirectional=True, backend="loop"))
     assert loop == {"as torch shares out each of its operations"}
