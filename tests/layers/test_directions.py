@@ -319,6 +319,25 @@ def test_the_threads_go_half_to_each(monkeypatch):
     torch.set_num_threads(before)
 
 
+def test_fewer_threads_for_the_backward_pass(monkeypatch):
+    """Who takes a thread away between the two has it taken away."""
+    taken = []
+    run = team.run
+    monkeypatch.setattr(team, "run", lambda *call: (taken.append(call[-1]), run(*call)))
+    layer = elman.LSTM(8, 64, bidirectional=True)
+    x = torch.randn(50, 4, 8)
+    for count in (2, 1):
+        monkeypatch.setattr(team, "max_threads", lambda: 2)
+        outputs, _ = layer(x)
+        monkeypatch.setattr(team, "max_threads", lambda count=count: count)
+        outputs.sum().backward()
+    assert taken == [2, 2, 2, 1]
+    ahead, back = layer.weight_hh_l0.grad, layer.weight_hh_l0_reverse.grad
+    layer.zero_grad()
+    layer(x)[0].sum().backward()
+    assert_equal((ahead, back), (2 * layer.weight_hh_l0.grad, 2 * layer.weight_hh_l0_reverse.grad))
+
+
 def test_the_plan_tells(monkeypatch):
     def told(layer, threads=2, batch_size=16):
         monkeypatch.setattr(team, "max_threads", lambda: threads)

@@ -87,7 +87,8 @@ class Loop:
 def run(loops: Iterable[tuple[Loop, Plan, Tape, BackTape | None]]) -> None:
     """Run a loop over its tape, forward or backward; or two at the same time."""
     given = list(loops)
-    threads = max(1, team.max_threads() // len(given))
+    all_threads = team.max_threads()
+    threads = max(1, all_threads // len(given))
     runs = [Arguments(*each, threads) for each in given]
     calls = [(each[0].entry, run.address) for each, run in zip(given, runs, strict=True)]
     most = max(run.share.threads for run in runs)
@@ -95,7 +96,7 @@ def run(loops: Iterable[tuple[Loop, Plan, Tape, BackTape | None]]) -> None:
         team.run(*calls[0], most)
     else:
         one, other = calls
-        team.run_both(one, other, 2 * most)
+        team.run_both(one, other, min(2 * most, all_threads))
 
 
 class Arguments:
