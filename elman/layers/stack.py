@@ -12,7 +12,7 @@ from elman.errors import OptionError, require_probability
 from elman.layers.layer import Layer, parts_of
 from elman.layers.plan import PlanReport
 from elman.layers.recurrent import Recurrent
-from elman.layers.stream import Part
+from elman.layers.steps import Stepped
 from elman.sequence import Sequence
 
 
@@ -118,16 +118,16 @@ class Stack(Layer):
         parts = (plan.below(f"layers.{number}") for number, plan in enumerate(plans))
         return PlanReport(tuple(cell for part in parts for cell in part))
 
-    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
+    def steppers(self, state: Any, x: Tensor) -> list[Stepped]:
         if self.norms is not None or self.residual:
             raise OptionError(
                 "Stack.stream: layers with layer_norm or residual between them have no stream; "
                 "call layer.step(x_t, state)"
             )
         given = parts_of("Stack", state, len(self.layers), "one entry a layer")
-        found: list[Part] = []
+        found: list[Stepped] = []
         for layer, start in zip(self._layers, given, strict=True):
-            found += layer.stream_parts(start, x.new_zeros(len(x), layer.input_size))
+            found += layer.steppers(start, x.new_zeros(len(x), layer.input_size))
         return found
 
     def _normed(self, number: int, x: Tensor) -> Tensor:
