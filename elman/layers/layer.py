@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
-from elman.layers.steps import Stepped
+from elman.layers.steps import Steps
 from elman.layers.stream import Stream
 from elman.sequence import Sequence, check_lengths
 
@@ -129,10 +129,10 @@ class Layer(nn.Module):
             state = self.over_batch_axis(Tensor.unsqueeze, state)
         weight = next(self.parameters())
         x = weight.detach().new_zeros(1, 1 if batch_size is None else batch_size, self.input_size)
-        return Stream(self._name, x[0], self.steppers(state, x[0]), batch_size is None)
+        return Stream(self._name, x[0], self.steps(state, x[0]), batch_size is None)
 
-    def steppers(self, state: Any, x: Tensor) -> list[Stepped]:
-        """What a step runs through, in order, each from its part of the state.
+    def steps(self, state: Any, x: Tensor) -> Steps:
+        """What runs the layer one step a call, from this state.
 
         x: [B, I], an example."""
         raise OptionError(f"{self._name}.stream: this layer has no stream; call its step")

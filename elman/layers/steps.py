@@ -1,7 +1,9 @@
-"""What runs one step of a cell after the other, and holds the state between."""
+"""What runs one step of a layer after the other, and holds the state between."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -64,3 +66,49 @@ class _Scanned:
                 self.cell, self.weights, x, self.state, noise=self.noise, execution=self.execution
             )
         return states[0][0]
+
+
+Step = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a layer.
+
+    cells: what holds its state, in order. step: x [B, I] -> output [B, O], through all of them.
+    """
+
+    cells: tuple[Stepped, ...]
+    step: Step
+
+
+def steps_of(cell: Stepped) -> Steps:
+    """The steps of a layer of one cell."""
+    return Steps((cell,), cell.step)
+
+
+def on_top(layers: Sequence[Steps]) -> Steps:
+    """The steps of layers that each read the outputs of the one below."""
+    if len(layers) == 1:
+        return layers[0]
+    each = [layer.step for layer in layers]
+
+    def step(x: Tensor) -> Tensor:
+        for one in each:
+            x = one(x)
+        return x
+
+    return Steps(tuple(cell for layer in layers for cell in layer.cells), step)
+
+
+def joined(layer: Steps, norm: Step | None, skip: bool) -> Steps:
+    """The steps of a layer with what stands around it: layer(norm(x)) + x where skip."""
+    if norm is None and not skip:
+        return layer
+
+    def step(x: Tensor) -> Tensor:
+        x = x.detach()
+        y = layer.step(x if norm is None else norm(x))
+        return y + x if skip else y
+
+    return Steps(layer.cells, step)

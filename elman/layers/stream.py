@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from torch import Tensor
 
 from elman.errors import ShapeError
-from elman.layers.steps import Stepped
+from elman.layers.steps import Steps
 
 
 class Stream:
@@ -23,14 +20,13 @@ class Stream:
     x_t: [B, I], or [I] where it was made without a batch   ->   y_t: [B, O] or [O]
     """
 
-    def __init__(self, layer: str, like: Tensor, steppers: Sequence[Stepped], alone: bool) -> None:
+    def __init__(self, layer: str, like: Tensor, steps: Steps, alone: bool) -> None:
         """like: [B, I], an example of x_t; alone: it comes and goes without its batch."""
         self._layer = layer
         self._alone = alone
         self._dtype = like.dtype
         self._shape = like.shape[1:] if alone else like.shape
-        self._steppers = tuple(steppers)
-        self._steps: list[Any] = [stepped.step for stepped in steppers]
+        self._cells, self._step = steps.cells, steps.step
         self._start = self.state
 
     def __call__(self, x_t: Tensor) -> Tensor:
@@ -40,17 +36,15 @@ class Stream:
                 f"{self._layer}.stream: x_t must be {list(self._shape)} {self._dtype}, got "
                 f"{list(x_t.shape)} {x_t.dtype}"
             )
-        x = x_t if x_t.is_contiguous() else x_t.contiguous()
-        for step in self._steps:
-            x = step(x)
-        return x[0] if self._alone else x
+        y = self._step(x_t if x_t.is_contiguous() else x_t.contiguous())
+        return y[0] if self._alone else y
 
     @property
     def state(self) -> tuple[tuple[Tensor, ...], ...]:
-        """The state now: for each layer its parts [B, S]. Setting it goes on from there.
+        """The state now: for each cell its parts [B, S]. Setting it goes on from there.
 
         Raises ShapeError for a state of another form."""
-        return tuple(stepped.state for stepped in self._steppers)
+        return tuple(cell.state for cell in self._cells)
 
     @state.setter
     def state(self, state: tuple[tuple[Tensor, ...], ...]) -> None:
@@ -60,8 +54,8 @@ class Stream:
         )
         if given != expected:
             raise ShapeError(f"{self._layer}.stream: state must be {expected}, got {given}")
-        for stepped, parts in zip(self._steppers, state, strict=True):
-            stepped.state = tuple(part.detach() for part in parts)
+        for cell, parts in zip(self._cells, state, strict=True):
+            cell.state = tuple(part.detach() for part in parts)
 
     def reset(self) -> None:
         """Begin again from the state that the stream was made with."""

@@ -217,3 +217,45 @@ def test_a_stream_under_autocast_computes_as_the_layer_does():
         found = run_through(layer.stream(), x)
     assert found.dtype == torch.float32
     assert_equal(found, layer(x)[0].detach())
+
+
+DEEP = {
+    "residual where some sizes match": lambda: elman.Stack(
+        [cells.GRU(I, 4), cells.LSTM(4, 4), cells.Elman(4, 4), cells.MGU(4, 2)], residual=True
+    ),
+    "layer_norm": lambda: elman.Stack([cells.GRU(I, 4), cells.LSTM(4, 2)], layer_norm=True),
+    "both, of deep layers": lambda: elman.Stack(
+        [elman.LSTM(I, I, num_layers=2), cells.GRU(I, I)], residual=True, layer_norm=True
+    ),
+    "stacks in a stack": lambda: elman.Stack(
+        [elman.Stack([cells.GRU(I, I), cells.LSTM(I, I)], residual=True), elman.GRU(I, I)],
+        residual=True,
+        layer_norm=True,
+    ),
+    "one layer": lambda: elman.Stack([cells.GRU(I, I)], residual=True),
+}
+
+
+@pytest.mark.parametrize("batch", [None, B])
+@pytest.mark.parametrize("name", DEEP)
+def test_a_stream_of_a_stack_is_the_whole_sequence(name, batch):
+    layer = randomise(DEEP[name]())
+    layer.dropout = 0.5
+    x = torch.randn(T, I) if batch is None else torch.randn(T, B, I)
+    _, last = layer(x)  # a state that it comes to, whatever it drops
+    streams = [(layer.stream(batch_size=batch), None), (layer.stream(last, batch), last)]
+    layer.eval()
+    for stream, start in streams:
+        found = run_through(stream, x.clone().requires_grad_())
+        assert_close(found, layer(x, start)[0].detach())
+        assert not found.requires_grad
+        stream.reset()
+        assert_equal(run_through(stream, x), found)
+
+
+def test_a_stream_has_the_norms_of_the_moment_when_it_was_made():
+    layer = elman.Stack([cells.GRU(I, 4), cells.LSTM(4, 2)], layer_norm=True)
+    x = torch.randn(T, I)
+    stream, expected = layer.stream(), layer(x)[0].detach()
+    randomise(layer)
+    assert_close(run_through(stream, x), expected)
