@@ -135,6 +135,29 @@ def test_a_cell_in_two_layers(backend) -> None:
     assert_as_the_loop(stack, x, wrt=[x, *weights(stack)])
 
 
+class Levelled(elman.Cell):
+    """h' = tanh(rms(W x) + rms(U h) + rms(h)), as torch writes it in three ways."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, h=hidden_size)
+        self.W = nn.Linear(input_size, hidden_size)
+        self.U = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.RMSNorm(hidden_size)
+
+    def step(self, x, h):
+        b = F.rms_norm(self.U(h), h.shape[-1:], eps=0.01)
+        return torch.tanh(self.norm(self.W(x)) + b + torch.rms_norm(h, h.shape[-1:], self.U.bias))
+
+
+@FAST
+def test_rms_norm_in_a_step(backend) -> None:
+    layer = layer_of(backend, randomise(Levelled(3, 5)))
+    x, h = torch.randn(6, 4, 3, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+    assert_as_the_loop(layer, x, h, wrt=[x, h, *weights(layer)])
+    assert_as_the_loop(layer, x, h, wrt=[x, h, *weights(layer)], lengths=[6, 0, 2, 5])
+    assert layer.plan().backend == backend
+
+
 # ------------------------------------------------------------------ what has no kernel
 
 
