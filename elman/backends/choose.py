@@ -99,9 +99,7 @@ def choose(
     reason = _transformed((x, *state, *weights.values())) or _mixed(x)
     if reason is not None:
         return _fall_back(cell, reason, quiet=True)
-    plan = plan_of(cell, weights, noise, streamed)
-    if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
-        plan = plan_of(cell, weights, noise, streamed=True)
+    plan = plan_of(cell, weights, noise, execution, streamed)
     if isinstance(plan, UnsupportedError):
         if backend == "llvm":
             raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {plan}")
@@ -117,9 +115,22 @@ def choose(
 
 
 def plan_of(
-    cell: Cell, weights: dict[str, Tensor], noise: Noise, streamed: bool = False
+    cell: Cell,
+    weights: dict[str, Tensor],
+    noise: Noise,
+    execution: Execution = AUTOMATIC,
+    streamed: bool = False,
 ) -> Plan | UnsupportedError:
     """The plan of a cell under this noise, made once; or why there is none."""
+    plan = _made(cell, weights, noise, streamed)
+    if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
+        return _made(cell, weights, noise, streamed=True)
+    return plan
+
+
+def _made(
+    cell: Cell, weights: dict[str, Tensor], noise: Noise, streamed: bool
+) -> Plan | UnsupportedError:
     cell = cell.__dict__.get("plans_of", cell)  # a copy with other values has those of its model
     parts = tuple(True if isinstance(z, Tensor) else z for z in noise.zoneout)
     shapes = tuple((name, w.shape) for name, w in weights.items())
