@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elman.data.corpus import Chunk, Streams
+from elman.data.batch import Batch
+from elman.data.corpus import Streams
 from elman.layers import detach
 from elman.models import LanguageModel
 
@@ -62,10 +63,11 @@ class Training:
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.rate, weight_decay=0.0)
 
-    def step(self, chunk: Chunk) -> None:
+    def step(self, chunk: Batch) -> None:
         begin = time.perf_counter()
         state = None if chunk.first else detach(self.state)
-        loss, self.state = self.model.loss(chunk.inputs, chunk.targets, state)
+        found = self.model.loss(chunk.tensors["tokens"], chunk.tensors["targets"], state)
+        loss, self.state = found.mean, found.state
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -103,7 +105,7 @@ def race(contestants: dict[str, Training], streams: Streams, steps: int) -> None
     """Let them step in turn over whole chunks; who begins changes each time."""
     whole = max(1, streams.length // streams.bptt)
     for done in range(steps):
-        chunk = streams.chunk(done % whole)
+        chunk = streams.batch(done % whole)
         order = list(contestants.values())
         for training in order if done % 2 else order[::-1]:
             training.step(chunk)

@@ -8,7 +8,7 @@ from elman.errors import ElmanError
 from elman.layers import GRU, LSTM, RNN, Bidirectional, Recurrent, Stack, detach
 
 if TYPE_CHECKING:
-    from elman.train.trained import load
+    from elman.tasks import load
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Loading a run needs the data and training rooms; a bare `import elman` does not.
     if name == "load":
-        from elman.train.trained import load
+        from elman.tasks import load
 
         return load
     raise AttributeError(f"module 'elman' has no attribute '{name}'")

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from elman import __version__
-from elman.cli import bench, cells, evaluate, explain, sample, train
+from elman.cli import bench, cells, evaluate, explain, predict, sample, train
 from elman.errors import ElmanError, OptionError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(train.app, name="train")
 app.command("sample")(sample.sample)
 app.command("eval")(evaluate.evaluate)
 app.command("cells")(cells.cells)
+app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("bench")(bench.bench)
 

@@ -43,7 +43,9 @@ def _option(field: Field[Any]) -> Any:
     default = field.default
     if default is MISSING and field.default_factory is not MISSING:
         default = field.default_factory()
-    name = f"--{field.name.replace('_', '-')}"
+    word = field.name.replace("_", "-")
+    # What is on must have a way to be put off.
+    name = f"--{word}/--no-{word}" if default is True else f"--{word}"
     return typer.Option(
         default,
         name,

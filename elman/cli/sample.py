@@ -22,7 +22,7 @@ def sample(
 
     [bold]elman sample runs/lm --prompt "The " --temperature 0.7 --seed 1[/]
     """
-    from elman.train.trained import load
+    from elman.tasks import load
 
     loaded = load(run, cell)
     prompt = loaded.prompt if prompt is None else prompt

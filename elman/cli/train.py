@@ -1,14 +1,16 @@
 """`elman train`: a model from data."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
 
 from elman.cli.options import with_options
 from elman.errors import OptionError
-from elman.train.language_options import LanguageModelOptions
-from elman.train.run import Run
+from elman.tasks import TASKS, task_of
+from elman.train.run import open_run
+from elman.train.task import Task
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -39,48 +41,29 @@ def _train(
     if resume is None:
         print(context.get_help())
         raise typer.Exit(2)
-    from elman.train import language_model
+    from elman.train import training
 
+    run = open_run(resume)
     console = Console(soft_wrap=True)
-    _finish(language_model.resume(resume, console, cell, patience, **length), console)
+    training.resume(task_of(run), run, console, cell, patience, **length)
 
 
-@app.command("lm")
-@with_options(LanguageModelOptions)
-def _language_model(
-    options: LanguageModelOptions,
-    files: list[str] = typer.Argument(
-        None, help="UTF-8 text, one file or many. [dim]default: Python's own documentation[/]"
-    ),
-    out: Path = typer.Option(Path("runs/lm"), help="The run folder to make."),
-    force: bool = typer.Option(False, "--force", help="Replace a run that is there already."),
-) -> None:
-    """Train a language model on text, and write with it.
+def _add_command(kind: type[Task]) -> None:
+    @with_options(kind.options_type)
+    def command(
+        options: Any,
+        files: list[str] = typer.Argument(None, help=kind.files_help),
+        out: Path = typer.Option(Path("runs") / kind.name, help="The run folder to make."),
+        force: bool = typer.Option(False, "--force", help="Replace a run that is there already."),
+    ) -> None:
+        from elman.train import training
 
-    [bold]elman train lm[/]                                        the embedded text, 10 epochs
-    [bold]elman train lm a.txt b.txt --minutes 10[/]               your own
-    [bold]elman train lm --cell gru --cell-option update=replace[/]
-    [bold]elman train lm --cell mine.py:MyCell[/]                  a cell of your own
-    """
-    from elman.train import language_model
+        if "" in (files or []):
+            raise OptionError("a file name is empty")
+        training.train(kind, files or [], options, out, force, Console(soft_wrap=True))
 
-    if "" in (files or []):
-        raise OptionError("a file name is empty")
-    console = Console(soft_wrap=True)
-    _finish(language_model.train(files or [], options, out, force, console), console)
+    app.command(kind.name, help=kind.help)(command)
 
 
-def _finish(run: Run, console: Console) -> None:
-    from elman.train.custom_cell import cell_argument
-    from elman.train.fit import process_rank
-
-    if process_rank() > 0:
-        return
-    sample = run.folder / "sample.txt"
-    console.rule(f"{sample}, at temperature 0.7")
-    console.print(sample.read_text(encoding="utf-8"), markup=False, highlight=False)
-    console.rule()
-    console.print(f"curves: {run.folder / 'curves.png'}", highlight=False, markup=False)
-    own = cell_argument(run.config["options"]["cell"])
-    more = f'more:   elman sample {run.folder} --prompt "..."{own}'
-    console.print(more, highlight=False, markup=False)
+for _kind in TASKS.values():
+    _add_command(_kind)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from elman.data.batch import Batch
 from elman.data.files import written_aside
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer
@@ -85,19 +85,6 @@ def fit_tokenizer(
     return kind.fit(counted(), vocab_size)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A stretch of every stream of a batch.
-
-    inputs, targets: [T, B] ids; the target is the id that follows the input.
-    first: whether the streams begin here, so that no state is carried in.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    first: bool
-
-
 class Streams:
     """A long text as B contiguous streams, read side by side in chunks of ``bptt`` steps.
 
@@ -117,14 +104,16 @@ class Streams:
         """How many chunks there are from end to end."""
         return (self.length + self.bptt - 1) // self.bptt
 
-    def chunk(self, index: int, rows: slice = slice(None)) -> Chunk:
-        """Chunk number ``index`` of these rows of the batch."""
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """The next stretch of every stream: tokens and targets [T, B], the target being the token
+        that follows."""
+        index = step % len(self)
         begin = index * self.bptt
         end = min(begin + self.bptt, self.length)
         starts = np.arange(self.batch_size)[rows] * self.length
         picked = np.stack([self.ids[s + begin : s + end + 1] for s in starts], axis=1)
         both = torch.from_numpy(picked.astype(np.int64))
-        return Chunk(both[:-1], both[1:], first=index == 0)
+        return Batch({"tokens": both[:-1], "targets": both[1:]}, first=index == 0)
 
 
 def require_enough(tokens: int, batch_size: int, bptt: int, what: str) -> None:

@@ -20,7 +20,7 @@ class Text:
         self.files = [Path(file) for file in files]
         self.strict = strict
         for file in self.files:
-            _require_text_file(file)
+            require_text_file(file)
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
         """The characters from start to stop, in blocks that end at white space where they can."""
@@ -74,7 +74,8 @@ def embedded_text() -> Iterator[str]:
         yield topics[name].strip("\n") + "\n\n\n"
 
 
-def _require_text_file(file: Path) -> None:
+def require_text_file(file: Path) -> None:
+    """Raise DataError for what is no regular file with something in it."""
     if not file.exists():
         raise DataError(f"{file}: no such file")
     if file.is_dir():

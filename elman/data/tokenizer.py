@@ -157,12 +157,22 @@ class SymbolTokenizer(Tokenizer):
         return len(self.symbols)
 
     @classmethod
-    def fit(cls, blocks: Iterable[str], vocab_size: int | None) -> "SymbolTokenizer":
+    def fit(
+        cls, blocks: Iterable[str], vocab_size: int | None, min_count: int = 1
+    ) -> "SymbolTokenizer":
         counts: Counter[str] = Counter()
         for block in blocks:
             counts.update(cls._count(block))
+        return cls.of_counts(counts, vocab_size, min_count)
+
+    @classmethod
+    def of_counts(
+        cls, counts: Counter[str], vocab_size: int | None, min_count: int = 1
+    ) -> "SymbolTokenizer":
+        """The vocab_size - 1 most frequent symbols that were seen min_count times or more."""
+        frequent = [symbol for symbol, count in counts.items() if count >= min_count]
         # The most frequent first; among equals in the order of their code points.
-        ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
+        ranked = sorted(frequent, key=lambda symbol: (-counts[symbol], symbol))
         return cls(ranked if vocab_size is None else ranked[: vocab_size - 1])
 
     @classmethod
@@ -178,7 +188,10 @@ class SymbolTokenizer(Tokenizer):
         return list(self._cut(text))
 
     def encode(self, text: str) -> Ids:
-        pieces = self._cut(text)
+        return self.encode_pieces(self._cut(text))
+
+    def encode_pieces(self, pieces: Sequence[str]) -> Ids:
+        """The ids of units that are cut already, one each."""
         found = (self._ids.get(piece, 0) for piece in pieces)
         return np.fromiter(found, dtype=np.int64, count=len(pieces))
 
@@ -229,6 +242,33 @@ class WordTokenizer(SymbolTokenizer):
     @classmethod
     def _cut(cls, text: str) -> Sequence[str]:
         return cls._WORD.findall(text)
+
+
+class TokenTokenizer(SymbolTokenizer):
+    """What stands between white space, of a text that was cut into tokens before.
+
+    Decoding puts one space between them, whatever white space there was.
+    """
+
+    unit = "token"
+
+    @classmethod
+    def _cut(cls, text: str) -> Sequence[str]:
+        return text.split()
+
+    def decoder(self) -> "Decoder":
+        return _TokenDecoder(self)
+
+
+class _TokenDecoder(Decoder):
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._space = ""
+
+    def push(self, index: int) -> str:
+        text = self._space + self.tokenizer.symbol(index)
+        self._space = " "
+        return text
 
 
 class BPETokenizer(Tokenizer):
@@ -300,9 +340,12 @@ class _BPEDecoder(Decoder):
         return text
 
 
+#: Units of a running text, from which decoding gives every character back.
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     t.unit: t for t in (ByteTokenizer, CharTokenizer, WordTokenizer, BPETokenizer)
 }
+#: Units of single sentences, whose white space may be lost.
+SENTENCE_TOKENIZERS: dict[str, type[Tokenizer]] = {**TOKENIZERS, "token": TokenTokenizer}
 
 
 def tokenizer_class(unit: str) -> type[Tokenizer]:
@@ -322,10 +365,15 @@ def check_vocab_size(unit: str, vocab_size: int | None) -> None:
         )
 
 
+def tokenizer_from_json(value: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of {"unit": ..., what its `to_json` gave}."""
+    return SENTENCE_TOKENIZERS[value["unit"]].from_json(value)
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read tokenizer.json; RunError where it is missing, damaged or foreign."""
     value = read_json(path)
     try:
-        return TOKENIZERS[value["unit"]].from_json(value)
+        return tokenizer_from_json(value)
     except Exception as error:
         raise RunError(f"{path}: is not a tokenizer that elman wrote: {error!r}") from error

@@ -1,8 +1,10 @@
 """Layers: cells lifted over time, stacked, read from both ends, and torch.nn's three."""
 
+from elman.layers.attention import Attention, Memory
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.layer import Layer, detach
 from elman.layers.plan import CellPlan, PlanReport
+from elman.layers.pooling import Pooling
 from elman.layers.recurrent import Recurrent
 from elman.layers.regularisers import Regularisers
 from elman.layers.stack import Stack
@@ -12,10 +14,13 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Bidirectional",
     "CellPlan",
     "Layer",
+    "Memory",
     "PlanReport",
+    "Pooling",
     "Recurrent",
     "Regularisers",
     "Stack",

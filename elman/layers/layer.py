@@ -177,7 +177,7 @@ class Layer(nn.Module):
         if truncate is not None:
             require_positive(truncate=truncate)
         if lengths is not None:
-            lengths = _checked_lengths(lengths, T, B, x.device)
+            lengths = checked_lengths(lengths, T, B, x.device)
         if reset is not None:
             reset = torch.as_tensor(reset)
             if reset.dtype is not torch.bool:
@@ -254,7 +254,8 @@ def check_input(layer: Layer, x: Tensor) -> None:
         )
 
 
-def _checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
+def checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
+    """lengths as [B] int64 on the device; ShapeError where they are not 0 ... T of B sequences."""
     lengths = torch.as_tensor(lengths)
     if lengths.dim() == 0:
         lengths = lengths.reshape(1)

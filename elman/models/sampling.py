@@ -18,6 +18,15 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
         raise OptionError(f"top_p must lie in (0, 1], got {top_p}")
 
 
+def require_finite(logits: Tensor) -> None:
+    """Raise RunError for logits [..., V] that no distribution has; -inf rules an id out."""
+    if not torch.isfinite(logits.amax(dim=-1)).all():
+        raise RunError(
+            "the model's predictions are not finite: its weights are broken; train it anew with a "
+            "lower learning rate"
+        )
+
+
 def sample(
     logits: Tensor,
     temperature: float = 1.0,
@@ -32,13 +41,9 @@ def sample(
     top_p: only the fewest whose probabilities sum to at least p (Holtzman et al. 2020).
     """
     check_sampling(temperature, top_k, top_p)
+    require_finite(logits)
     logits = logits.double()
     best = logits.amax(dim=-1, keepdim=True)
-    if not torch.isfinite(best).all():
-        raise RunError(
-            "the model's predictions are not finite: its weights are broken; train it anew with a "
-            "lower learning rate"
-        )
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = (logits - best) / temperature

@@ -16,7 +16,8 @@ from elman.train.weights import load_tensors, save_tensors
 class Position:
     """Where training stands, beside the tensors.
 
-    step: optimiser steps done. seconds: of training. history: validation losses, in order.
+    step: optimiser steps done. seconds: of training. history: what the validations were
+    judged by, in order; less is better.
     """
 
     step: int = 0

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from torch import nn
 
+from elman.data.batch import Batches
 from elman.errors import RunError, unknown
 from elman.train.checkpoint import newest_checkpoint
-from elman.train.module import Batches, SequenceModule
-from elman.train.options import TrainOptions
-from elman.train.run import Run
-from elman.train.watch import Describe, Watch
+from elman.train.module import SequenceModule
+from elman.train.task import Task
+from elman.train.watch import Watch
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
@@ -24,35 +25,36 @@ PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
 def process_rank() -> int:
     """Which of the processes that share a training this is; 0 leads."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
 
 
-def fit(
-    run: Run,
-    model: nn.Module,
-    options: TrainOptions,
-    train: Batches,
-    valid: Batches,
-    *,
-    describe: Describe,
-    characters_per_token: float,
-    console: Console,
-) -> bool:
+def meet() -> None:
+    """Under torchrun, where all processes begin at once: wait until all have come here."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    dist.barrier()
+
+
+def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: Console) -> bool:
     """Train a model from its last checkpoint, or from the start; whether it came to its end.
 
     False: it was interrupted, and everything is saved.
     """
-    module = SequenceModule(model, options, train, valid)
-    if found := newest_checkpoint(run.checkpoints):
+    options = task.options
+    module = SequenceModule(task, model, train, valid)
+    if found := newest_checkpoint(task.run.checkpoints):
         module.restore(found, process_rank())
     if module.finished:
         return True
-    watch = Watch(run, describe, characters_per_token, console)
+    watch = Watch(task, console)
     with _quiet():
         trainer = L.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
-            strategy="ddp" if options.devices > 1 else "auto",
+            num_nodes=options.nodes,
+            strategy="ddp" if options.processes > 1 else "auto",
             precision=PRECISION[options.precision],  # type: ignore[arg-type]
             callbacks=[watch, _Ends()],
             max_epochs=-1,

@@ -3,44 +3,36 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from elman.data.corpus import Chunk
+from elman.data.batch import Batch, Batches
 from elman.errors import TrainingError
 from elman.layers.layer import detach, map_state
 from elman.train.checkpoint import Checkpoint, Position, flatten, unflatten
 from elman.train.options import TrainOptions
 from elman.train.schedule import exhausted, learning_rate
-
-
-class Batches(Protocol):
-    """A sequence of chunks that is read from end to end, over and over."""
-
-    batch_size: int
-
-    def __len__(self) -> int: ...
-
-    def chunk(self, index: int, rows: slice = ...) -> Chunk: ...
+from elman.train.task import Task
 
 
 class SequenceModule(L.LightningModule):
-    """Trains any model with ``loss(inputs, targets, state) -> (nats, state)``.
+    """Trains the model of any task.
 
     The random numbers of a step depend on the seed and the number of the step alone, the order of
     the data on that number alone: so a checkpoint needs no generator's state, and a resumed run
     is the run that was never interrupted.
     """
 
-    def __init__(self, model: Any, options: TrainOptions, train: Batches, valid: Batches) -> None:
+    def __init__(self, task: Task, model: nn.Module, train: Batches, valid: Batches) -> None:
         super().__init__()
+        self.task = task
         self.model = model
-        self.options = options
+        self.options: TrainOptions = task.options
         self.train_batches = train
         self.valid_batches = valid
         self.position = Position()
@@ -51,9 +43,11 @@ class SequenceModule(L.LightningModule):
         self._due = (0, False)
         self.grad_norm = math.nan
         self.last_loss = math.nan
+        self.last_count = 0.0
         self._restored: Checkpoint | None = None
         self._started = 0.0
-        self._valid_sum = self._valid_tokens = 0.0
+        self.scores: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
         self._valid_state: Any = None
 
     # What is left to do
@@ -117,29 +111,26 @@ class SequenceModule(L.LightningModule):
     # Data
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(_Until(self._to_next_validation), batch_size=None)
+        return self._loader(self.train_batches, self._to_next_validation)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(_Until(self._validation), batch_size=None)
+        return self._loader(self.valid_batches, self._validation)
 
-    def _to_next_validation(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    def _loader(self, batches: Batches, steps: Callable[[], Iterator[int]]) -> DataLoader:
+        share = _Share(batches, self.global_rank, self.trainer.world_size)
+        workers = self.options.workers
+        return DataLoader(share, sampler=_Steps(steps), batch_size=None, num_workers=workers)
+
+    def _to_next_validation(self) -> Iterator[int]:
         step = self.position.step
         while not (self.over or step == self.total_steps):
-            yield self._part(self.train_batches, step % len(self.train_batches))
+            yield step
             step += 1
             if step % self.validate_every == 0:
                 return
 
-    def _validation(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
-        for index in range(len(self.valid_batches) if self.validates else 0):
-            yield self._part(self.valid_batches, index)
-
-    def _part(self, batches: Batches, index: int) -> tuple[Tensor, Tensor, bool]:
-        """This process's share of a batch."""
-        whole = batches.batch_size % self.trainer.world_size
-        rows = slice(None) if whole else slice(self.global_rank, None, self.trainer.world_size)
-        chunk = batches.chunk(index, rows)
-        return chunk.inputs, chunk.targets, chunk.first
+    def _validation(self) -> Iterator[int]:
+        yield from range(len(self.valid_batches) if self.validates else 0)
 
     # The step
 
@@ -152,20 +143,26 @@ class SequenceModule(L.LightningModule):
             self._restored = None
         self.carried = map_state(lambda s: s.to(self.device), self.carried)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        if self.options.workers and self.over:
+            return -1  # to Lightning: no more of this epoch; the workers had read ahead
         step = self.position.step
         torch.manual_seed(_seed(self.options.seed, step, self.global_rank))
         rate = learning_rate(self.options, step, self.epoch, self.progress, self.position.history)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
+        return None
 
-    def training_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> Tensor:
-        inputs, targets, first = batch
-        loss, state = self.model.loss(inputs, targets, None if first else self.carried)
-        self.carried = detach(state)
-        self.last_loss = loss.item()
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        state = None if batch.first else self.carried
+        loss = self.task.loss(self.model, batch, state, self.progress)
+        self.carried = detach(loss.state)
+        own = torch.as_tensor([loss.total.detach(), loss.count], dtype=torch.float64) * batch.weight
+        total, count = self.trainer.strategy.reduce(own, reduce_op="sum").tolist()
+        self.last_loss, self.last_count = total / max(count, 1), count
         self._require_finite("loss", self.last_loss)
-        return loss
+        # Lightning takes the mean of the gradients of all processes.
+        return loss.total * (batch.weight * self.trainer.world_size / max(count, 1))
 
     def configure_gradient_clipping(self, optimizer: Optimizer, **_: Any) -> None:  # type: ignore[override]
         parameters = [p for p in self.model.parameters() if p.grad is not None]
@@ -206,23 +203,24 @@ class SequenceModule(L.LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
-        self._valid_sum = self._valid_tokens = 0.0
+        self._sums = {}
         self._valid_state = None
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> None:
-        inputs, targets, first = batch
-        state = None if first else self._valid_state
-        loss, self._valid_state = self.model.loss(inputs, targets, state)
-        self._valid_sum += loss.item() * targets.numel()
-        self._valid_tokens += targets.numel()
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        state = None if batch.first else self._valid_state
+        sums, self._valid_state = self.task.measure(self.model, batch, state)
+        for name, value in sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * batch.weight
 
     def on_validation_epoch_end(self) -> None:
         if not self.validates:
             return
-        sums = torch.tensor([self._valid_sum, self._valid_tokens], dtype=torch.float64)
-        total, tokens = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        self._require_finite("validation loss", total / tokens)
-        self.position.history.append(total / tokens)
+        sums = torch.tensor(list(self._sums.values()), dtype=torch.float64)
+        found = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        self.scores = self.task.scores(dict(zip(self._sums, found, strict=True)))
+        for name, score in self.scores.items():
+            self._require_finite(f"validation {name.removesuffix('_nats')}", score)
+        self.position.history.append(self.task.judge(self.scores))
         self._agree()
 
     # Checkpoints
@@ -248,7 +246,7 @@ class SequenceModule(L.LightningModule):
         self.position = checkpoint.position
         self._restored = checkpoint
         carried = unflatten(checkpoint.carried)
-        if self.options.devices > 1:
+        if self.options.processes > 1:
             carried = map_state(lambda shares: shares[rank], carried)
         self.carried = carried
 
@@ -257,13 +255,29 @@ def _norm(parameters: list[nn.Parameter]) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-class _Until(IterableDataset):
-    """A stream of batches that is asked anew where it begins."""
+class _Share(Dataset):
+    """One process's share of the batch of each step."""
 
-    def __init__(self, begin: Callable[[], Iterator[Any]]) -> None:
+    def __init__(self, batches: Batches, rank: int, processes: int) -> None:
+        self.batches = batches
+        whole = batches.batch_size % processes
+        self.rows = slice(None) if whole else slice(rank, None, processes)
+
+    def __getitem__(self, step: int) -> Batch:
+        batch = self.batches.batch(step, self.rows)
+        if not next(iter(batch.tensors.values())).numel():
+            # Fewer rows than processes, and all must take part in the step.
+            batch = self.batches.batch(step, slice(0, 1))._replace(weight=0.0)
+        return batch
+
+
+class _Steps(Sampler[int]):
+    """The numbers of the steps, which are asked for anew at each beginning."""
+
+    def __init__(self, begin: Callable[[], Iterator[int]]) -> None:
         self.begin = begin
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[int]:
         return self.begin()
 
 

@@ -1,9 +1,10 @@
 """The options of training, in one place for the command line, Python and config.json."""
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
+from elman.cells import Cell
 from elman.errors import (
     OptionError,
     RunError,
@@ -11,20 +12,15 @@ from elman.errors import (
     require_probability,
     unknown,
 )
+from elman.models.encoder import StackOptions
+from elman.option import option
+from elman.train.custom_cell import cell_options
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "plateau", "halving", "constant")
 PRECISIONS = ("32", "64", "bf16")
 
 O = TypeVar("O")
-
-
-def option(default: Any, help: str, panel: str, **more: Any) -> Any:
-    """A dataclass field that the command line shows with this help, in this panel."""
-    metadata = {"help": help, "panel": panel, **more}
-    if isinstance(default, list | dict):
-        return field(default_factory=default.copy, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,7 @@ class TrainOptions:
     patience: int | None = option(
         None, "Stop after this many validations without a better loss.", "Length"
     )
-    batch_size: int = option(64, "Sequences (streams of text) side by side.", "Optimisation")
-    bptt: int = option(
-        64, "Steps that the gradient flows back; the state is carried on.", "Optimisation"
-    )
+    batch_size: int = option(64, "Sequences side by side.", "Optimisation")
     optimizer: str = option("adamw", f"One of {', '.join(OPTIMIZERS)}.", "Optimisation")
     learning_rate: float | None = option(
         None, "The highest rate. [dim]default: 0.004 for adamw, 1.0 for sgd[/]", "Optimisation"
@@ -74,7 +67,11 @@ class TrainOptions:
     seed: int = option(0, "Decides every random number: same seed, same run.", "Machine")
     precision: str = option("32", f"One of {', '.join(PRECISIONS)}.", "Machine")
     accelerator: str = option("auto", "auto, cpu, gpu, mps: what Lightning knows.", "Machine")
-    devices: int = option(1, "Processes or GPUs that share each batch.", "Machine")
+    devices: int = option(1, "Processes or GPUs, on each machine, that share a batch.", "Machine")
+    nodes: int = option(1, "Machines that share a batch, started by torchrun.", "Machine")
+    workers: int = option(
+        0, "Processes that read data ahead. [dim]0: it is read between the steps[/]", "Machine"
+    )
     threads: int | None = option(None, "CPU threads. [dim]default: torch's choice[/]", "Machine")
 
     def __post_init__(self) -> None:
@@ -85,7 +82,7 @@ class TrainOptions:
         ):
             if getattr(self, name) not in valid:
                 raise unknown(name, getattr(self, name), valid)
-        sizes = ("batch_size", "bptt", "log_every", "keep_checkpoints", "devices")
+        sizes = ("batch_size", "log_every", "keep_checkpoints", "devices", "nodes")
         require_positive(**{name: getattr(self, name) for name in sizes})
         maybe = ("epochs", "steps", "patience", "validate_every", "threads")
         require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
@@ -96,15 +93,21 @@ class TrainOptions:
                 raise OptionError(f"{name} must be above 0 and at most {most:g}, got {value}")
         if not 0 <= self.seed < 2**32:
             raise OptionError(f"seed must lie in 0 ... 2^32 - 1, got {self.seed}")
-        for name in ("weight_decay", "clip", "clip_value", "warmup", "halve_after"):
+        for name in ("weight_decay", "clip", "clip_value", "warmup", "halve_after", "workers"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} must be 0 or above, got {getattr(self, name)}")
         if not self.checkpoint_seconds > 0:
             raise OptionError(f"checkpoint_seconds must be above 0, got {self.checkpoint_seconds}")
-        if self.batch_size % self.devices:
+        if self.batch_size % self.processes:
             raise OptionError(
-                f"batch_size {self.batch_size} cannot be shared evenly by {self.devices} devices"
+                f"batch_size {self.batch_size} cannot be shared evenly by {self.processes} "
+                "processes (devices x nodes)"
             )
+
+    @property
+    def processes(self) -> int:
+        """How many share each batch."""
+        return self.devices * self.nodes
 
     @property
     def rate(self) -> float:
@@ -119,6 +122,49 @@ class TrainOptions:
         if self.epochs is None and self.minutes is None and self.steps is None:
             return 10
         return self.epochs
+
+
+@dataclass(frozen=True)
+class ModelOptions(TrainOptions):
+    """What every task says of its recurrent layers."""
+
+    cell: str = option(
+        "lstm", "A cell of `elman cells`, or your own as path.py:ClassName.", "Model"
+    )
+    cell_option: list[str] = option(
+        [], "An option of the cell, as update=replace; may be repeated.", "Model"
+    )
+    hidden: int = option(256, "Units in each layer.", "Model")
+    layers: int = option(1, "Layers.", "Model")
+    embedding: int | None = option(
+        None, "Size of a unit's vector. [dim]default: --hidden[/]", "Model"
+    )
+    residual: bool = option(False, "Add each layer's input to its output.", "Model")
+    layer_norm: bool = option(False, "Normalise what enters each layer.", "Model")
+    dropout: float = option(0.0, "On embeddings, between layers, on outputs.", "Regularisers")
+    variational: float = option(
+        0.0, "Dropout on each layer's input and state, one mask for all steps.", "Regularisers"
+    )
+    zoneout: float = option(0.0, "Share of the state that keeps its old value.", "Regularisers")
+    weight_drop: float = option(0.0, "Dropout on the recurrent weights.", "Regularisers")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_probability(dropout=self.dropout)
+
+    def stack(self, cell: type[Cell]) -> StackOptions:
+        """What a model is told of its layers."""
+        return {
+            "cell": cell,
+            "cell_options": cell_options(self.cell_option),
+            "dropout": self.dropout,
+            "input_dropout": self.variational,
+            "state_dropout": self.variational,
+            "zoneout": self.zoneout,
+            "weight_drop": self.weight_drop,
+            "residual": self.residual,
+            "layer_norm": self.layer_norm,
+        }
 
 
 def from_config(kind: type[O], values: dict[str, Any], where: str) -> O:

@@ -4,7 +4,6 @@ import csv
 import io
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,39 +16,35 @@ from elman.data.files import write_text
 from elman.errors import RunError
 from elman.train.checkpoint import checkpoints_in, save_checkpoint
 from elman.train.curves import draw_curves
-from elman.train.run import Run
+from elman.train.task import Task
 from elman.train.weights import save_model
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "seconds",
-    "learning_rate",
-    "train_loss_nats",
-    "grad_norm",
-    "tokens_per_s",
-    "valid_loss_nats",
-)
 Row = dict[str, float | int | None]
-#: A loss in nats a token, as the numbers that people compare.
-Describe = Callable[[float], str]
+
+
+def columns(task: Task | type[Task]) -> list[str]:
+    """The columns of metrics.csv that are there before the first validation."""
+    own = [f"train_{task.loss_name}", "grad_norm", f"{task.unit}s_per_s", f"valid_{task.loss_name}"]
+    return ["step", "epoch", "seconds", "learning_rate", *own]
 
 
 class Metrics:
     """metrics.csv: rows in memory, written whole."""
 
-    def __init__(self, path: Path, last_step: int) -> None:
+    def __init__(self, path: Path, last_step: int, columns: list[str]) -> None:
         self.path = path
+        self.columns = columns
         self.rows = [row for row in read_metrics(path) if (row["step"] or 0) <= last_step]
 
     def add(self, **values: float | int | None) -> None:
         """One more row."""
-        self.rows.append({column: values.get(column) for column in COLUMNS})
+        self.rows.append(values)
 
     def save(self) -> None:
         """Write all rows."""
         out = io.StringIO()
-        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        columns = dict.fromkeys([*self.columns, *(name for row in self.rows for name in row)])
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: _cell(v) for k, v in row.items()} for row in self.rows)
         write_text(self.path, out.getvalue())
@@ -76,20 +71,18 @@ def read_metrics(path: Path) -> list[Row]:
 class Watch(L.Callback):
     """Progress bar, metrics, checkpoints, the best weights, and a clean end on Ctrl-C."""
 
-    def __init__(
-        self, run: Run, describe: Describe, characters_per_token: float, console: Console
-    ) -> None:
-        self.run = run
-        self.describe = describe
-        self.characters_per_token = characters_per_token
+    def __init__(self, task: Task, console: Console) -> None:
+        self.task = task
+        self.run = task.run
         self.console = console
         self._former: dict[int, Any] = {}
         self._saved = self._logged = time.monotonic()
-        self._tokens = 0
+        self._units = 0.0
         self.leads = False
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
-        self.metrics = Metrics(self.run.folder / "metrics.csv", module.position.step)
+        path = self.run.folder / "metrics.csv"
+        self.metrics = Metrics(path, module.position.step, columns(self.task))
         self.leads = trainer.is_global_zero
 
     # Beginning and end
@@ -112,7 +105,7 @@ class Watch(L.Callback):
         if not checkpoints_in(self.run.checkpoints):
             self._checkpoint(module)  # what a training that fails at once goes back to
         self.bar.start()
-        self.task = self.bar.add_task("", total=1.0, epoch="", numbers="")
+        self.shown = self.bar.add_task("", total=1.0, epoch="", numbers="")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._module.asked_to_stop:
@@ -147,7 +140,7 @@ class Watch(L.Callback):
     ) -> None:
         # Lightning calls callbacks before the module's own hook counts the step.
         step = module.position.step + 1
-        self._tokens += batch[1].numel() * trainer.world_size
+        self._units += module.last_count
         if step % module.options.log_every == 0:
             self._log(trainer, module, step)
 
@@ -163,23 +156,22 @@ class Watch(L.Callback):
 
     def _log(self, trainer: L.Trainer, module: Any, step: int) -> None:
         now = time.monotonic()
-        speed = self._tokens / max(now - self._logged, 1e-9)
-        self._tokens, self._logged = 0, now
+        speed = self._units / max(now - self._logged, 1e-9)
+        self._units, self._logged = 0.0, now
         self.metrics.add(
             step=step,
             epoch=module.epoch,
             seconds=module.seconds,
             learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
-            train_loss_nats=module.last_loss,
             grad_norm=module.grad_norm,
-            tokens_per_s=speed,
+            **{f"train_{self.task.loss_name}": module.last_loss, f"{self.task.unit}s_per_s": speed},
         )
         self.bar.update(
-            self.task,
+            self.shown,
             completed=module.progress,
             epoch=f"epoch {module.epoch + 1}",
-            numbers=f"{self.describe(module.last_loss)}  |g| {module.grad_norm:.2f}  "
-            f"{speed:,.0f} tok/s",
+            numbers=f"loss {module.last_loss:.4f}  |g| {module.grad_norm:.2f}  "
+            f"{speed:,.0f} {self.task.unit}s/s",
         )
 
     # Validations
@@ -192,14 +184,14 @@ class Watch(L.Callback):
             step=step,
             epoch=module.epoch,
             seconds=module.seconds,
-            valid_loss_nats=history[-1],
+            **{f"valid_{name}": value for name, value in module.scores.items()},
         )
         best = history[-1] <= min(history)
         if self.leads:
             self.console.print(
                 f"step {step:>6}  epoch {step / len(module.train_batches):6.2f}  "
                 f"{module.seconds:6.0f} s  train {module.last_loss:.4f}  "
-                f"valid {self.describe(history[-1])}{'  best' if best else ''}",
+                f"valid {self.task.show(module.scores)}{'  best' if best else ''}",
                 highlight=False,
             )
             if best:
@@ -209,8 +201,7 @@ class Watch(L.Callback):
 
     def _draw(self, module: Any) -> None:
         path = self.run.folder / "curves.png"
-        clip = module.options.clip
-        draw_curves(path, self.metrics.rows, clip, self.characters_per_token)
+        draw_curves(path, self.metrics.rows, self.task.loss_name, module.options.clip)
 
     def _checkpoint(self, module: Any) -> None:
         checkpoint = module.checkpoint()

@@ -31,7 +31,7 @@ def test_a_run_folder_holds_what_it_promises(trained):
     assert len((trained / "sample.txt").read_text()) > 500
     config = json.loads((trained / "config.json").read_text())
     assert config["options"]["hidden"] == 16
-    assert config["data"]["train"]["tokens"] == int(44 * 60 * 0.9)
+    assert config["found"]["train"]["tokens"] == int(44 * 60 * 0.9)
 
 
 def test_the_loss_falls_and_everything_is_measured(trained):
@@ -161,7 +161,7 @@ def test_a_validation_that_is_not_finite_keeps_the_checkpoint_before(elman, text
     monkeypatch.setattr(
         module.SequenceModule,
         "on_validation_epoch_start",
-        lambda self: setattr(self, "_valid_sum", math.nan),
+        lambda self: setattr(self, "_sums", {"total": math.nan}),
     )
     done = elman("train", "lm", text, *SMALL, "--steps", 20, "--validate-every", 5, "--out", "r")
     assert done.code == 1

@@ -40,20 +40,20 @@ def test_a_damaged_file_of_ids_is_refused(tmp_path):
 @pytest.mark.parametrize(("n", "batch", "bptt"), [(101, 4, 7), (50, 1, 49), (23, 5, 2), (9, 8, 3)])
 def test_streams_are_contiguous_and_cover_the_text_once(n, batch, bptt):
     streams = Streams(np.arange(n), batch, bptt)
-    chunks = [streams.chunk(i) for i in range(len(streams))]
-    inputs = torch.cat([c.inputs for c in chunks])
-    targets = torch.cat([c.targets for c in chunks])
+    chunks = [streams.batch(i) for i in range(len(streams))]
+    inputs = torch.cat([c.tensors["tokens"] for c in chunks])
+    targets = torch.cat([c.tensors["targets"] for c in chunks])
     length = (n - 1) // batch
     assert inputs.T.flatten().tolist() == list(range(length * batch))
     assert torch.equal(targets, inputs + 1)
     assert [c.first for c in chunks] == [True] + [False] * (len(streams) - 1)
-    assert all(len(c.inputs) == bptt for c in chunks[:-1])
+    assert all(len(c.tensors["tokens"]) == bptt for c in chunks[:-1])
 
 
 def test_processes_share_the_rows_of_a_batch():
     streams = Streams(np.arange(101), 4, 5)
-    whole = streams.chunk(2).inputs
-    shares = [streams.chunk(2, slice(rank, None, 2)).inputs for rank in range(2)]
+    whole = streams.batch(2).tensors["tokens"]
+    shares = [streams.batch(2, slice(rank, None, 2)).tensors["tokens"] for rank in range(2)]
     assert torch.equal(whole[:, 0::2], shares[0])
     assert torch.equal(whole[:, 1::2], shares[1])
 

@@ -9,8 +9,8 @@ import torch
 
 from elman.cells import CELLS
 from elman.cells.stacked import INITS
-from elman.train.language_options import LanguageModelOptions
-from elman.train.watch import COLUMNS
+from elman.tasks.language_model import LanguageModelling, LanguageModelOptions
+from elman.train.watch import columns
 from tests.docs.pages import run_page
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,11 @@ def test_links_between_pages_lead_somewhere(page):
 def test_every_option_and_column_is_described():
     page = (ROOT / "docs" / "language-model.md").read_text(encoding="utf-8")
     options = [f"`--{f.name.replace('_', '-')}`" for f in fields(LanguageModelOptions)]
-    assert [name for name in [*options, *(f"`{c}`" for c in COLUMNS)] if name not in page] == []
+    assert [
+        name
+        for name in [*options, *(f"`{c}`" for c in columns(LanguageModelling))]
+        if name not in page
+    ] == []
 
 
 def test_every_cell_and_initialisation_is_described():

@@ -22,7 +22,7 @@ def test_every_cell_makes_a_model(cell):
 def test_the_loss_is_the_cross_entropy_of_the_next_token():
     model = LanguageModel(11, 8)
     x, y = tokens(), tokens(seed=1)
-    loss, _ = model.loss(x, y)
+    loss = model.loss(x, y).mean
     logits, _ = model(x)
     expected = torch.stack([cross_entropy(logits[t], y[t]) for t in range(7)]).mean()
     assert torch.allclose(loss, expected)
@@ -45,7 +45,7 @@ def test_one_batch_can_be_learnt_by_heart():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(150):
         optimizer.zero_grad()
-        loss, _ = model.loss(x, y)
+        loss = model.loss(x, y).mean
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.05
@@ -76,6 +76,16 @@ def test_greedy_generation_follows_the_model():
         logits, _ = model(torch.tensor(text)[:, None])
         text.append(int(logits[-1, 0].argmax()))
     assert list(model.generate(torch.tensor([4]), 6, temperature=0)) == text[1:]
+
+
+def test_steps_are_the_whole_text():
+    model = LanguageModel(11, 8, 2).eval()
+    x = tokens()
+    whole, _ = model(x)
+    state = None
+    for t in range(len(x)):
+        logits, state = model.step(x[t], state)
+        assert torch.allclose(logits, whole[t], atol=1e-6)
 
 
 def test_excluded_tokens_are_never_written():

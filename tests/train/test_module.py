@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from elman.train.options import TrainOptions
 
 def module(**options):
     streams = Streams(torch.arange(50).numpy() % 7, 2, 5)
-    built = SequenceModule(LanguageModel(7, 4), TrainOptions(**options), streams, streams)
+    task = SimpleNamespace(options=TrainOptions(**options))
+    built = SequenceModule(task, LanguageModel(7, 4), streams, streams)
     torch.manual_seed(0)
     for p in built.model.parameters():
         p.grad = torch.randn_like(p)

@@ -3,8 +3,8 @@ from dataclasses import asdict
 import pytest
 
 from elman.errors import OptionError, RunError
+from elman.tasks.language_model import LanguageModelOptions
 from elman.train.custom_cell import cell_class, cell_options
-from elman.train.language_options import LanguageModelOptions
 from elman.train.options import from_config
 
 

@@ -34,7 +34,7 @@ class Stepper:
             [like.new_empty(self.shape)], [like.new_empty(self.shape)], weights, None,
             self._now, (), self._next, (), [False] * len(state),
         )  # fmt: skip
-        self._held = Arguments(loop, plan, tape, None)
+        self._held = Arguments(loop, plan, tape, None, team.max_threads())
         count = len(self._held.array)
         self._array = (ctypes.c_int64 * (count + 1))(*self._held.array, 0)
         self._address = ctypes.addressof(self._array)

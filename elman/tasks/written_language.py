@@ -1,41 +1,33 @@
-"""A trained language model: loaded, writing, evaluated."""
+"""A trained language model: writing, evaluated."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from elman.cells import Cell
-from elman.data.corpus import Part, Report
+from elman.data.corpus import Report
 from elman.data.text import Text
-from elman.data.tokenizer import Tokenizer, load_tokenizer
-from elman.errors import DataError, OptionError, RunError
+from elman.data.tokenizer import Tokenizer
+from elman.errors import DataError, OptionError
 from elman.models import LanguageModel
 from elman.models.sampling import check_sampling
-from elman.train.custom_cell import cell_class, is_built_in
-from elman.train.language_options import LanguageModelOptions, build_model, options_of
-from elman.train.run import Run, open_run
-from elman.train.weights import load_model
-
-LN2 = math.log(2)
+from elman.tasks.trained import Trained
+from elman.train.task import perplexity
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A trained language model with its units of text."""
+class WrittenLanguage(Trained):
+    """A trained language model with its units of text.
 
-    run: Run
+    prompt: what a text begins with where nothing else is asked for.
+    """
+
     model: LanguageModel
     tokenizer: Tokenizer
-    options: LanguageModelOptions
-
-    @property
-    def prompt(self) -> str:
-        """What a text begins with where nothing else is asked for."""
-        return str(self.run.config["prompt"])
+    prompt: str
 
     def write(
         self,
@@ -81,18 +73,24 @@ class LoadedModel:
         yield decoder.end()
 
     def evaluate(
-        self, file: str | Path, report: Report | None = None, chunk: int = 256
+        self,
+        files: str | Path | Sequence[str | Path],
+        report: Report | None = None,
+        chunk: int = 256,
     ) -> dict[str, Any]:
-        """The loss on a whole file, from its first token to its last with the state carried.
+        """The loss on whole files, from the first token to the last with the state carried.
 
         Returns loss_nats (a token), bits_per_char, perplexity_per_token, perplexity_per_word, and
         the counts of tokens, characters, words and unknown tokens. The first token is given,
         and its characters are not among those that the bits are shared by.
         report: called with how far it is. chunk: tokens at a time; it changes no result.
         """
-        text = Text([file], strict=self.options.tokenizer != "byte")
+        texts = [files] if isinstance(files, str | Path) else files
+        if not texts:
+            raise OptionError("a language model is measured on a text: name its file")
+        text = Text(texts, strict=self.options.tokenizer != "byte")
         total, tokens, characters, words, unseen, given = 0.0, 0, 0, 0, 0, 0
-        size = Path(file).stat().st_size
+        size = sum(Path(file).stat().st_size for file in texts)
         state: Any = None
         last = torch.empty(0, dtype=torch.long)
         for block in text.blocks():
@@ -105,8 +103,9 @@ class LoadedModel:
             for begin in range(0, len(ids) - 1, chunk):
                 part = ids[begin : begin + chunk + 1, None]
                 with torch.inference_mode():
-                    loss, state = self.model.loss(part[:-1], part[1:], state)
-                total += loss.item() * (len(part) - 1)
+                    loss = self.model.loss(part[:-1], part[1:], state)
+                state = loss.state
+                total += loss.total.item()
                 tokens += len(part) - 1
                 if report is not None:
                     share = (begin + len(part)) / len(ids) * len(block)
@@ -115,64 +114,16 @@ class LoadedModel:
             characters += len(block)
             words += len(block.split())
         if tokens == 0:
-            raise DataError(f"{file}: one token cannot be predicted from nothing; give more text")
+            raise DataError(
+                f"{texts[0]}: one token cannot be predicted from nothing; give more text"
+            )
         return {
             "loss_nats": total / tokens,
-            "bits_per_char": total / max(characters - given, 1) / LN2,
-            "perplexity_per_token": _exp(total / tokens),
-            "perplexity_per_word": _exp(total / max(words, 1)),
+            "bits_per_char": total / max(characters - given, 1) / math.log(2),
+            "perplexity_per_token": perplexity(total / tokens),
+            "perplexity_per_word": perplexity(total / max(words, 1)),
             "tokens": tokens,
             "characters": characters,
             "words": words,
             "unknown_tokens": unseen,
         }
-
-
-def load(folder: str | Path, cell: type[Cell] | str | None = None) -> LoadedModel:
-    """A trained model from its run folder, ready to use.
-
-    cell: the class of a cell of one's own (or path.py:ClassName), where the run was trained with
-    one. A run folder holds no code, and none is run from it.
-
-    Raises RunError where the folder is no run, or its weights are damaged or foreign.
-    """
-    run = open_run(folder)
-    options = options_of(run)
-    build = cell if isinstance(cell, type) else cell_class(trusted_cell(run, options, cell))
-    tokenizer = load_tokenizer(run.tokenizer_file)
-    model = build_model(options, tokenizer.vocab_size, build)
-    load_model(run.weights_file, model)
-    return LoadedModel(run, model.eval(), tokenizer, options)
-
-
-def trusted_cell(run: Run, options: LanguageModelOptions, cell: str | None) -> str:
-    """The cell to build; code from outside is only run where the user names it now."""
-    if cell is None and not is_built_in(options.cell):
-        raise RunError(
-            f"{run.folder}: was trained with a cell of its own, {options.cell}; a run folder runs "
-            "no code, so name it: --cell path.py:ClassName, or load(run, cell=ClassName)"
-        )
-    return cell or options.cell
-
-
-def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
-
-
-@dataclass(frozen=True)
-class Units:
-    """How long a token is, on average."""
-
-    characters_per_token: float
-
-    @classmethod
-    def of(cls, part: Part) -> "Units":
-        """Those of a part of the text."""
-        return cls(part.characters / part.tokens)
-
-    def describe(self, nats: float) -> str:
-        """A loss in the numbers that people compare."""
-        bits = nats / LN2 / self.characters_per_token
-        if abs(self.characters_per_token - 1) < 0.01:
-            return f"{nats:.4f} nats  {bits:.3f} bits/char"
-        return f"{nats:.4f} nats  {bits:.3f} bits/char  perplexity {_exp(nats):,.1f}"

@@ -1,0 +1,157 @@
+"""Texts with a label: a table with a column of each, or one text file for each label."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from elman.data.lines import read_lines, unpacked_name
+from elman.data.rows import EMPTY_LINE, Row
+from elman.data.source import Skipped, Source
+from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
+from elman.errors import DataError
+
+TEXT_NAMES = ("text", "sentence", "review", "content", "utterance", "sequence")
+LABEL_NAMES = ("label", "class", "intent", "category", "target", "sentiment")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """One text, its label, and where it stands."""
+
+    text: str
+    label: str
+    where: str
+
+
+def labelled_texts(
+    files: Sequence[str | Path],
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    **options: Unpack[TableOptions],
+) -> Source[LabelledText]:
+    """Texts with labels from tables of one kind, or from plain text files, one for each label.
+
+    Tables: the columns are found by their usual names where they are not given; those of the
+    first table hold for all. Plain text: each line is one text; the labels are what tells the
+    files apart, the stem (pos.txt, neg.txt), else the suffix (mr.pos, mr.neg), else the folder.
+    Rows without text or label are skipped and counted. options: see `TableOptions`.
+
+    Raises DataError: which file, what was expected, what to do.
+    """
+    paths = [Path(file) for file in files]
+    if not paths:
+        raise DataError("no file is given to read labelled texts from")
+    if all(is_table(path) for path in paths):
+        return _from_tables([Table(path, **options) for path in paths], text_column, label_column)
+    mixed = next((path for path in paths if is_table(path)), None)
+    if mixed is not None:
+        raise DataError(f"{mixed}: is a table, and others are none; give files of one kind")
+    for name, value in (("text", text_column), ("label", label_column)):
+        if value is not None:
+            raise DataError(
+                f"{paths[0]}: has no columns, so none can be the {name} ('{value}'); a table is "
+                f"{', '.join(SUFFIXES)}"
+            )
+    return _from_files(paths, options.get("encoding", "utf-8"))
+
+
+def _from_tables(
+    tables: Sequence[Table], text_column: str | None, label_column: str | None
+) -> Source[LabelledText]:
+    text = tables[0].find("text", TEXT_NAMES, text_column)
+    label = tables[0].find("label", LABEL_NAMES, label_column)
+    if text == label:
+        raise DataError(f"{tables[0].file}: column '{text}' cannot be both text and label")
+    for table in tables[1:]:
+        table.require([text, label])
+
+    def read(skipped: Skipped) -> Iterator[LabelledText]:
+        for table in tables:
+            for row in table.rows(skipped):
+                record = LabelledText(text_of(row, text), label_of(row, label), row.where)
+                if not record.text.strip():
+                    skipped.add("row without text", row.where)
+                elif not record.label:
+                    skipped.add("row without label", row.where)
+                else:
+                    yield record
+
+    names = ", ".join(str(table.file) for table in tables)
+    return Source(f"{names}: text '{text}', label '{label}'", read)
+
+
+def _from_files(paths: Sequence[Path], encoding: str) -> Source[LabelledText]:
+    labels = labels_of_files(paths)
+    lines = [(path, label) for path, label in zip(paths, labels, strict=True)]
+    for path in paths:
+        # What is wrong with a file is said before the first is read.
+        next(read_lines(path, encoding), None)
+
+    def read(skipped: Skipped) -> Iterator[LabelledText]:
+        for path, label in lines:
+            for number, text in enumerate(read_lines(path, encoding), 1):
+                where = f"{path}: line {number}"
+                if text.strip():
+                    yield LabelledText(text, label, where)
+                else:
+                    skipped.add(EMPTY_LINE, where)
+
+    return Source(", ".join(f"{path}: label '{label}'" for path, label in lines), read)
+
+
+def labels_of_files(paths: Sequence[Path]) -> list[str]:
+    """The shortest part of the names that tells the files apart: stem, suffix or folder.
+
+    Raises DataError where there is none, or one file alone.
+    """
+    if len(paths) == 1:
+        raise DataError(
+            f"{paths[0]}: one text file holds no labels; give one file for each label, or a table "
+            f"with a column of labels ({', '.join(SUFFIXES)})"
+        )
+    names = [unpacked_name(path) for path in paths]
+    candidates = (
+        [name.stem for name in names],
+        [name.suffix.removeprefix(".") for name in names],
+        [path.resolve().parent.name for path in paths],
+    )
+    for labels in candidates:
+        if len(set(labels)) == len(labels) and all(labels):
+            return labels
+    raise DataError(
+        f"{', '.join(map(str, paths))}: neither their names nor their suffixes nor their folders "
+        "tell the files apart; each gives the label of its lines, so rename them"
+    )
+
+
+def text_of(row: Row, column: str) -> str:
+    """A text in a row, "" where there is none; DataError where it is of another kind."""
+    value = _value(row, column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{row.where}: '{column}' must be a text, got {value!r}")
+    return value
+
+
+def label_of(row: Row, column: str) -> str:
+    """A label in a row, "" where there is none; numbers are labels too, 1.0 is 1."""
+    value = _value(row, column)
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int | float):
+        raise DataError(f"{row.where}: '{column}' must be a label or a number, got {value!r}")
+    return str(value).strip()
+
+
+def _value(row: Row, column: str) -> Any:
+    try:
+        return row.values[column]
+    except KeyError as error:
+        raise DataError(
+            f"{row.where}: has no '{column}', it has {', '.join(row.values) or 'nothing'}"
+        ) from error

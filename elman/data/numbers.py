@@ -1,0 +1,54 @@
+"""Numbers as a network likes them: around 0, of size 1."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The mean and the standard deviation of each of F channels.
+
+        scaled = (x - mean) / deviation
+
+    A channel that never changes has deviation 1.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, series: Iterable[NDArray[Any]]) -> "Scale":
+        """Those of all steps of all series [T, F], in one pass (Chan et al. 1983)."""
+        count, mean, squares = 0, np.zeros(()), np.zeros(())
+        for values in series:
+            x = np.asarray(values, dtype=np.float64)
+            if not len(x):
+                continue
+            total, middle = count + len(x), x.mean(0)
+            squares = squares + ((x - middle) ** 2).sum(0)
+            squares = squares + (middle - mean) ** 2 * count * len(x) / total
+            mean, count = mean + (middle - mean) * len(x) / total, total
+        deviation = np.sqrt(squares / max(count, 1))
+        deviation = np.where(deviation > 1e-12, deviation, 1.0)
+        return cls(tuple(np.atleast_1d(mean).tolist()), tuple(np.atleast_1d(deviation).tolist()))
+
+    def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """[..., F] scaled."""
+        return ((x - np.array(self.mean)) / np.array(self.deviation)).astype(np.float32)
+
+    def back(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """[..., F] in the units that it came in."""
+        return np.asarray(x, dtype=np.float64) * np.array(self.deviation) + np.array(self.mean)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` makes it from again."""
+        return {"mean": list(self.mean), "deviation": list(self.deviation)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Scale":
+        """The scale that `to_json` described."""
+        return cls(tuple(value["mean"]), tuple(value["deviation"]))

@@ -1,0 +1,45 @@
+"""What can be trained: one file a task."""
+
+from pathlib import Path
+from typing import Any
+
+from elman.cells import Cell
+from elman.errors import RunError
+from elman.tasks.classify import Classification
+from elman.tasks.language_model import LanguageModelling
+from elman.tasks.tag import Tagging
+from elman.tasks.translate import Translation
+from elman.train.custom_cell import cell_class
+from elman.train.run import Run, open_run
+from elman.train.task import Task, options_of
+from elman.train.training import trusted_cell
+
+#: Every task by the name of its command.
+KINDS: tuple[type[Task], ...] = (LanguageModelling, Classification, Tagging, Translation)
+TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
+
+
+def task_of(run: Run) -> type[Task]:
+    """The kind of training that a run is of; RunError where this elman does not know it."""
+    name = run.config.get("task")
+    if name not in TASKS:
+        raise RunError(
+            f"{run.folder}: is a run of task '{name}', which this elman does not know; it knows "
+            f"{', '.join(TASKS)}"
+        )
+    return TASKS[name]
+
+
+def load(folder: str | Path, cell: type[Cell] | str | None = None) -> Any:
+    """A trained model from its run folder, ready to use.
+
+    cell: the class of a cell of one's own (or path.py:ClassName), where the run was trained with
+    one. A run folder holds no code, and none is run from it.
+
+    Raises RunError where the folder is no run, or its weights are damaged or foreign.
+    """
+    run = open_run(folder)
+    kind = task_of(run)
+    options = options_of(run, kind)
+    build = cell if isinstance(cell, type) else cell_class(trusted_cell(run, options, cell))
+    return kind(run, options).load(build)

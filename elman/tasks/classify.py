@@ -1,0 +1,197 @@
+"""`elman train classify`: a sequence in, a label out."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+
+from elman.cells import Cell
+from elman.data.batch import Batch
+from elman.data.batches import collate
+from elman.data.corpus import Report
+from elman.data.embedded import embedded_file
+from elman.data.examples import Examples
+from elman.data.source import Source
+from elman.data.vocabulary import Labels
+from elman.errors import require_probability, unknown
+from elman.layers.pooling import KINDS as POOLINGS
+from elman.models.classifier import Classifier
+from elman.models.scores import accuracy, accuracy_counts
+from elman.option import option
+from elman.tasks.examples import ExampleTask, TrainedOnExamples, batched, load_best
+from elman.tasks.inputs import InputOptions, Inputs, Record
+from elman.tasks.pictures import draw_confusion
+from elman.tasks.trained import Answer
+from elman.train.custom_cell import cell_argument
+
+
+@dataclass(frozen=True)
+class ClassifyOptions(InputOptions):
+    """What `elman train classify` takes beside the files."""
+
+    skip_unknown_labels: bool = option(
+        False, "Leave out, and count, what has a label that training does not know.", "Data"
+    )
+    bidirectional: bool = option(True, "Read from both ends.", "Model")
+    pooling: str = option("max", f"From all steps to one vector: {', '.join(POOLINGS)}.", "Model")
+    word_dropout: float = option(
+        0.0, "Share of the units that are hidden from the model in training.", "Regularisers"
+    )
+    label_smoothing: float = option(
+        0.0, "Share of the truth that goes to all labels alike.", "Regularisers"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_probability(word_dropout=self.word_dropout, label_smoothing=self.label_smoothing)
+        if self.pooling not in POOLINGS:
+            raise unknown("pooling", self.pooling, POOLINGS)
+
+
+class Classification(ExampleTask[ClassifyOptions, Record]):
+    """Texts or series of numbers, each with one label."""
+
+    name = "classify"
+    title = "a classifier"
+    help = """Train a classifier of texts or of series of numbers.
+
+    [bold]elman train classify[/]                            8x8 digits, read row by row
+    [bold]elman train classify reviews.csv[/]                a text and a label in each row
+    [bold]elman train classify mr.pos mr.neg[/]              a file for each label, a text a line
+    [bold]elman train classify train.ts --test test.ts[/]    series of numbers, of sktime
+    [bold]elman train classify dna.csv --tokenizer char[/]
+    """
+    files_help = (
+        "CSV, TSV, JSONL, parquet; a text file for each label; .ts, .npz. "
+        "[dim]default: 8x8 digits[/]"
+    )
+    options_type = ClassifyOptions
+    criterion = "accuracy"
+    larger_is_better = True
+
+    # From files to a model
+
+    def read(self, files: list[str]) -> Source[Record]:
+        if not files:
+            return self.options.read([embedded_file("digits.csv.gz")], **self._embedded)
+        return self.options.read(files)
+
+    @property
+    def _embedded(self) -> dict[str, Any]:
+        return {} if self.files else {"step_size": self.options.step_size or 8}
+
+    def learn(self, train: Source[Record], report: Report) -> dict[str, Any]:
+        Inputs.fit(train, self.options).save(self.run.folder / "inputs.json")
+        return Labels.fit(record.label for record in train).to_json()
+
+    def encode(self, record: Record, source: Source[Record]) -> Mapping[str, Any] | None:
+        skipped = source.skipped if self.options.skip_unknown_labels else None
+        label = self.labels.id(record.label, record.where, skipped)
+        if label is None:
+            return None
+        x = self.cut(self.inputs.encode(_value(record)), record, source)
+        return None if x is None else {"x": x, "label": label}
+
+    @property
+    def labels(self) -> Labels:
+        """The labels by their numbers."""
+        return self.once("labels", lambda: Labels.from_json(self.found))
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the model reads of a record."""
+        return self.once("inputs", lambda: Inputs.load(self.run.folder / "inputs.json"))
+
+    def build(self, cell: type[Cell]) -> Classifier:
+        o = self.options
+        return Classifier(
+            len(self.labels),
+            **self.inputs.size,
+            embedding_size=o.embedding,
+            hidden_size=o.hidden,
+            num_layers=o.layers,
+            bidirectional=o.bidirectional,
+            pooling=o.pooling,
+            word_dropout=o.word_dropout if self.inputs.units else 0.0,
+            unknown_id=self.inputs.unknown_id,
+            label_smoothing=o.label_smoothing,
+            **o.stack(cell),
+        )
+
+    # What it is judged by
+
+    def measure(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
+        t = batch.tensors
+        logits = model(t["x"], t["x_lengths"])
+        total = F.cross_entropy(logits, t["label"], reduction="sum")
+        right = accuracy_counts(logits.argmax(-1), t["label"])
+        return {"total": float(total), "count": float(len(logits)), **right}, None
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        return {**super().scores(sums), "accuracy": accuracy(sums)}
+
+    def baseline(self, examples: Examples) -> dict[str, Any]:
+        """Always the label that is the most frequent in training."""
+        share = float((examples.numbers("label") == 0).mean())
+        return {"name": f"always '{self.labels.names[0]}'", "accuracy": share}
+
+    # The end
+
+    def load(self, cell: type[Cell]) -> "TrainedClassifier":
+        return TrainedClassifier(self.run, self.options, load_best(self, cell), self)
+
+    def finish(self, cell: type[Cell], console: Console) -> None:
+        trained = self.load(cell)
+        examples = self.final_scores(trained, console)
+        counts = np.zeros((len(self.labels), len(self.labels)))
+        answers = trained.answers(row["x"] for row in examples)
+        for label, answer in zip(examples.numbers("label"), answers, strict=True):
+            counts[label, int(answer.argmax())] += 1
+        path = self.run.folder / "confusion.png"
+        draw_confusion(path, counts, self.labels.names)
+        own = cell_argument(self.options.cell)
+        console.print(f"curves: {self.run.folder / 'curves.png'}, {path}", highlight=False)
+        console.print(f"more:   elman predict {self.run.folder}{own} ...", highlight=False)
+
+
+@dataclass(frozen=True)
+class TrainedClassifier(TrainedOnExamples):
+    """A trained classifier."""
+
+    task: Classification
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, the most frequent in training first."""
+        return self.task.labels.names
+
+    def parse(self, text: str) -> Any:
+        return self.task.inputs.parse(text)
+
+    def inputs(self, file: str | Path) -> Iterator[Any]:
+        return self.task.inputs.read(file, self.options, **self.task._embedded)
+
+    def predict(self, inputs: Iterable[Any], *, batch_size: int = 64) -> Iterator[Answer]:
+        """For each text, or [T, F] numbers, the probability of each label."""
+        encoded = (self.task.inputs.encode(value) for value in inputs)
+        for p in self.answers(encoded, batch_size):
+            ranked = sorted(zip(self.labels, p.tolist(), strict=True), key=lambda pair: -pair[1])
+            label, share = ranked[0]
+            record = {"label": label, "probability": share, "probabilities": dict(ranked)}
+            yield Answer(f"{label}\t{share:.4f}", record)
+
+    def answers(self, encoded: Iterable[Any], batch_size: int = 64) -> Iterator[torch.Tensor]:
+        """[num_classes] probabilities for each of what `Inputs.encode` gave."""
+        for rows in batched(encoded, batch_size):
+            t = collate([{"x": x} for x in rows]).tensors
+            with torch.inference_mode():
+                yield from self.model(t["x"], t["x_lengths"]).softmax(-1)
+
+
+def _value(record: Record) -> Any:
+    return getattr(record, "text", None) or getattr(record, "values", None)

@@ -1,0 +1,199 @@
+"""From records to what a model reads: the ids of a text's units, or scaled numbers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.data.files import read_json, write_json
+from elman.data.labelled import TEXT_NAMES, LabelledText, labelled_texts, text_of
+from elman.data.lines import read_lines, unpacked_name
+from elman.data.numbers import Scale
+from elman.data.sentences import Sentences
+from elman.data.series import LabelledSeries, labelled_series
+from elman.data.source import Skipped, Source
+from elman.data.tables import Table, TableOptions, is_table
+from elman.data.tokenizer import SENTENCE_TOKENIZERS
+from elman.errors import DataError, RunError, require_positive, unknown
+from elman.option import option
+from elman.tasks.examples import ExampleOptions
+
+KINDS = ("auto", "text", "numbers")
+Record = LabelledText | LabelledSeries
+
+
+@dataclass(frozen=True)
+class InputOptions(ExampleOptions):
+    """What every task takes that reads texts or series of numbers."""
+
+    kind: str = option("auto", f"What the files hold: {', '.join(KINDS)}.", "Data")
+    text_column: str | None = option(
+        None, "The column of texts. [dim]default: by its usual names[/]", "Data"
+    )
+    label_column: str | None = option(
+        None, "The column of labels. [dim]default: by its usual names[/]", "Data"
+    )
+    header: bool = option(True, "Whether the first line of a table names the columns.", "Data")
+    delimiter: str | None = option(
+        None, "Between columns. [dim]default: by the file's name[/]", "Data"
+    )
+    step_size: int | None = option(
+        None, "Numbers in a row of a table that make one step. [dim]default: 1[/]", "Data"
+    )
+    missing: str | None = option(
+        None, "What takes the place of a missing number: carry (the step before) or zero.", "Data"
+    )
+    tokenizer: str = option("word", f"Units: {', '.join(SENTENCE_TOKENIZERS)}.", "Text")
+    vocab_size: int | None = option(None, "At most so many units. [dim]default: all[/]", "Text")
+    min_count: int = option(1, "Units seen less often are read as one.", "Text")
+    lower_case: bool = option(False, "Read all in lower case.", "Text")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(min_count=self.min_count)
+        if self.kind not in KINDS:
+            raise unknown("kind", self.kind, KINDS)
+        if self.tokenizer not in SENTENCE_TOKENIZERS:
+            raise unknown("tokenizer", self.tokenizer, SENTENCE_TOKENIZERS)
+
+    @property
+    def table(self) -> TableOptions:
+        """How tables are written."""
+        return {"encoding": self.encoding, "header": self.header, "delimiter": self.delimiter}
+
+    def read(self, files: list[str], **more: Any) -> Source[Any]:
+        """The labelled texts or series in files."""
+        if self.holds_numbers(files):
+            given = {"step_size": self.step_size, "missing": self.missing, **more}
+            return labelled_series(files, label_column=self.label_column, **given, **self.table)
+        return labelled_texts(
+            files, text_column=self.text_column, label_column=self.label_column, **self.table
+        )
+
+    def holds_numbers(self, files: list[str]) -> bool:
+        """Whether files hold series of numbers: .ts and .npz do, and a table without a column
+        that is usually one of texts, whose first row holds numbers."""
+        if self.kind != "auto":
+            return self.kind == "numbers"
+        suffix = unpacked_name(Path(files[0])).suffix.lower()
+        if suffix in (".ts", ".npz"):
+            return True
+        if self.text_column is not None or not is_table(files[0]):
+            return False
+        table = Table(files[0], **self.table)
+        if {name.lower() for name in table.columns} & set(TEXT_NAMES):
+            return False
+        row = next(iter(table.rows(Skipped())), None)
+        return row is not None and sum(map(_is_number, row.values.values())) >= len(row.values) - 1
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, list):
+        return True
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return value is None
+    return True
+
+
+class Inputs:
+    """What a model reads: [T] ids of units, or [T, F] scaled numbers."""
+
+    def __init__(self, units: Sentences | None = None, scale: Scale | None = None) -> None:
+        self.units = units
+        self.scale = scale
+
+    @classmethod
+    def fit(cls, records: Source[Any], options: InputOptions) -> "Inputs":
+        """Learn units or scale from the training part."""
+        first = next(iter(records), None)
+        if first is None:
+            raise DataError(f"{records.about}: holds no example; {records.skipped}")
+        if isinstance(first, LabelledSeries):
+            return cls(scale=Scale.fit(record.values for record in records))
+        return cls(
+            Sentences.fit(
+                options.tokenizer,
+                (record.text for record in records),
+                vocab_size=options.vocab_size,
+                min_count=options.min_count,
+                lower_case=options.lower_case,
+            )
+        )
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """What a model is told: how many units there are, or how many numbers a step has."""
+        if self.units is not None:
+            return {"vocab_size": self.units.vocab_size}
+        assert self.scale is not None
+        return {"input_size": len(self.scale.mean)}
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of a unit that was never seen, where there is one."""
+        return None if self.units is None else self.units.tokenizer.unknown_id
+
+    def encode(self, value: Any) -> NDArray[Any]:
+        """A text as [T] ids, or [T, F] numbers scaled."""
+        if self.units is not None:
+            return self.units.encode(value)
+        assert self.scale is not None
+        if value.shape[1] != len(self.scale.mean):
+            raise DataError(
+                f"a step has {value.shape[1]} numbers, the model was trained with "
+                f"{len(self.scale.mean)}"
+            )
+        return self.scale(value)
+
+    def parse(self, text: str) -> Any:
+        """A line as an input: itself, or its numbers, with ; between the steps."""
+        if self.units is not None:
+            return text
+        assert self.scale is not None
+        size = len(self.scale.mean)
+        try:
+            values = [float(v) for v in text.replace(";", " ").replace(",", " ").split()]
+        except ValueError as error:
+            raise DataError(f"'{text[:40]}': expected numbers, steps of {size}: {error}") from error
+        if not values or len(values) % size:
+            raise DataError(f"'{text[:40]}': {len(values)} numbers make no steps of {size}")
+        return np.array(values, dtype=np.float32).reshape(-1, size)
+
+    def read(self, file: str | Path, options: InputOptions, **more: Any) -> Iterator[Any]:
+        """The inputs in a file; where it has labels they are not looked at."""
+        if self.units is None:
+            return (record.values for record in options.read([str(file)], **more))
+        if not is_table(file):
+            return (line for line in read_lines(Path(file), options.encoding) if line.strip())
+        table = Table(file, **options.table)
+        column = table.find("text", TEXT_NAMES, options.text_column)
+        return (text_of(row, column) for row in table.rows(Skipped()))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        units, scale = self.units, self.scale
+        write_json(
+            path,
+            {
+                "units": None if units is None else units.to_json(),
+                "scale": None if scale is None else scale.to_json(),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Inputs":
+        """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
+        value = read_json(path)
+        try:
+            units, scale = value["units"], value["scale"]
+            return cls(
+                None if units is None else Sentences.from_json(units),
+                None if scale is None else Scale.from_json(scale),
+            )
+        except Exception as error:
+            raise RunError(f"{path}: says of no inputs that elman knows: {error!r}") from error

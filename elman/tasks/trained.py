@@ -1,0 +1,64 @@
+"""A trained model: what `elman.load` returns, whatever the task."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from elman.errors import OptionError
+from elman.train.run import Run
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answers to one input.
+
+    text: for people. record: for programs, as JSON knows it. attention: [steps, inputs] weights
+    with the names of both, where the model has them.
+    """
+
+    text: str
+    record: dict[str, Any]
+    attention: Any = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with all that belongs to it.
+
+    A subclass has what its task can do: `predict` (inputs to answers), `evaluate` (files to
+    scores), `write` (a text).
+    """
+
+    run: Run
+    options: Any
+    model: nn.Module
+
+    def predict(self, *given: Any, **how: Any) -> Any:
+        """An `Answer` to each input, in order."""
+        raise self._cannot("predict", "sample")
+
+    def inputs(self, file: str | Path) -> Iterator[Any]:
+        """The inputs in a file of the kind that the model was trained on."""
+        raise self._cannot("predict", "sample")
+
+    def parse(self, text: str) -> Any:
+        """The input that a line of text stands for."""
+        raise self._cannot("predict", "sample")
+
+    def evaluate(self, *given: Any, **how: Any) -> dict[str, Any]:
+        """The scores on files of the kind that the model was trained on."""
+        raise self._cannot("eval", "predict")
+
+    def write(self, *given: Any, **how: Any) -> Iterator[str]:
+        """What the model writes by itself."""
+        raise self._cannot("sample", "predict")
+
+    def _cannot(self, command: str, instead: str) -> OptionError:
+        task = self.run.config["task"]
+        return OptionError(
+            f"{self.run.folder}: a run of '{task}' has no '{command}'; try elman {instead} "
+            f"{self.run.folder}"
+        )

@@ -1,0 +1,106 @@
+"""A training of any task, from the files to the end, and on from where it was interrupted."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from elman.cells import Cell
+from elman.errors import RunError
+from elman.train.custom_cell import cell_argument, cell_class, is_built_in
+from elman.train.fit import fit, meet, process_rank, require_accelerator, use_threads
+from elman.train.options import ModelOptions
+from elman.train.progress import reported
+from elman.train.run import Run, new_run, open_run
+from elman.train.task import Task, options_of
+
+
+def train(
+    kind: type[Task], files: list[str], options: Any, out: Path, force: bool, console: Console
+) -> Run:
+    """Train from the beginning into a new run folder."""
+    require_accelerator(options.accelerator)
+    kind.check(options, files)
+    if process_rank() == 0:
+        with new_run(out, force) as run:
+            whole = [str(Path(file).resolve()) for file in files]
+            run.save_config({"task": kind.name, "files": whole, "options": asdict(options)})
+            _prepare(kind(run, options), console)
+    meet()
+    return _go_on(kind(open_run(out), options), cell_class(options.cell), console)
+
+
+def resume(
+    kind: type[Task],
+    run: Run,
+    console: Console,
+    cell: str | None = None,
+    patience: int | None = None,
+    **length: Any,
+) -> Run:
+    """Go on with an interrupted run, or train a finished one for longer.
+
+    cell: the file of a cell of one's own, as path.py:ClassName. patience: another one. length:
+    epochs, minutes and steps, the new length of the training where one of them is given.
+    """
+    former = options = options_of(run, kind)
+    if any(value is not None for value in length.values()):
+        options = replace(options, **length)
+    if patience is not None:
+        options = replace(options, patience=patience)
+    if process_rank() == 0:
+        run.remove_unfinished()
+        if options != former:
+            run.save_config({**run.config, "options": asdict(options)})
+        if "found" not in run.config:
+            _prepare(kind(run, options), console)
+    meet()
+    return _go_on(kind(run, options), cell_class(trusted_cell(run, options, cell)), console)
+
+
+def trusted_cell(run: Run, options: ModelOptions, cell: str | None) -> str:
+    """The cell to build; code from outside is only run where the user names it now."""
+    if cell is None and not is_built_in(options.cell):
+        raise RunError(
+            f"{run.folder}: was trained with a cell of its own, {options.cell}; a run folder runs "
+            "no code, so name it: --cell path.py:ClassName, or load(run, cell=ClassName)"
+        )
+    return cell or options.cell
+
+
+def _prepare(task: Task, console: Console) -> None:
+    with reported(console) as report:
+        found = task.prepare(report)
+    task.run.save_config({**task.run.config, "found": found})
+
+
+def _go_on(task: Task, cell: type[Cell], console: Console) -> Run:
+    """Train from where the run stands to its end, then show what came of it."""
+    use_threads(task.options.threads)
+    torch.manual_seed(task.options.seed)
+    model = task.build(cell)
+    leads = process_rank() == 0
+    if leads:
+        _announce(task, model, console)
+    train_batches, valid_batches = task.batches()
+    if not fit(task, model, train_batches, valid_batches, console):
+        again = f"elman train --resume {task.run.folder}{cell_argument(task.options.cell)}"
+        if leads:
+            console.print(f"interrupted; go on with: {again}", highlight=False, markup=False)
+        raise KeyboardInterrupt
+    if leads:
+        task.finish(cell, console)
+    return task.run
+
+
+def _announce(task: Task, model: torch.nn.Module, console: Console) -> None:
+    o = task.options
+    count = sum(p.numel() for p in model.parameters())
+    console.print(
+        f"{task.summary()}; {o.layers} x {o.hidden} {o.cell}, {count:,} parameters; "
+        f"{task.run.folder}",
+        highlight=False,
+        markup=False,
+    )
