@@ -16,7 +16,7 @@ from elman.errors import RunError, unknown
 from elman.train.checkpoint import newest_checkpoint
 from elman.train.module import SequenceModule
 from elman.train.task import Task
-from elman.train.together import backend, process_rank
+from elman.train.together import backend, company, process_rank
 from elman.train.watch import Watch
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -51,7 +51,8 @@ def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: C
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module)
+        with company(task.run.folder):
+            trainer.fit(module)
     return not module.interrupted
 
 

@@ -1,8 +1,10 @@
 """Processes that share a training: which is which, and what one of them does for all."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -69,6 +71,24 @@ def first_does(work: Callable[[], None]) -> None:
         dist.broadcast(torch.zeros(1), 0, group=group)
         raise
     _wait(group)
+
+
+#: What gloo, NCCL and the store say where the other end has vanished.
+SIGNS = ("gloo", "NCCL", "Connection reset", "Connection closed", "Broken pipe")
+
+
+@contextmanager
+def company(folder: Path) -> Iterator[None]:
+    """Training with others; RunError where one of them is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not dist.is_initialized() or not any(sign in str(error) for sign in SIGNS):
+            raise
+        raise RunError(
+            f"a process that shared this training is gone, its own message says why; go on with "
+            f"elman train --resume {folder}, started like this one ({error})"
+        ) from error
 
 
 def _wait(group: dist.ProcessGroup) -> None:
