@@ -1,9 +1,8 @@
 """Texts with a label: a table with a column of each, or one text file for each label."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from elman.data.lines import read_lines, unpacked_name
 from elman.data.rows import EMPTY_LINE, Row
@@ -15,8 +14,7 @@ TEXT_NAMES = ("text", "sentence", "review", "content", "utterance", "sequence")
 LABEL_NAMES = ("label", "class", "intent", "category", "target", "sentiment")
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledText:
+class LabelledText(NamedTuple):
     """One text, its label, and where it stands."""
 
     text: str

@@ -76,7 +76,8 @@ class Watch(L.Callback):
         self.run = task.run
         self.console = console
         self._former: dict[int, Any] = {}
-        self._saved = self._logged = time.monotonic()
+        self._saved = 0.0
+        self._logged = time.monotonic()
         self._units = 0.0
         self.leads = False
 
@@ -91,7 +92,8 @@ class Watch(L.Callback):
         self._module = module
         for number in (signal.SIGINT, signal.SIGTERM):
             self._former[number] = signal.signal(number, self._interrupt)
-        self._saved = self._logged = time.monotonic()
+        self._saved = module.clock
+        self._logged = time.monotonic()
         self.bar = Progress(
             TextColumn("[bold]{task.fields[epoch]}"),
             BarColumn(bar_width=12),
@@ -148,10 +150,7 @@ class Watch(L.Callback):
         self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
     ) -> None:
         # Here, because a validation that was due after the last step is done and counted.
-        due = time.monotonic() - self._saved > module.options.checkpoint_seconds
-        if trainer.world_size > 1:
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if due:
+        if module.clock - self._saved > module.options.checkpoint_seconds:
             self._checkpoint(module)
 
     def _log(self, trainer: L.Trainer, module: Any, step: int) -> None:
@@ -205,7 +204,7 @@ class Watch(L.Callback):
 
     def _checkpoint(self, module: Any) -> None:
         checkpoint = module.checkpoint()
-        self._saved = time.monotonic()
+        self._saved = module.clock
         if self.leads:
             self.metrics.save()
             save_checkpoint(self.run.checkpoints, checkpoint, module.options.keep_checkpoints)
