@@ -1,0 +1,1 @@
+from tests.cli.conftest import elman  # noqa: F401
