@@ -20,6 +20,8 @@ from elman.train.task import Task
 from elman.train.weights import save_model
 
 Row = dict[str, float | int | None]
+#: A picture takes as long as many a short validation: seconds between two of them.
+DRAW_SECONDS = 5.0
 
 
 def columns(task: Task | type[Task]) -> list[str]:
@@ -79,6 +81,7 @@ class Watch(L.Callback):
         self._saved = 0.0
         self._logged = time.monotonic()
         self._units = 0.0
+        self._drawn = 0.0
         self.leads = False
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
@@ -128,10 +131,10 @@ class Watch(L.Callback):
             self._draw(module)
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        if self.leads:
+            self._draw(module)
         if module.interrupted:
             self._checkpoint(module)
-            if self.leads:
-                self._draw(module)
             if self.leads and not self.run.weights_file.is_file():
                 save_model(self.run.weights_file, module.model)
 
@@ -195,12 +198,14 @@ class Watch(L.Callback):
             )
             if best:
                 save_model(self.run.weights_file, module.model)
-            self._draw(module)
+            if time.monotonic() - self._drawn > DRAW_SECONDS:
+                self._draw(module)
         self._checkpoint(module)
 
     def _draw(self, module: Any) -> None:
         path = self.run.folder / "curves.png"
         draw_curves(path, self.metrics.rows, self.task.loss_name, module.options.clip)
+        self._drawn = time.monotonic()
 
     def _checkpoint(self, module: Any) -> None:
         checkpoint = module.checkpoint()
