@@ -4,9 +4,8 @@ import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from elman.data.lines import opened_text, read_lines
 from elman.data.source import Skipped
@@ -15,8 +14,7 @@ from elman.errors import DataError
 EMPTY_LINE = "empty line"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Column -> value, and where it stands, as in "a.csv: line 7"."""
 
     where: str

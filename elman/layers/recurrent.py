@@ -14,7 +14,7 @@ from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
-from elman.layers.stream import Part
+from elman.layers.steps import Steps, stepper, steps_of
 from elman.scan import Execution, Scan, Sequence, scan_all
 
 
@@ -150,9 +150,10 @@ class Recurrent(Layer):
         check_state(type(self.cell).__name__, parts, sizes, x)
         return parts
 
-    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
-        noise = self.regularisers.noise(self.cell, x[None], self.training)
-        return [(self.cell, weights_of(self.cell), noise, self._parts(state, x[None]))]
+    def steps(self, state: Any, x: Tensor) -> Steps:
+        noise = self.regularisers.noise(self.cell, x[None], training=False)
+        given, weights = self._parts(state, x[None]), weights_of(self.cell)
+        return steps_of(stepper(self.cell, weights, noise, given, self.execution))
 
     def check_streams(self) -> None:
         super().check_streams()

@@ -23,7 +23,7 @@ from elman.layers.layer import Layer, check_input, check_state
 from elman.layers.plan import PlanReport, plan_both, plan_cell
 from elman.layers.recurrent import sweep, swept
 from elman.layers.regularisers import Regularisers
-from elman.layers.stream import Part
+from elman.layers.steps import Steps, on_top, stepper, steps_of
 from elman.scan import Execution, Scan, Sequence
 
 #: Devices for which torch has fused kernels of its own and elman has none yet.
@@ -222,15 +222,15 @@ class TorchLike(Layer):
         check_state(self._name, parts, shapes, x)
         return parts
 
-    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
+    def steps(self, state: Any, x: Tensor) -> Steps:
         given = self._parts(state, x[None])
-        found: list[Part] = []
+        found: list[Steps] = []
         for layer in range(self.num_layers):
             cell = self._cell(layer)
-            noise = self.regularisers.noise(cell, x[None], self.training)
-            here = tuple(part[layer] for part in given)
-            found.append((cell, self._weights(cell, f"_l{layer}"), noise, here))
-        return found
+            noise = self.regularisers.noise(cell, x[None], training=False)
+            weights, here = self._weights(cell, f"_l{layer}"), tuple(part[layer] for part in given)
+            found.append(steps_of(stepper(cell, weights, noise, here, self.execution)))
+        return on_top(found)
 
     def check_streams(self) -> None:
         if self.bidirectional:

@@ -34,7 +34,7 @@ class Trained:
     """A trained model with all that belongs to it.
 
     A subclass has what its task can do: `predict` (inputs to answers), `evaluate` (files to
-    scores), `write` (a text).
+    scores), `write` (a text, or sequences).
     """
 
     run: Run
@@ -62,7 +62,7 @@ class Trained:
         """The scores on files of the kind that the model was trained on."""
         raise self._cannot("eval", "predict")
 
-    def write(self, *given: Any, **how: Any) -> Iterator[str]:
+    def write(self, *given: Any, **how: Any) -> Iterator[Any]:
         """What the model writes by itself."""
         raise self._cannot("sample", "predict")
 

@@ -175,7 +175,8 @@ class Arguments:
         if plan.fused:
             self.values["x"] = self.place(tape.inputs[0])
         for i, weight in enumerate(tape.weights):
-            self.values[f"weight{i}"] = self.place(weight.contiguous())
+            if weight.dim() < 2:
+                self.values[f"weight{i}"] = self.place(weight.contiguous())
         if tape.mask is not None:
             self.values["mask"] = self.place(tape.mask.contiguous())
         for i, state in enumerate(plan.states):
