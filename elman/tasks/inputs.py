@@ -15,30 +15,25 @@ from elman.data.numbers import Scale, Threshold, scale_from_json
 from elman.data.sentences import Sentences
 from elman.data.series import LabelledSeries, labelled_series
 from elman.data.source import Skipped, Source
-from elman.data.tables import Table, TableOptions, is_table
-from elman.data.tokenizer import SENTENCE_TOKENIZERS
-from elman.errors import DataError, RunError, require_positive, unknown
+from elman.data.tables import Table, is_table
+from elman.errors import DataError, RunError, unknown
 from elman.option import option
-from elman.tasks.examples import ExampleOptions
+from elman.tasks.options import TextOptions
 
 KINDS = ("auto", "text", "numbers")
 Record = LabelledText | LabelledSeries
 
 
 @dataclass(frozen=True)
-class InputOptions(ExampleOptions):
+class InputOptions(TextOptions):
     """What every task takes that reads texts or series of numbers."""
 
     kind: str = option("auto", f"What the files hold: {', '.join(KINDS)}.", "Data")
     text_column: str | None = option(
-        None, "The column of texts. [dim]default: by its usual names[/]", "Data"
+        None, "The column of texts. [dim]default: text, sentence, review ...[/]", "Data"
     )
     label_column: str | None = option(
-        None, "The column of labels. [dim]default: by its usual names[/]", "Data"
-    )
-    header: bool = option(True, "Whether the first line of a table names the columns.", "Data")
-    delimiter: str | None = option(
-        None, "Between columns. [dim]default: by the file's name[/]", "Data"
+        None, "The column of labels. [dim]default: label, class, intent ...[/]", "Data"
     )
     step_size: int | None = option(
         None, "Numbers in a row of a table that make one step. [dim]default: 1[/]", "Data"
@@ -46,23 +41,11 @@ class InputOptions(ExampleOptions):
     missing: str | None = option(
         None, "What takes the place of a missing number: carry (the step before) or zero.", "Data"
     )
-    tokenizer: str = option("word", f"Units: {', '.join(SENTENCE_TOKENIZERS)}.", "Text")
-    vocab_size: int | None = option(None, "At most so many units. [dim]default: all[/]", "Text")
-    min_count: int = option(1, "Units seen less often are read as one.", "Text")
-    lower_case: bool = option(False, "Read all in lower case.", "Text")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(min_count=self.min_count)
         if self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
-        if self.tokenizer not in SENTENCE_TOKENIZERS:
-            raise unknown("tokenizer", self.tokenizer, SENTENCE_TOKENIZERS)
-
-    @property
-    def table(self) -> TableOptions:
-        """How tables are written."""
-        return {"encoding": self.encoding, "header": self.header, "delimiter": self.delimiter}
 
     def read(self, files: list[str], labelled: bool = True, **more: Any) -> Source[Any]:
         """The texts or series in files; their labels are "" where labelled is False."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from elman.data.files import written_aside
+from elman.errors import OptionError
 
 
 def draw_attention(path: Path, answer: Any) -> None:
@@ -108,5 +109,11 @@ def _label(axis: Any, names: Sequence[str], **style: Any) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
+    kind = path.suffix.removeprefix(".").lower() or "png"
+    valid = figure.canvas.get_supported_filetypes()
+    if kind not in valid:
+        raise OptionError(f"{path}: a picture is one of .{', .'.join(sorted(valid))}, as out.png")
+    if not path.parent.is_dir():
+        raise OptionError(f"{path}: there is no folder {path.parent}")
     with written_aside(path) as aside:
-        figure.savefig(aside, dpi=120, format=path.suffix.removeprefix(".") or "png")
+        figure.savefig(aside, dpi=120, format=kind)

@@ -8,15 +8,20 @@ from typing import Any
 from torch import nn
 
 from elman.errors import OptionError
+from elman.models.decoding import Decoding
 from elman.train.run import Run
+
+#: Why an input has no answer.
+NO_STEP = "the input is empty"
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a model answers to one input.
 
-    text: for people. record: for programs, as JSON knows it. attention: [steps, inputs] weights
-    with the names of both, where the model has them.
+    text: for people. record: for programs, as JSON knows it; {"left_out": why} and no text where
+    there is no answer. attention: [steps, inputs] weights with the names of both, where the model
+    has them.
     """
 
     text: str
@@ -35,6 +40,11 @@ class Trained:
     run: Run
     options: Any
     model: nn.Module
+
+    @property
+    def decoding(self) -> Decoding:
+        """How a model that writes step by step is read out where nothing else is asked for."""
+        return Decoding()
 
     def predict(self, *given: Any, **how: Any) -> Any:
         """An `Answer` to each input, in order."""
