@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.autograd import differentiable, gradients_of
 from elman.backends import memory
 from elman.backends.eager import unrolled
 from elman.backends.engine import BackTape, Engine, Tape
@@ -46,13 +47,28 @@ class Compiled:
         reverse: bool,
         all_states: bool,
     ) -> tuple[State, State]:
-        T, batch = x.shape[0], x.shape[1:-1]
-        B = prod(batch)
-        walk = walk_over(T, B, sequence, reverse)
-        if walk.rows == 0:  # nothing to compile for
+        begun = self.begin(x, state, sequence, noise, reverse, all_states)
+        if begun is None:  # nothing to compile for
             return literal_loop(
                 self.cell, self.weights, x, state, sequence, noise, reverse, all_states
             )
+        return begun.end(begun.job(begun.inputs))
+
+    def begin(
+        self,
+        x: Tensor,
+        state: State,
+        sequence: Sequence,
+        noise: Noise,
+        reverse: bool,
+        all_states: bool,
+    ) -> Begun | None:
+        """The run up to its loop; None where no sequence has a step."""
+        T, batch = x.shape[0], x.shape[1:-1]
+        B = prod(batch)
+        walk = walk_over(T, B, sequence, reverse)
+        if walk.rows == 0:
+            return None
         x = x.reshape(T, B, x.shape[-1])
         state = tuple(s.reshape(B, s.shape[-1]) for s in state)
         parts = len(state) if all_states else 1
@@ -68,10 +84,7 @@ class Compiled:
             *own,
             *(() if mask is None else (walk.sort(mask.reshape(B, -1)),)),
         )
-        found = job(inputs)
-        states = tuple(walk.unpack(s, T).reshape(T, *batch, s.shape[-1]) for s in found[:parts])
-        last = tuple(walk.unsort(s).reshape(*batch, s.shape[-1]) for s in found[parts:])
-        return states, last
+        return Begun(job, inputs, (T, *batch))
 
     def before(self, rows: Walk, x: Tensor, noise: Noise) -> tuple[Tensor, ...]:
         """The inputs of the loop, the zoneout masks, and the prepared weights."""
@@ -87,6 +100,22 @@ class Compiled:
 
 
 @dataclass
+class Begun:
+    """A run of which everything before the loop is done. shape: (T, *batch) of x."""
+
+    job: Job
+    inputs: tuple[Tensor, ...]
+    shape: tuple[int, ...]
+
+    def end(self, found: tuple[Tensor, ...]) -> tuple[State, State]:
+        """The states at all steps and the last state, from what the job has found."""
+        (T, *batch), walk, parts = self.shape, self.job.walk, self.job.parts
+        states = tuple(walk.unpack(s, T).reshape(T, *batch, s.shape[-1]) for s in found[:parts])
+        last = tuple(walk.unsort(s).reshape(*batch, s.shape[-1]) for s in found[parts:])
+        return states, last
+
+
+@dataclass
 class Job:
     """One run of a plan: what stays the same from the forward to the backward loop."""
 
@@ -97,9 +126,7 @@ class Job:
     before: Callable[[], tuple[Tensor, ...]]
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
-            return _Scan.apply(self, *inputs)  # type: ignore[no-untyped-call]
-        return self.forward(self.tape(inputs, training=False))
+        return differentiable(self, inputs)
 
     # ------------------------------------------------------------ forward
 
@@ -135,7 +162,7 @@ class Job:
 
     def forward(self, tape: Tape) -> tuple[Tensor, ...]:
         """Run the loop: the states at all rows, then the last state."""
-        self.engine.forward(self.plan, tape)
+        self.engine.forward((self.plan, tape))
         return self.results(tape)
 
     def results(self, tape: Tape) -> tuple[Tensor, ...]:
@@ -151,6 +178,16 @@ class Job:
             tape.entering = [*[None] * count, *tape.entering[count:]]
             if not self.plan.fused:
                 tape.inputs = ()
+
+    def passed(self, inputs: Several[Tensor]) -> list[Tensor]:
+        """Of the inputs, the states that the run begins from: what `again` takes."""
+        groups = self.grouped(inputs)
+        return [*groups.given, *groups.own]
+
+    def read(self, tape: Tape, inputs: Several[Tensor], found: tuple[Tensor, ...]) -> list[Tensor]:
+        """What the backward pass reads beside: torch raises where it was changed since."""
+        groups = self.grouped(inputs)
+        return [*found[: self.parts], *groups.weights, *(groups.inputs if len(tape.inputs) else ())]
 
     def _last(self, tape: Tape, part: int) -> Tensor:
         walk = self.walk
@@ -170,27 +207,56 @@ class Job:
         self, tape: Tape, d_found: tuple[Tensor | None, ...], wanted: list[bool]
     ) -> tuple[Tensor | None, ...]:
         """The gradients of the inputs that are wanted."""
-        plan, walk = self.plan, self.walk
-        needs = self.grouped(wanted)
-        like = tape.given[0]
+        back = self.back_tape(tape, d_found, wanted)
+        self.engine.backward((self.plan, tape, back))
+        return self.gradients(tape, back, wanted)
+
+    def back_tape(
+        self, tape: Tape, d_found: Several[Tensor | None], wanted: Several[bool]
+    ) -> BackTape:
+        """Memory for the backward loop under these gradients of the results."""
+        plan, like = self.plan, tape.given[0]
         d_states = [None if d is None else d.contiguous() for d in d_found[: self.parts]]
         d_states += [None] * (len(plan.states) - self.parts)
         d_last = [
             torch.zeros_like(given) if d is None else d.clone(memory_format=torch.contiguous_format)
             for given, d in zip(tape.given, d_found[self.parts :], strict=True)
         ]
-        d_own = [torch.zeros_like(own) for own in tape.own] if any(needs.own) else None
-        stored = [memory.empty(like, walk.rows, node.size) for node in plan.backward.stored]
-        back = BackTape(d_states, d_last, d_own, stored)
-        self.engine.backward(plan, tape, back)
-        by_node = dict(zip(plan.backward.stored, stored, strict=True))
+        needs_own = any(self.grouped(wanted).own)
+        d_own = [torch.zeros_like(own) for own in tape.own] if needs_own else None
+        stored = [memory.empty(like, self.walk.rows, node.size) for node in plan.backward.stored]
+        return BackTape(d_states, d_last, d_own, stored)
+
+    def gradients(
+        self, tape: Tape, back: BackTape, wanted: Several[bool]
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of the inputs, after the backward loop."""
+        plan, needs = self.plan, self.grouped(wanted)
+        by_node = dict(zip(plan.backward.stored, back.stored, strict=True))
         after = self._after(tape, by_node, [*needs.inputs, *needs.weights])
         d_inputs, d_weights = after[: len(plan.inputs)], after[len(plan.inputs) :]
         d_keeps = [None] * len(needs.keeps)
         d_mask: list[Tensor | None] = [] if tape.mask is None else [None]
         nothing: list[Tensor | None] = [None] * len(tape.own)
-        d_given = (*d_last, *(d_own or nothing))
+        d_given = (*back.d_last, *(back.d_own or nothing))
         return (*d_inputs, *d_keeps, *d_weights, *d_given, *d_mask)
+
+    def again(
+        self, tape: Tape, states: Several[Tensor], d_found: Several[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of the inputs as functions that can be differentiated again: the plan, as
+        one graph of torch operations."""
+        inputs = [*self.before(), *states]
+        groups = self.grouped([*inputs, tape.mask])
+        entering = [None] * len(self.plan.entering) if self.plan.fused else groups.inputs
+        twin = Tape(
+            self.walk, groups.inputs, [*entering, *groups.keeps], groups.weights, tape.mask,
+            groups.given, groups.own, (), (), (),
+        )  # fmt: skip
+        states, last = unrolled(self.plan, twin)
+        found = [*states[: self.parts], *last]
+        grads = gradients_of(found, d_found, inputs)
+        return (*grads, *(() if tape.mask is None else (None,)))
 
     def _after(
         self, tape: Tape, stored: dict[Node, Tensor], needs: Several[bool]
@@ -296,52 +362,3 @@ def _beside(states: Tensor, walk: Walk, given: Tensor) -> Tensor:
         return room[batch:]
     room[:batch] = given
     return room[: walk.rows]
-
-
-class _Scan(torch.autograd.Function):
-    """The loops of a plan as one differentiable operation."""
-
-    @staticmethod
-    def forward(ctx: Any, job: Job, *inputs: Tensor) -> tuple[Tensor, ...]:
-        tape = job.tape(tuple(t.detach() for t in inputs), training=True)
-        found = job.forward(tape)
-        ctx.job, ctx.tape = job, tape
-        job.forget(tape)
-        groups = job.grouped(inputs)
-        # What the backward pass reads: torch raises where it has been changed in place since.
-        read = (*groups.weights, *(groups.inputs if len(tape.inputs) else ()))
-        ctx.save_for_backward(*groups.given, *groups.own, *found[: job.parts], *read)
-        ctx.states = len(groups.given) + len(groups.own)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *d_found: Tensor | None) -> tuple[Tensor | None, ...]:
-        job: Job = ctx.job
-        kept = ctx.saved_tensors  # raises where an output was changed in place
-        if torch.is_grad_enabled():
-            return (None, *_again(job, kept[: ctx.states], d_found, ctx.tape.mask))
-        wanted = list(ctx.needs_input_grad[1:])
-        return (None, *job.backward(ctx.tape, d_found, wanted))
-
-
-def _again(
-    job: Job, states: Several[Tensor], d_found: Several[Tensor | None], mask: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """The gradients of the inputs as functions that can be differentiated again: the plan, as
-    one graph of torch operations."""
-    inputs = [*job.before(), *states]
-    groups = job.grouped([*inputs, mask])
-    entering = [None] * len(job.plan.entering) if job.plan.fused else groups.inputs
-    tape = Tape(
-        job.walk, groups.inputs, [*entering, *groups.keeps], groups.weights, mask,
-        groups.given, groups.own, (), (), (),
-    )  # fmt: skip
-    states, last = unrolled(job.plan, tape)
-    found = [*states[: job.parts], *last]
-    pairs = [(f, d) for f, d in zip(found, d_found, strict=True) if d is not None]
-    wanted = [t for t in inputs if t.requires_grad]
-    grads = torch.autograd.grad(
-        [f for f, _ in pairs], wanted, [d for _, d in pairs], create_graph=True, allow_unused=True
-    )
-    by_input = {id(t): g for t, g in zip(wanted, grads, strict=True)}
-    return (*(by_input.get(id(t)) for t in inputs), *(() if mask is None else (None,)))

@@ -134,9 +134,7 @@ def _plan(cell: Cell, call: Call, dtype: torch.dtype) -> Plan | None:
     there = torch.empty(0)
     zoneout = tuple(there if z is True else z for z in call.zoneout)
     noise = Noise(there if call.given[2] else None, zoneout)
-    plan = plan_of(cell, like, noise)
-    if call.execution.deterministic and isinstance(plan, Plan) and not plan.fused:
-        plan = plan_of(cell, like, noise, streamed=True)  # as `choose` has it
+    plan = plan_of(cell, like, noise, call.execution)
     return plan if isinstance(plan, Plan) else None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Several
+from dataclasses import dataclass, field, replace
+
 import torch
 from torch import Tensor
 
@@ -9,10 +12,26 @@ from elman.backends.choose import AUTOMATIC, Choice, Execution, choose
 from elman.backends.literal import literal_loop
 from elman.backends.segments import in_segments, segment_length
 from elman.cells.cell import Cell, State
-from elman.job import Compiled
+from elman.job import Begun, Compiled
 from elman.sequence import Noise, Sequence
+from elman.together import end_all
 
-__all__ = ["Execution", "Noise", "Sequence", "scan"]
+__all__ = ["Execution", "Noise", "Scan", "Sequence", "scan", "scan_all"]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What there is to run, as `scan` takes it."""
+
+    cell: Cell
+    weights: dict[str, Tensor]
+    x: Tensor
+    state: State
+    sequence: Sequence = field(default_factory=Sequence)
+    noise: Noise = field(default_factory=Noise)
+    reverse: bool = False
+    all_states: bool = False
+    execution: Execution = AUTOMATIC
 
 
 def scan(
@@ -45,31 +64,60 @@ def scan(
     BackendError where the backend that was asked for cannot run it.
     """
     sequence, noise = sequence or Sequence(), noise or Noise()
-    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        x, state = like_weights(weights, x, state)
-        with torch.autocast(x.device.type, enabled=False):
-            return scan(
-                cell, weights, x, state, sequence=sequence, noise=noise, reverse=reverse,
-                all_states=all_states, execution=execution,
-            )  # fmt: skip
-    choice = choose(cell, weights, x, state, noise, execution)
+    wanted = Scan(cell, weights, x, state, sequence, noise, reverse, all_states, execution)
+    return scan_all([wanted])[0]
+
+
+def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
+    """`scan` each of several that do not wait for each other: two kernels at the same time, where
+    that is quicker and both keep all that their backward passes read."""
+    if torch.is_autocast_enabled("cpu") and all(s.x.device.type == "cpu" for s in scans):
+        with torch.autocast("cpu", enabled=False):
+            return scan_all([_unmixed(s) for s in scans])
+    choices = [choose(s.cell, s.weights, s.x, s.state, s.noise, s.execution) for s in scans]
+    pairs = list(zip(scans, choices, strict=True))
+    begun = [_begin(scan, choice) for scan, choice in pairs]
+    ended = iter(end_all([run for run in begun if run is not None]))
+    return [
+        _alone(scan, choice) if run is None else next(ended)
+        for run, (scan, choice) in zip(begun, pairs, strict=True)
+    ]
+
+
+def _begin(scan: Scan, choice: Choice) -> Begun | None:
+    """A run of a plan up to its loop; None where there is no plan, nothing to run, or not the
+    memory to keep what its backward pass reads."""
+    if choice.plan is None or choice.engine is None or _segments(choice, scan) is not None:
+        return None
+    compiled = Compiled(scan.cell, choice.plan, choice.engine, scan.weights)
+    return compiled.begin(
+        scan.x, scan.state, scan.sequence, scan.noise, scan.reverse, scan.all_states
+    )
+
+
+def _alone(scan: Scan, choice: Choice) -> tuple[State, State]:
+    """A run that `_begin` has not begun."""
+    reverse, all_states = scan.reverse, scan.all_states
 
     def run(
         weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
     ) -> tuple[State, State]:
         if choice.plan is None or choice.engine is None:
-            return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
-        compiled = Compiled(cell, choice.plan, choice.engine, weights)
+            return literal_loop(scan.cell, weights, x, state, sequence, noise, reverse, all_states)
+        compiled = Compiled(scan.cell, choice.plan, choice.engine, weights)
         return compiled.run(x, state, sequence, noise, reverse, all_states)
 
-    length = _segments(choice, weights, x, state, sequence, reverse, execution.memory)
+    given = scan.weights, scan.x, scan.state, scan.sequence, scan.noise
+    length = _segments(choice, scan)
     if length is None:
-        return run(weights, x, state, sequence, noise)
-    batch = tuple(x.shape[1:-1])
-    return in_segments(
-        run, length, weights, x, state, sequence, noise, reverse,
-        lambda: cell.initial_state(batch, x),
-    )  # fmt: skip
+        return run(*given)
+    batch = tuple(scan.x.shape[1:-1])
+    return in_segments(run, length, *given, reverse, lambda: scan.cell.initial_state(batch, scan.x))
+
+
+def _unmixed(scan: Scan) -> Scan:
+    x, state = like_weights(scan.weights, scan.x, scan.state)
+    return replace(scan, x=x, state=state)
 
 
 def like_weights(weights: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -79,23 +127,17 @@ def like_weights(weights: dict[str, Tensor], x: Tensor, state: State) -> tuple[T
     return x.to(kind), tuple([s.to(kind) for s in state])
 
 
-def _segments(
-    choice: Choice,
-    weights: dict[str, Tensor],
-    x: Tensor,
-    state: State,
-    sequence: Sequence,
-    reverse: bool,
-    memory: str | int,
-) -> int | None:
+def _segments(choice: Choice, scan: Scan) -> int | None:
     """How many steps to keep at once for the backward pass; None: all."""
-    wanted = (x, *state, *weights.values())
+    x, sequence = scan.x, scan.sequence
+    wanted = (x, *scan.state, *scan.weights.values())
     if not torch.is_grad_enabled() or not any(t.requires_grad for t in wanted):
         return None
-    if reverse and sequence.lengths is not None and sequence.truncate is not None:
+    if scan.reverse and sequence.lengths is not None and sequence.truncate is not None:
         return None  # each row counts from its own end: the borders are not those of segments
     plan = choice.plan
-    sizes = sum(s.shape[-1] for s in state)
+    sizes = sum(s.shape[-1] for s in scan.state)
     # The literal loop keeps every value that it comes by: several for each that a plan keeps.
     row = 8 * sizes * x.element_size() if plan is None else plan.bytes_per_row(x.element_size())
-    return segment_length(memory, len(x), row * (x[0].numel() // x.shape[-1] if len(x) else 0))
+    rows = x[0].numel() // x.shape[-1] if len(x) else 0
+    return segment_length(scan.execution.memory, len(x), row * rows)

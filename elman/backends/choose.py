@@ -5,8 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,14 +15,12 @@ from elman import knobs
 from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
-from elman.backends.literal import literal_loop
 from elman.backends.llvm.engine import LLVM
 from elman.cells.cell import Cell, State
-from elman.compiler.interpret import evaluate
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Plan, Zoneout
 from elman.errors import BackendError, UnsupportedError, require_positive, unknown
-from elman.sequence import Noise, Sequence
+from elman.sequence import Noise
 
 MEMORY = ("auto", "save", "recompute")
 
@@ -91,18 +88,18 @@ def choose(
     noise: Noise,
     execution: Execution = AUTOMATIC,
     quiet: bool = False,
+    streamed: bool = False,
 ) -> Choice:
     """The backend for this call. A cell that has to run as the literal loop is told of once,
-    unless ``quiet``. Raises BackendError where the backend asked for cannot run it."""
+    unless ``quiet``. ``streamed``: it will run one step at a time. Raises BackendError where the
+    backend asked for cannot run it."""
     backend = knobs.backend(execution.backend)
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
     reason = _transformed((x, *state, *weights.values())) or _mixed(x)
     if reason is not None:
         return _fall_back(cell, reason, quiet=True)
-    plan = plan_of(cell, weights, noise)
-    if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
-        plan = plan_of(cell, weights, noise, streamed=True)
+    plan = plan_of(cell, weights, noise, execution, streamed)
     if isinstance(plan, UnsupportedError):
         if backend == "llvm":
             raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {plan}")
@@ -117,52 +114,23 @@ def choose(
     return Choice(plan, ENGINES["eager"], reason)
 
 
-class Stepped(Protocol):
-    """Something that runs one step after the other and holds the state."""
-
-    @property
-    def state(self) -> State: ...
-
-    def step(self, x: Tensor) -> Tensor: ...
-
-
-def stepper(cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State) -> Stepped:
-    """What runs one step of a cell at a time: a kernel where there is one, else the step itself."""
-    like = state[0]
-    plan = plan_of(cell, weights, noise, streamed=True)
-    engine = ENGINES["llvm"]
-    asked = knobs.backend("auto") in ("auto", "llvm")
-    if isinstance(plan, UnsupportedError) or engine.refuses(plan, like) or not asked:
-        return _LiteralStepper(cell, weights, noise, state)
-    assert isinstance(engine, LLVM)
-    return engine.stepper(plan, prepared(plan, cell, weights), state)
-
-
-def prepared(plan: Plan, cell: Cell, weights: dict[str, Tensor]) -> list[Tensor]:
-    """The weights that a plan's loop reads, made from the parameters as they are now."""
-    return [w.detach() for w in evaluate(plan.prepared, plan.read(cell, weights))]
-
-
-class _LiteralStepper:
-    """The step itself, as its author wrote it."""
-
-    def __init__(self, cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State) -> None:
-        self.state = state
-        self._run = partial(
-            literal_loop, cell, weights, sequence=Sequence(), noise=noise, reverse=False,
-            all_states=False,
-        )  # fmt: skip
-
-    def step(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            states, self.state = self._run(x=x[None], state=self.state)
-        return states[0][0]
-
-
 def plan_of(
-    cell: Cell, weights: dict[str, Tensor], noise: Noise, streamed: bool = False
+    cell: Cell,
+    weights: dict[str, Tensor],
+    noise: Noise,
+    execution: Execution = AUTOMATIC,
+    streamed: bool = False,
 ) -> Plan | UnsupportedError:
     """The plan of a cell under this noise, made once; or why there is none."""
+    plan = _made(cell, weights, noise, streamed)
+    if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
+        return _made(cell, weights, noise, streamed=True)
+    return plan
+
+
+def _made(
+    cell: Cell, weights: dict[str, Tensor], noise: Noise, streamed: bool
+) -> Plan | UnsupportedError:
     cell = cell.__dict__.get("plans_of", cell)  # a copy with other values has those of its model
     parts = tuple(True if isinstance(z, Tensor) else z for z in noise.zoneout)
     shapes = tuple((name, w.shape) for name, w in weights.items())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elman import knobs
 from elman.backends.eager import Eager
-from elman.backends.engine import BackTape, Engine, Tape
+from elman.backends.engine import BackTape, Engine, Planned, Tape
 from elman.backends.walk import Walk
 from elman.compiler.ir import Node
 from elman.compiler.plan import Plan
@@ -39,15 +39,24 @@ class Checked:
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
         return self.engine.refuses(plan, like)
 
-    def forward(self, plan: Plan, tape: Tape) -> None:
-        twin = replace(
-            tape,
-            entering=list(tape.entering),
-            states=_twins(tape.states),
-            saved=_twins(tape.saved),
-        )
-        self.engine.forward(plan, tape)
-        Eager().forward(plan, twin)
+    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+        return self.engine.at_once(one, other, dtype)
+
+    def forward(self, *runs: tuple[Plan, Tape]) -> None:
+        twins = [_twin(tape) for _, tape in runs]
+        self.engine.forward(*runs)
+        for (plan, tape), twin in zip(runs, twins, strict=True):
+            Eager().forward((plan, twin))
+            self._same_forward(plan, tape, twin)
+
+    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+        twins = [_back_twin(back) for *_, back in runs]
+        self.engine.backward(*runs)
+        for (plan, tape, back), twin in zip(runs, twins, strict=True):
+            Eager().backward((plan, tape, twin))
+            self._same_backward(plan, tape.walk, back, twin)
+
+    def _same_forward(self, plan: Plan, tape: Tape, twin: Tape) -> None:
         for state, found, right, ring in zip(
             plan.states, tape.states, twin.states, tape.rings, strict=True
         ):
@@ -56,15 +65,9 @@ class Checked:
         saved = zip(plan.saved if tape.training else (), tape.saved, twin.saved, strict=True)
         self._rows(plan, tape.walk, "saved", saved)
 
-    def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
-        own = None if back.d_own is None else [d.clone() for d in back.d_own]
-        twin = replace(
-            back, d_last=[d.clone() for d in back.d_last], d_own=own, stored=_twins(back.stored)
-        )
-        self.engine.backward(plan, tape, back)
-        Eager().backward(plan, tape, twin)
+    def _same_backward(self, plan: Plan, walk: Walk, back: BackTape, twin: BackTape) -> None:
         stored = zip(plan.backward.stored, back.stored, twin.stored, strict=True)
-        self._rows(plan, tape.walk, "stored", stored)
+        self._rows(plan, walk, "stored", stored)
         for kind, found, right in (
             ("d_", back.d_last, twin.d_last),
             ("d_initial_", back.d_own or (), twin.d_own or ()),
@@ -108,6 +111,17 @@ def _step_of(walk: Walk, row: int) -> tuple[int, int]:
     """The step and the sequence, as they came in, of a row."""
     at = row if walk.source is None else int(walk.source[row])
     return divmod(at, walk.batch)
+
+
+def _twin(tape: Tape) -> Tape:
+    entering = list(tape.entering)
+    return replace(tape, entering=entering, states=_twins(tape.states), saved=_twins(tape.saved))
+
+
+def _back_twin(back: BackTape) -> BackTape:
+    own = None if back.d_own is None else [d.clone() for d in back.d_own]
+    last = [d.clone() for d in back.d_last]
+    return replace(back, d_last=last, d_own=own, stored=_twins(back.stored))
 
 
 def _twins(buffers: Sequence[Tensor]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elman.backends.engine import BackTape, Tape
+from elman.backends.engine import BackTape, Planned, Tape
 from elman.backends.walk import CUT, STOP
 from elman.compiler.interpret import evaluate
 from elman.compiler.ir import Node
@@ -20,34 +20,47 @@ class Eager:
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
         return None
 
-    def forward(self, plan: Plan, tape: Tape) -> None:
-        wanted = [*plan.outputs, *(plan.saved if tape.training else ())]
-        _enter(plan, tape)
-        for index in range(tape.walk.steps):
-            start, count = tape.walk.schedule[index]
-            values = _values(plan, tape, index, _before(plan, tape, index))
-            found = evaluate(wanted, values)
-            for part, new in enumerate(found[: len(plan.outputs)]):
-                at = index % 2 * tape.walk.batch if tape.rings[part] else start
-                tape.states[part][at : at + count] = new
-            for buffer, value in zip(tape.saved, found[len(plan.outputs) :], strict=True):
-                buffer[start : start + count] = value
+    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+        return False  # torch runs one operation at a time
 
-    def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
-        steps = plan.backward
-        wanted = [d for d in (*steps.d_states, *steps.stored) if d is not None]
-        for index in reversed(range(tape.walk.steps)):
-            start, count = tape.walk.schedule[index]
-            values = _values(plan, tape, index, _before(plan, tape, index))
-            values |= _kept(plan, tape, start, count)
-            for d, d_out, d_last in zip(steps.cotangents, back.d_states, back.d_last, strict=True):
-                come = d_last[:count]
-                values[d] = come if d_out is None else come + d_out[start : start + count]
-            found = dict(zip(wanted, evaluate(wanted, values), strict=True))
-            for node, buffer in zip(steps.stored, back.stored, strict=True):
-                buffer[start : start + count] = found[node]
-            olds = [None if node is None else found[node] for node in steps.d_states]
-            _carry(tape, back, olds, start, count)
+    def forward(self, *runs: tuple[Plan, Tape]) -> None:
+        for run in runs:
+            _forward(*run)
+
+    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+        for run in runs:
+            _backward(*run)
+
+
+def _forward(plan: Plan, tape: Tape) -> None:
+    wanted = [*plan.outputs, *(plan.saved if tape.training else ())]
+    _enter(plan, tape)
+    for index in range(tape.walk.steps):
+        start, count = tape.walk.schedule[index]
+        values = _values(plan, tape, index, _before(plan, tape, index))
+        found = evaluate(wanted, values)
+        for part, new in enumerate(found[: len(plan.outputs)]):
+            at = index % 2 * tape.walk.batch if tape.rings[part] else start
+            tape.states[part][at : at + count] = new
+        for buffer, value in zip(tape.saved, found[len(plan.outputs) :], strict=True):
+            buffer[start : start + count] = value
+
+
+def _backward(plan: Plan, tape: Tape, back: BackTape) -> None:
+    steps = plan.backward
+    wanted = [d for d in (*steps.d_states, *steps.stored) if d is not None]
+    for index in reversed(range(tape.walk.steps)):
+        start, count = tape.walk.schedule[index]
+        values = _values(plan, tape, index, _before(plan, tape, index))
+        values |= _kept(plan, tape, start, count)
+        for d, d_out, d_last in zip(steps.cotangents, back.d_states, back.d_last, strict=True):
+            come = d_last[:count]
+            values[d] = come if d_out is None else come + d_out[start : start + count]
+        found = dict(zip(wanted, evaluate(wanted, values), strict=True))
+        for node, buffer in zip(steps.stored, back.stored, strict=True):
+            buffer[start : start + count] = found[node]
+        olds = [None if node is None else found[node] for node in steps.d_states]
+        _carry(tape, back, olds, start, count)
 
 
 def _enter(plan: Plan, tape: Tape) -> None:

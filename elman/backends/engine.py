@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from elman.backends.walk import Walk
@@ -57,6 +58,14 @@ class BackTape:
     stored: Sequence[Tensor]
 
 
+class Planned(NamedTuple):
+    """A loop that is not run yet. training: whether there will be a backward loop."""
+
+    plan: Plan
+    walk: Walk
+    training: bool
+
+
 class Engine(Protocol):
     """Runs the loops of any plan that it does not refuse."""
 
@@ -65,8 +74,13 @@ class Engine(Protocol):
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
         """Why the plan cannot run for such tensors; None: it can."""
 
-    def forward(self, plan: Plan, tape: Tape) -> None:
-        """Fill ``tape.states`` and, if there are any, ``tape.saved``."""
+    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+        """Whether two loops, of which neither waits for the other, are quicker at the same time
+        than one after the other."""
 
-    def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
-        """Fill ``back.stored``, ``back.d_last`` and ``back.d_own``."""
+    def forward(self, *runs: tuple[Plan, Tape]) -> None:
+        """Fill ``tape.states`` and, if there are any, ``tape.saved`` of each of one run, or of
+        the two that `at_once` was asked for."""
+
+    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+        """Fill ``back.stored``, ``back.d_last`` and ``back.d_own`` in the same way."""

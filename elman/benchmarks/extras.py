@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import elman
+from elman.benchmarks.directions import bidirectional
 from elman.benchmarks.finding import Finding, Settings
 from elman.benchmarks.first_call import compile_time
 from elman.benchmarks.grid import FULL, Point
@@ -158,6 +159,7 @@ def _rms(actual: Tensor, right: Tensor) -> float:
 EXTRAS: dict[str, Callable[[Settings], Iterable[Finding]]] = {
     "streaming": streaming,
     "compile": compile_time,
+    "bidirectional": bidirectional,
     "options": options,
     "custom": custom,
     "peak": peak,

@@ -6,8 +6,10 @@ from traceback import walk_stack, walk_tb
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from elman.cells.cell import Cell, State, bind, weights_of
 from elman.errors import PurityError
@@ -27,7 +29,7 @@ def require_pure(cell: Cell) -> None:
     x = like.new_zeros(1, cell.input_size)
     state = cell.initial_state((1,), x)
     try:
-        with torch.no_grad(), _Watch(cell):
+        with torch.no_grad(), _Watch(cell) as watch, _Calls(watch):
             bind(cell, weights).step(x, *state)
     except RuntimeError as error:
         note_shapes(error, cell, "for one example", x, state)
@@ -42,6 +44,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, cell: Cell) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cell = cell
+        #: Memory that the function of torch that runs now has made for itself.
+        self.own: list[UntypedStorage] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -57,15 +61,55 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "use the regularisers of the layer: input_dropout, state_dropout, zoneout, "
                 "weight_drop",
             )
-        if func._schema.is_mutable:
+        if any(self._is_given(value) for value in _written(func, args, kwargs or {})):
             self._refuse(
                 f"writes in place ({func.overloadpacket.__name__})",
                 "make a new tensor: h = h + x, not h += x or h.add_(x)",
             )
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if all(returned.alias_info is None for returned in func._schema.returns):
+            self.own += [t.untyped_storage() for t in tree_leaves(result) if isinstance(t, Tensor)]
+        return result
+
+    def _is_given(self, value: Tensor) -> bool:
+        return all(value.untyped_storage()._cdata != own._cdata for own in self.own)
 
     def _refuse(self, what: str, cure: str) -> None:
         raise PurityError(f"{step_line(self.cell)} {what}, but a step is a pure function: {cure}")
+
+
+class _Calls(TorchFunctionMode):
+    """Tells where a function of torch begins that the step itself calls.
+
+    Some, as rms_norm, write in place to what they have made; nobody else sees it.
+    """
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.watch = watch
+        self.running = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if self.running:
+            return func(*args, **(kwargs or {}))
+        self.running, self.watch.own = True, []
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.running, self.watch.own = False, []
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that an operation writes to."""
+    named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    written = [
+        named.get(argument.name)
+        for argument in func._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    return [value for value in tree_leaves(written) if isinstance(value, Tensor)]
 
 
 def note_shapes(error: Exception, cell: Cell, when: str, x: Tensor, state: State) -> None:

@@ -41,9 +41,9 @@ def bench(
     extra: list[str] = typer.Option(
         None,
         help="Instead of the grid: streaming (one step), compile (time of the first call), "
-        "options (cost of lengths, reset, zoneout, dropout), custom (a cell of one's own beside "
-        "the built-in), peak (share of the fastest matrix product), accuracy, or all; may be "
-        "repeated.",
+        "bidirectional (beside torch.nn, and beside one direction after the other), options (cost "
+        "of lengths, reset, zoneout, dropout), custom (a cell of one's own beside the built-in), "
+        "peak (share of the fastest matrix product), accuracy, or all; may be repeated.",
     ),
     out: str = typer.Option(
         None, "--json", help="Write everything to this file as JSON; - for standard output alone."

@@ -1,11 +1,14 @@
 """`elman eval`: how good a trained model is."""
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+
+from elman.errors import OptionError
 
 
 def evaluate(
@@ -14,6 +17,11 @@ def evaluate(
         None, help="Files like those trained on. [dim]default: the run's own test part[/]"
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    skip_unknown_labels: bool = typer.Option(
+        False,
+        "--skip-unknown-labels",
+        help="Leave out, and count, what has a label or tag that training did not know.",
+    ),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Measure a model on files that it has not seen, beside the trivial answer.
@@ -26,16 +34,22 @@ def evaluate(
 
     loaded = load(run, cell)
     with reported(Console(stderr=True)) as report:
-        scores = loaded.evaluate(files or [], report)
+        how = {"skip_unknown_labels": True} if skip_unknown_labels else {}
+        if not set(how) <= set(signature(loaded.evaluate).parameters):
+            raise OptionError(f"{run}: has no labels that could be unknown")
+        scores = loaded.evaluate(files or [], report, **how)
     if as_json:
         print(json.dumps(scores))
         return
     baseline = scores.pop("baseline", {})
+    skipped = scores.pop("skipped", None)
     for name, value in scores.items():
-        beside = baseline.get(name)
-        print(f"{name:<22}{_number(value):>14}" + (f"{_number(beside):>14}" if beside else ""))
+        beside = f"{_number(baseline[name]):>14}" if name in baseline else ""
+        print(f"{name:<22}{_number(value):>14}{beside}")
     if baseline:
         print(f"\nbeside it: {baseline['name']}")
+    if skipped is not None:
+        print(f"left out: {skipped}")
 
 
 def _number(value: Any) -> str:

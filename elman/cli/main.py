@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from elman import __version__
 from elman.cli import bench, cells, evaluate, explain, predict, sample, train
@@ -47,7 +48,7 @@ def main() -> None:
         app()
     except ElmanError as error:
         console = Console(stderr=True, soft_wrap=True)
-        console.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
         sys.exit(2 if isinstance(error, OptionError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -55,7 +56,3 @@ def main() -> None:
         # The reader of a pipe has gone; nothing is lost and nobody is left to tell.
         sys.stderr.close()
         sys.exit(1)
-
-
-def _escaped(error: Exception) -> str:
-    return str(error).replace("[", "\\[")

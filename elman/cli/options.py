@@ -7,26 +7,36 @@ from typing import Any, get_type_hints
 
 import typer
 
+#: The order in which panels are shown: what is tried first stands first.
+PANELS = ("Data", "Text", "Model", "Regularisers", "Length", "Optimisation", "Decoding", "Watching")
 
-def with_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+
+def with_options(
+    kind: type, *, said_only: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option for each field of ``kind``, and hand it the object.
 
     The decorated function takes the object as ``options``; the field's metadata hold the help
-    and the panel that it is shown in.
+    and the panel that it is shown in. said_only: ``options`` is a dict of what the user said
+    alone, so that something else than ``kind`` may decide the rest.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
         hints = get_type_hints(kind)
-        listed = fields(kind)
+        listed = sorted(fields(kind), key=_panel)
 
         def run(**values: Any) -> None:
             chosen = {f.name: values.pop(f.name) for f in listed}
-            command(options=kind(**chosen), **values)
+            said = {name: value for name, value in chosen.items() if value is not None}
+            command(options=said if said_only else kind(**chosen), **values)
 
         extra = [
             inspect.Parameter(
-                f.name, inspect.Parameter.KEYWORD_ONLY, default=_option(f), annotation=hints[f.name]
+                f.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_option(f, said_only),
+                annotation=hints[f.name] | None if said_only else hints[f.name],
             )
             for f in listed
         ]
@@ -39,11 +49,18 @@ def with_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., No
     return decorate
 
 
-def _option(field: Field[Any]) -> Any:
-    default = field.default
+def _panel(field: Field[Any]) -> int:
+    name = field.metadata["panel"]
+    return PANELS.index(name) if name in PANELS else len(PANELS)
+
+
+def _option(field: Field[Any], unsaid: bool) -> Any:
+    default = None if unsaid else field.default
     if default is MISSING and field.default_factory is not MISSING:
         default = field.default_factory()
-    name = f"--{field.name.replace('_', '-')}"
+    word = field.name.replace("_", "-")
+    # What is on must have a way to be put off.
+    name = f"--{word}/--no-{word}" if default is True else f"--{word}"
     return typer.Option(
         default,
         name,

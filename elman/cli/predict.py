@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import replace
 from inspect import signature
 from itertools import chain
 from pathlib import Path
@@ -12,20 +12,25 @@ from typing import Any
 import typer
 
 from elman.cli.options import with_options
+from elman.data.source import Skipped
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
 
 
-@with_options(Decoding)
+@with_options(Decoding, said_only=True)
 def predict(
-    options: Decoding,
+    options: dict[str, Any],
     run: Path = typer.Argument(help="A run folder, as runs/classify."),
     texts: list[str] = typer.Argument(
         None, help="Inputs. [dim]default: a line each from standard input[/]"
     ),
-    file: list[Path] = typer.Option([], help="Inputs from a file like those trained on."),
-    as_json: bool = typer.Option(False, "--json", help="A JSON object a line."),
-    attention: Path = typer.Option(None, help="Draw source against output, as out.png."),
+    file: list[Path] = typer.Option(
+        [], help="Inputs from a file like those trained on, which needs no answers in it."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="A JSON object for each input."),
+    attention: Path = typer.Option(
+        None, help="Draw input against output, as out.png; of more inputs out-2.png ..."
+    ),
     seed: int = typer.Option(None, help="The same seed draws the same."),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
@@ -34,29 +39,38 @@ def predict(
     [bold]elman predict runs/classify "what a lovely film"[/]
     [bold]elman predict runs/translate --file new.de --beams 5 --json[/]
     [bold]tail -f log | elman predict runs/tag[/]
+
+    Decoding is of models that write. What is not said of it is as in the scores at the end of
+    training: of a translator --beams as trained with, --length-penalty 1, --max-length 200.
     """
     from elman.tasks import load
 
     loaded = load(run, cell)
-    how = _said(options, seed=seed)
-    unknown = set(how) - set(signature(loaded.predict).parameters)
-    if unknown:
+    takes = signature(loaded.predict).parameters
+    if "inputs" not in takes:
+        loaded.predict()  # says what this run is for
+    how: dict[str, Any] = {"decoding": _decoding(loaded, options)} if options else {}
+    how |= {} if seed is None else {"seed": seed}
+    if not set(how) <= set(takes):
         raise OptionError(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
-            "takes none of the options of decoding"
+            "takes neither --seed nor any of the options of decoding"
         )
     inputs, batch_size = _inputs(loaded, texts or [], file)
-    for number, answer in enumerate(loaded.predict(inputs, batch_size=batch_size, **how)):
-        print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
-        if attention is not None:
+    left_out = Skipped()
+    for number, answer in enumerate(loaded.predict(inputs, batch_size=batch_size, **how), 1):
+        if attention is not None and "left_out" not in answer.record:
             _draw(answer, attention, number)
+        print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
+        _count(answer, options.get("n_best", 1), f"input {number}", left_out)
+    if left_out.total:
+        print(f"note: {left_out}", file=sys.stderr)
 
 
-def _said(options: Decoding, seed: int | None) -> dict[str, Any]:
-    """What differs from the defaults: all tasks need not know what was not asked for."""
-    differs = any(getattr(options, f.name) != f.default for f in fields(options))
-    how: dict[str, Any] = {"decoding": options} if differs else {}
-    return how if seed is None else {**how, "seed": seed}
+def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:
+    """How the model is read out: as it was scored, but for what the user said."""
+    draws = said.get("temperature", 0) > 0
+    return replace(loaded.decoding, **({"beams": 1} if draws else {}), **said)
 
 
 def _inputs(loaded: Any, texts: list[str], files: list[Path]) -> tuple[Iterable[Any], int]:
@@ -79,4 +93,12 @@ def _draw(answer: Any, path: Path, number: int) -> None:
 
     if answer.attention is None:
         raise OptionError(f"{path}: this model has no attention to draw")
-    draw_attention(path if number == 0 else path.with_stem(f"{path.stem}-{number + 1}"), answer)
+    draw_attention(path if number == 1 else path.with_stem(f"{path.stem}-{number}"), answer)
+
+
+def _count(answer: Any, n_best: int, where: str, left_out: Skipped) -> None:
+    """What an answer lacks."""
+    if "left_out" in answer.record:
+        left_out.add(f"no answer, as {answer.record['left_out']}", where)
+    elif n_best > 1 and len(answer.record.get("n_best", ())) < n_best:
+        left_out.add(f"fewer than {n_best} answers, as the model has no more", where)

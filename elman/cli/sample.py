@@ -1,37 +1,128 @@
 """`elman sample`: what a trained model writes."""
 
+import json
 import sys
+from collections.abc import Callable, Iterator
+from inspect import Parameter, signature
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import typer
+
+from elman.errors import OptionError
 
 
 def sample(
     run: Path = typer.Argument(help="A run folder, as runs/lm."),
+    count: int = typer.Option(None, help="Sequences to write. [dim]default: 10[/]"),
+    label: str = typer.Option(None, help="What to write for, after train ... --conditional."),
     prompt: str = typer.Option(
         None, help="What the text begins with. [dim]default: a line end, or how the text began[/]"
     ),
-    length: int = typer.Option(500, help="Tokens to write."),
-    temperature: float = typer.Option(0.8, help="0: always the likeliest; 1: as learnt."),
+    length: int = typer.Option(
+        None, help="Tokens, or steps, to write. [dim]default: 500; as in training[/]"
+    ),
+    temperature: float = typer.Option(
+        None,
+        help="0: always the likeliest; 1: as learnt. [dim]default: 0.8 of a language model, 1[/]",
+    ),
     top_k: int = typer.Option(None, help="Draw only from the k likeliest."),
     top_p: float = typer.Option(None, help="Draw only from the likeliest that sum to p."),
-    seed: int = typer.Option(None, help="The same seed writes the same text."),
+    seed: int = typer.Option(None, help="The same seed writes the same."),
+    probabilities: bool = typer.Option(
+        False, "--probabilities", help="A token a line, a tab and its probability."
+    ),
+    out: Path = typer.Option(None, help="Draw series of numbers, as sheet.png."),
+    as_json: bool = typer.Option(False, "--json", help="A JSON object for each sequence."),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
-    """Let a trained model write, character by character as it goes.
+    """Let a trained model write: a text as it goes, or sequences one by one.
 
     [bold]elman sample runs/lm --prompt "The " --temperature 0.7 --seed 1[/]
+    [bold]elman sample runs/generate --count 5[/]
     """
     from elman.tasks import load
+    from elman.tasks.written_language import WrittenLanguage
 
+    chosen = {
+        "count": count,
+        "label": label,
+        "prompt": prompt,
+        "length": length,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
     loaded = load(run, cell)
-    prompt = loaded.prompt if prompt is None else prompt
-    pieces = loaded.write(
-        prompt, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    )
-    for number, piece in enumerate(pieces):
+    language = isinstance(loaded, WrittenLanguage)
+    shown = {"probabilities": probabilities, "out": out is not None, "json": as_json}
+    odd = [name for name in (("out", "json") if language else ("probabilities",)) if shown[name]]
+    _require_taken(loaded, given, odd)
+    if language:
+        _stream(loaded, given, probabilities)
+    else:
+        _each(loaded, given, out, as_json)
+
+
+def _require_taken(loaded: Any, given: dict[str, Any], odd: list[str]) -> None:
+    """Raise OptionError for what this task's `write` does not take, and for ``odd``."""
+    takes = signature(loaded.write).parameters
+    if any(p.kind is Parameter.VAR_KEYWORD for p in takes.values()):
+        loaded.write()  # says that it cannot
+    left = [name for name in given if name not in takes] + odd
+    if left:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in left)
+        raise OptionError(
+            f"{loaded.run.folder}: a run of '{loaded.run.config['task']}' takes no {names}; it "
+            f"takes {', '.join('--' + name.replace('_', '-') for name in takes)}"
+        )
+
+
+def _stream(loaded: Any, given: dict[str, Any], probabilities: bool) -> None:
+    """A text, piece by piece as it goes."""
+    how = {"prompt": loaded.prompt, "temperature": 0.8, **given}
+    if probabilities:
+        for token, probability in loaded.write_scored(**how):
+            print(f"{_escaped(token)}\t{probability:.6f}", flush=True)
+        return
+    for number, piece in enumerate(loaded.write(**how)):
         if number == 0:
-            sys.stdout.write(prompt)
+            sys.stdout.write(how["prompt"])
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+def _escaped(token: str) -> str:
+    """A token in a line of its own: what would end the line or the column is spelt out."""
+    for character, spelt in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        token = token.replace(character, spelt)
+    return token
+
+
+def _each(loaded: Any, given: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Sequences, each in a line, or all in a picture."""
+    written = loaded.write(**given)
+    if out is not None:
+        _draw(written, out)
+        return
+    line: Callable[[Any], str] = loaded.task.inputs.line
+    for found in written:
+        if as_json:
+            record = {"text": found} if isinstance(found, str) else {"series": found.tolist()}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+        else:
+            print(line(found), flush=True)
+
+
+def _draw(written: Iterator[Any], out: Path) -> None:
+    from elman.tasks.examples import batched
+    from elman.tasks.pictures import draw_sheet
+
+    first = next(written)
+    if isinstance(first, str):
+        raise OptionError(f"{out}: texts are not drawn; leave --out away, or take --json")
+    draw_sheet(out, [("", row) for row in batched(chain([first], written), 10)])

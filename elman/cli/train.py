@@ -27,8 +27,13 @@ def _train(
 ) -> None:
     """Train a model, or go on with a training that was interrupted.
 
-    [bold]elman train lm my.txt --minutes 10[/]   a language model of a text
-    [bold]elman train --resume runs/lm[/]         after Ctrl-C, a crash or kill -9
+    [bold]elman train lm my.txt --minutes 10[/]           a language model of a text
+    [bold]elman train classify reviews.csv[/]             a text and its label in each row
+    [bold]elman train tag train.conll --crf[/]            a word and its tag in each line
+    [bold]elman train translate train.de train.en[/]      two files, line by line
+    [bold]elman train --resume runs/lm --epochs 20[/]     after Ctrl-C or a crash, or for longer
+
+    Each trains on data of its own where no file is given. Options: [bold]elman train tag --help[/]
     """
     length = {"epochs": epochs, "minutes": minutes, "steps": steps}
     if context.invoked_subcommand is not None:

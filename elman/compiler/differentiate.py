@@ -8,10 +8,21 @@ from itertools import pairwise
 
 from elman.compiler.build import Build
 from elman.compiler.derivatives import gradients_of_arguments
-from elman.compiler.ir import Node, Varies, cat, const, elementwise, outer, rowsum, take, walk
+from elman.compiler.ir import (
+    Node,
+    Varies,
+    cat,
+    const,
+    elementwise,
+    outer,
+    rowsum,
+    substitute,
+    take,
+    walk,
+)
 from elman.compiler.rewrite import number
 from elman.compiler.simplify import simplify_beside
-from elman.compiler.weights import aten, call, reshaped
+from elman.compiler.weights import aten, call, is_transposed, reshaped
 
 
 def differentiate(
@@ -38,9 +49,19 @@ def differentiate(
             elif d is not None:
                 _send(node, d, received)
     given = [found.get(node) for node in wrt]
-    simple = iter(simplify_beside([d for d in given if d is not None], outputs))
+    simple = iter(_from(wrt, simplify_beside([d for d in given if d is not None], outputs)))
     gradients = [None if d is None else next(simple) for d in given]
     return tuple(None if d is None or number(d) == 0 else d for d in gradients)
+
+
+def _from(wrt: Sequence[Node], gradients: Sequence[Node]) -> tuple[Node, ...]:
+    """The gradients with W^T itself, where it is what is given, and not the W behind it."""
+    behind = {
+        node.args[0]: call(aten.t.default, [node], node.args[0].shape, line=node.line)
+        for node in wrt
+        if is_transposed(node)
+    }
+    return substitute(gradients, behind | {node: node for node in wrt})
 
 
 def _leading_to(outputs: Sequence[Node], wrt: Sequence[Node]) -> set[Node]:

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
+#: The names of the function that `_rms_norm` stands for.
+RMS_NORM = (F.rms_norm, torch.rms_norm)
+
 
 class Functions(TorchFunctionMode):
     """Knows which function of torch is running, in the user's words."""
@@ -24,7 +27,7 @@ class Functions(TorchFunctionMode):
         outermost = self.running is None
         if outermost:
             self.running = resolve_name(func) or getattr(func, "__name__", str(func))
-        result = (_rms_norm if func is F.rms_norm else func)(*args, **(kwargs or {}))
+        result = (_rms_norm if func in RMS_NORM else func)(*args, **(kwargs or {}))
         if outermost:  # after an error it stays, for the message
             self.running = None
         return result

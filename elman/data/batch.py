@@ -18,6 +18,12 @@ class Batch(NamedTuple):
     texts: dict[str, list[str]] = {}
     weight: float = 1.0
 
+    @property
+    def rows(self) -> int:
+        """B: how many sequences there are, which may be without a step; the first tensor is
+        [B] or begins with [T, B]."""
+        return next(iter(self.tensors.values())).shape[:2][-1]
+
 
 class Batches(Protocol):
     """The batches of a pass over the data, and which of them a step reads.

@@ -1,9 +1,8 @@
 """Texts with a label: a table with a column of each, or one text file for each label."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from elman.data.lines import read_lines, unpacked_name
 from elman.data.rows import EMPTY_LINE, Row
@@ -15,8 +14,7 @@ TEXT_NAMES = ("text", "sentence", "review", "content", "utterance", "sequence")
 LABEL_NAMES = ("label", "class", "intent", "category", "target", "sentiment")
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledText:
+class LabelledText(NamedTuple):
     """One text, its label, and where it stands."""
 
     text: str
@@ -29,6 +27,7 @@ def labelled_texts(
     *,
     text_column: str | None = None,
     label_column: str | None = None,
+    labelled: bool = True,
     **options: Unpack[TableOptions],
 ) -> Source[LabelledText]:
     """Texts with labels from tables of one kind, or from plain text files, one for each label.
@@ -36,7 +35,8 @@ def labelled_texts(
     Tables: the columns are found by their usual names where they are not given; those of the
     first table hold for all. Plain text: each line is one text; the labels are what tells the
     files apart, the stem (pos.txt, neg.txt), else the suffix (mr.pos, mr.neg), else the folder.
-    Rows without text or label are skipped and counted. options: see `TableOptions`.
+    Rows without text or label are skipped and counted. labelled: False looks for no labels, and
+    all are "". options: see `TableOptions`.
 
     Raises DataError: which file, what was expected, what to do.
     """
@@ -44,7 +44,8 @@ def labelled_texts(
     if not paths:
         raise DataError("no file is given to read labelled texts from")
     if all(is_table(path) for path in paths):
-        return _from_tables([Table(path, **options) for path in paths], text_column, label_column)
+        tables = [Table(path, **options) for path in paths]
+        return _from_tables(tables, text_column, label_column, labelled)
     mixed = next((path for path in paths if is_table(path)), None)
     if mixed is not None:
         raise DataError(f"{mixed}: is a table, and others are none; give files of one kind")
@@ -54,36 +55,38 @@ def labelled_texts(
                 f"{paths[0]}: has no columns, so none can be the {name} ('{value}'); a table is "
                 f"{', '.join(SUFFIXES)}"
             )
-    return _from_files(paths, options.get("encoding", "utf-8"))
+    return _from_files(paths, options.get("encoding", "utf-8"), labelled)
 
 
 def _from_tables(
-    tables: Sequence[Table], text_column: str | None, label_column: str | None
+    tables: Sequence[Table], text_column: str | None, label_column: str | None, labelled: bool
 ) -> Source[LabelledText]:
     text = tables[0].find("text", TEXT_NAMES, text_column)
-    label = tables[0].find("label", LABEL_NAMES, label_column)
+    label = tables[0].find("label", LABEL_NAMES, label_column) if labelled else None
     if text == label:
         raise DataError(f"{tables[0].file}: column '{text}' cannot be both text and label")
     for table in tables[1:]:
-        table.require([text, label])
+        table.require([text] if label is None else [text, label])
 
     def read(skipped: Skipped) -> Iterator[LabelledText]:
         for table in tables:
             for row in table.rows(skipped):
-                record = LabelledText(text_of(row, text), label_of(row, label), row.where)
+                name = "" if label is None else label_of(row, label)
+                record = LabelledText(text_of(row, text), name, row.where)
                 if not record.text.strip():
                     skipped.add("row without text", row.where)
-                elif not record.label:
+                elif labelled and not record.label:
                     skipped.add("row without label", row.where)
                 else:
                     yield record
 
     names = ", ".join(str(table.file) for table in tables)
-    return Source(f"{names}: text '{text}', label '{label}'", read)
+    about = f"{names}: text '{text}'"
+    return Source(about if label is None else f"{about}, label '{label}'", read)
 
 
-def _from_files(paths: Sequence[Path], encoding: str) -> Source[LabelledText]:
-    labels = labels_of_files(paths)
+def _from_files(paths: Sequence[Path], encoding: str, labelled: bool) -> Source[LabelledText]:
+    labels = labels_of_files(paths) if labelled else [""] * len(paths)
     lines = [(path, label) for path, label in zip(paths, labels, strict=True)]
     for path in paths:
         # What is wrong with a file is said before the first is read.
@@ -98,7 +101,8 @@ def _from_files(paths: Sequence[Path], encoding: str) -> Source[LabelledText]:
                 else:
                     skipped.add(EMPTY_LINE, where)
 
-    return Source(", ".join(f"{path}: label '{label}'" for path, label in lines), read)
+    named = (f"{path}: label '{label}'" if labelled else str(path) for path, label in lines)
+    return Source(", ".join(named), read)
 
 
 def labels_of_files(paths: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers as a network likes them: around 0, of size 1."""
+"""Numbers as a network likes them: around 0, of size 1; or zeros and ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,6 +36,11 @@ class Scale:
         deviation = np.where(deviation > 1e-12, deviation, 1.0)
         return cls(tuple(np.atleast_1d(mean).tolist()), tuple(np.atleast_1d(deviation).tolist()))
 
+    @property
+    def size(self) -> int:
+        """F, the number of channels."""
+        return len(self.mean)
+
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """[..., F] scaled."""
         return ((x - np.array(self.mean)) / np.array(self.deviation)).astype(np.float32)
@@ -52,3 +57,46 @@ class Scale:
     def from_json(cls, value: dict[str, Any]) -> "Scale":
         """The scale that `to_json` described."""
         return cls(tuple(value["mean"]), tuple(value["deviation"]))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Numbers as ones and zeros: those nearer to the largest, and those nearer to the smallest.
+
+    least, most: the smallest and the largest number of all channels. size: F, of channels.
+    """
+
+    least: float
+    most: float
+    size: int
+
+    @classmethod
+    def fit(cls, series: Iterable[NDArray[Any]]) -> "Threshold":
+        """Those of all steps of all series [T, F]."""
+        least, most, size = np.inf, -np.inf, 1
+        for x in series:
+            if len(x):
+                least, most, size = min(least, x.min()), max(most, x.max()), x.shape[1]
+        return cls(float(least), float(most), size)
+
+    def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """[..., F] of zeros and ones; what lies in the middle becomes 1."""
+        return (np.asarray(x) >= (self.least + self.most) / 2).astype(np.float32)
+
+    def back(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """[..., F] of the smallest and the largest number."""
+        return np.where(np.asarray(x) > 0.5, self.most, self.least)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` makes it from again."""
+        return {"least": self.least, "most": self.most, "size": self.size}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Threshold":
+        """The threshold that `to_json` described."""
+        return cls(float(value["least"]), float(value["most"]), int(value["size"]))
+
+
+def scale_from_json(value: dict[str, Any]) -> Scale | Threshold:
+    """The `Scale` or the `Threshold` whose ``to_json`` this is."""
+    return Threshold.from_json(value) if "least" in value else Scale.from_json(value)

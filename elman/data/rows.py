@@ -4,9 +4,8 @@ import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from elman.data.lines import opened_text, read_lines
 from elman.data.source import Skipped
@@ -15,8 +14,7 @@ from elman.errors import DataError
 EMPTY_LINE = "empty line"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Column -> value, and where it stands, as in "a.csv: line 7"."""
 
     where: str
@@ -33,12 +31,12 @@ def read_cells(
     """
     csv.field_size_limit(2**31 - 1)
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    line = 1
+    name, line = str(file), 1
     with opened_text(file, encoding) as source:
         reader = csv.reader(source, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             for cells in reader:
-                where = f"{file}: line {line}"
+                where = f"{name}: line {line}"
                 line = reader.line_num + 1
                 if not cells or (len(cells) == 1 and not cells[0].strip()):
                     skipped.add(EMPTY_LINE, where)

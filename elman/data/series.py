@@ -37,6 +37,7 @@ def labelled_series(
     label_column: str | None = None,
     step_size: int | None = None,
     missing: str | None = None,
+    labelled: bool = True,
     **options: Unpack[TableOptions],
 ) -> Source[LabelledSeries]:
     """Series with labels, T steps of F values each; T may differ, F may not.
@@ -45,6 +46,8 @@ def labelled_series(
     Tables: each row is one series, all columns but the label's are numbers, or one other column
     is a list of numbers or of steps; step_size numbers in a row make a step, 1 where not given.
     The label's column is found by its usual names; without a header it is the last.
+    labelled: False needs no labels; where a column is named as one, or has its usual name, it is
+    no value all the same, and all labels are "".
     missing: what takes the place of a missing value (empty, ?, nan): "carry", the value of the
     step before, 0 at the start; "zero". Steps at the end that miss all values are cut off. Both
     are counted, and so are series without a step, which are skipped.
@@ -62,7 +65,7 @@ def labelled_series(
         require_positive(step_size=step_size)
         if not any(is_table(path) for path in paths):
             raise OptionError(f"step_size is for tables of numbers; {paths[0]} has steps already")
-    sources = [_opened(path, label_column, step_size or 1, options) for path in paths]
+    sources = [_opened(path, label_column, step_size or 1, labelled, options) for path in paths]
 
     def read(skipped: Skipped) -> Iterator[LabelledSeries]:
         size = None
@@ -74,35 +77,38 @@ def labelled_series(
             values = _mended(found, missing, where, skipped)
             if not len(values):
                 skipped.add("series without a step", where)
-            elif not label:
+            elif labelled and not label:
                 skipped.add("series without label", where)
             else:
-                yield LabelledSeries(values, label, where)
+                yield LabelledSeries(values, label if labelled else "", where)
 
     return Source(", ".join(map(str, paths)), read)
 
 
 def _opened(
-    path: Path, label_column: str | None, step_size: int, options: TableOptions
+    path: Path, label_column: str | None, step_size: int, labelled: bool, options: TableOptions
 ) -> Callable[[Skipped], Iterator[RawSeries]]:
     suffix = unpacked_name(path).suffix.lower()
     if suffix == ".ts":
         require_text_file(path)
-        return lambda skipped: read_ts(path, options.get("encoding", "utf-8"), skipped)
+        return lambda skipped: read_ts(path, options.get("encoding", "utf-8"), skipped, labelled)
     if suffix == ".npz":
         require_text_file(path)
-        return lambda skipped: read_npz(path)
+        return lambda skipped: read_npz(path, labelled)
     if not is_table(path):
         raise DataError(f"{path}: series are read from .ts, .npz, {', '.join(SUFFIXES)}")
     table = Table(path, **options)
     last = table.columns[-1] if label_column is None and not table.header else label_column
-    label = table.find("label", LABEL_NAMES, last)
+    named = label_column is not None or {c.lower() for c in table.columns} & set(LABEL_NAMES)
+    label = table.find("label", LABEL_NAMES, last) if labelled or named else None
     return lambda skipped: _of_table(table, label, step_size, skipped)
 
 
-def _of_table(table: Table, label: str, step_size: int, skipped: Skipped) -> Iterator[RawSeries]:
+def _of_table(
+    table: Table, label: str | None, step_size: int, skipped: Skipped
+) -> Iterator[RawSeries]:
     for row in table.rows(skipped):
-        name = label_of(row, label)
+        name = "" if label is None else label_of(row, label)
         values = _series_of(row, [column for column in row.values if column != label])
         if values.ndim == 1:
             if len(values) % step_size:

@@ -24,10 +24,13 @@ def as_float32(values: Any) -> NDArray[np.float32]:
         return np.asarray(values, dtype=np.float64).astype(np.float32)
 
 
-def read_ts(file: Path, encoding: str, skipped: Skipped) -> Iterator[RawSeries]:
+def read_ts(
+    file: Path, encoding: str, skipped: Skipped, labelled: bool = True
+) -> Iterator[RawSeries]:
     """The series of a .ts file: channels apart by ``:``, values by ``,``, the label last.
 
     Lengths may differ from series to series; ``?`` is a missing value, NaN.
+    labelled: False takes files that have no labels too.
     Raises DataError. Source: https://www.sktime.net, the .ts file format.
     """
     keys: dict[str, list[str]] = {}
@@ -45,7 +48,7 @@ def read_ts(file: Path, encoding: str, skipped: Skipped) -> Iterator[RawSeries]:
             key, *values = text[1:].split()
             keys[key.lower()] = values
             if reading := key.lower() == "data":
-                _require_readable(file, keys)
+                _require_readable(file, keys, labelled)
         else:
             raise DataError(
                 f"{where}: is neither a comment (#) nor a key (@), and stands before @data"
@@ -54,11 +57,15 @@ def read_ts(file: Path, encoding: str, skipped: Skipped) -> Iterator[RawSeries]:
         raise DataError(f"{file}: has no @data line, so it holds no series; is it a .ts file?")
 
 
-def _require_readable(file: Path, keys: dict[str, list[str]]) -> None:
+def _require_readable(file: Path, keys: dict[str, list[str]], labelled: bool) -> None:
     if keys.get("timestamps", ["false"])[0].lower() == "true":
         raise DataError(f"{file}: has time stamps (@timeStamps true); write plain values")
-    if not any(_is_true(keys, key) for key in ("classlabel", "targetlabel")):
+    if labelled and not _has_labels(keys):
         raise DataError(f"{file}: has no labels (neither @classLabel nor @targetLabel is true)")
+
+
+def _has_labels(keys: dict[str, list[str]]) -> bool:
+    return any(_is_true(keys, key) for key in ("classlabel", "targetlabel"))
 
 
 def _is_true(keys: dict[str, list[str]], key: str) -> bool:
@@ -66,10 +73,10 @@ def _is_true(keys: dict[str, list[str]], key: str) -> bool:
 
 
 def _ts_series(where: str, text: str, keys: dict[str, list[str]]) -> RawSeries:
-    *channels, label = text.split(":")
+    *channels, label = text.split(":") if _has_labels(keys) else [*text.split(":"), ""]
     label = label.strip()
     names = keys.get("classlabel", [])[1:]
-    if not channels or not label or (names and label not in names):
+    if _has_labels(keys) and (not channels or not label or (names and label not in names)):
         expected = f"one of {', '.join(names)}" if names else "a label"
         raise DataError(f"{where}: must end in :label, {expected}, got {label[:40]!r}")
     declared = keys.get("dimensions") or (["1"] if _is_true(keys, "univariate") else [])
@@ -94,32 +101,34 @@ def _numbers(where: str, text: str) -> list[float]:
         raise DataError(f"{where}: {error}") from error
 
 
-def read_npz(file: Path) -> Iterator[RawSeries]:
+def read_npz(file: Path, labelled: bool = True) -> Iterator[RawSeries]:
     """The series of a .npz file: x [N, T] or [N, T, F], y [N], perhaps lengths [N].
 
+    labelled: False needs no y, and labels are "" where there is none.
     Arrays of Python objects are not read: they would be run, not read.
     Raises DataError.
     """
-    x, y, lengths = _arrays(file)
+    x, y, lengths = _arrays(file, labelled)
     for i in range(len(x)):
         values = as_float32(x[i, : lengths[i]])
         yield values if values.ndim == 2 else values[:, None], _label(y[i]), f"{file}: series {i}"
 
 
-def _arrays(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _arrays(file: Path, labelled: bool) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     require_text_file(file)
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
             arrays = {name.lower(): archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: cannot be read as .npz of plain arrays: {error}") from error
-    for name in ("x", "y"):
+    for name in ("x", "y") if labelled else ("x",):
         if name not in arrays:
             raise DataError(
                 f"{file}: has no array '{name}', it has {', '.join(arrays) or 'none'}; "
                 "np.savez(file, x=x, y=y) writes it"
             )
-    x, y = arrays["x"], arrays["y"]
+    x = arrays["x"]
+    y = arrays.get("y", np.full(len(x), ""))
     if x.ndim not in (2, 3) or x.dtype.kind not in "fiub":
         raise DataError(f"{file}: x must be numbers [N, T] or [N, T, F], got {_kind(x)}")
     lengths = arrays.get("lengths", np.full(len(x), x.shape[1]))

@@ -8,6 +8,9 @@ from elman.errors import OptionError
 
 Record = TypeVar("Record")
 
+#: 64 bits.
+MASK = (1 << 64) - 1
+
 
 class Skipped:
     """What a pass over the data left out or mended: how often, why, and where first."""
@@ -63,10 +66,12 @@ def split(
     if not 0 < fraction < 1:
         raise OptionError(f"fraction must lie between 0 and 1, got {fraction!r}")
 
+    key = _mixed(seed & MASK)
+
     def part(held: bool) -> Callable[[Skipped], Iterator[Record]]:
         def read(skipped: Skipped) -> Iterator[Record]:
             for index, record in enumerate(source.read(skipped)):
-                if (_uniform(index, seed) < fraction) == held:
+                if (_uniform(index, key) < fraction) == held:
                     yield record
 
         return read
@@ -78,16 +83,13 @@ def split(
     )
 
 
-def _uniform(index: int, seed: int) -> float:
-    """A number in [0, 1) that (index, seed) decides: splitmix64, Steele et al. 2014."""
-    mask = (1 << 64) - 1
-    z = (index * 0x9E3779B97F4A7C15 + _mixed(seed & mask)) & mask
-    return _mixed(z) / 2.0**64
+def _uniform(index: int, key: int) -> float:
+    """A number in [0, 1) that both decide: splitmix64, Steele et al. 2014."""
+    return _mixed((index * 0x9E3779B97F4A7C15 + key) & MASK) / 2.0**64
 
 
 def _mixed(z: int) -> int:
-    mask = (1 << 64) - 1
-    z = (z + 0x9E3779B97F4A7C15) & mask
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    z = (z + 0x9E3779B97F4A7C15) & MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
     return z ^ (z >> 31)

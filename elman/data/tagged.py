@@ -34,7 +34,8 @@ def tagged_sentences(
 ) -> Source[TaggedSentence]:
     """Tagged sentences: one folder holds parallel files (`PARALLEL`), other files are CoNLL.
 
-    See `parallel_files` and `read_conll`. Raises DataError, OptionError.
+    CoNLL: a word a line with its tag in another column, an empty line between sentences. For the
+    folder see `parallel_files`. Raises DataError, OptionError.
     """
     paths = [Path(file) for file in files]
     if not paths:
@@ -63,6 +64,23 @@ def tagged_sentences(
     tag = "the last column" if tag_column is None else f"column {tag_column}"
     names = ", ".join(map(str, paths))
     return Source(f"{names}: words in column {word_column}, tags in {tag}", read)
+
+
+def untagged_sentences(
+    path: Path,
+    *,
+    word_column: int = 1,
+    separators: Sequence[str] = SEPARATORS,
+    encoding: str = "utf-8",
+) -> Iterator[list[str]]:
+    """The words of the sentences in a CoNLL file, whether it has tags or not."""
+    words: list[str] = []
+    for where, cells in _columns(path, encoding, separators, Skipped()):
+        if cells:
+            words.append(_cell(where, cells, word_column, "word"))
+        elif words:
+            yield words
+            words = []
 
 
 def parallel_files(

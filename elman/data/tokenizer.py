@@ -5,6 +5,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -162,7 +163,7 @@ class SymbolTokenizer(Tokenizer):
     ) -> "SymbolTokenizer":
         counts: Counter[str] = Counter()
         for block in blocks:
-            counts.update(cls._count(block))
+            cls._count(counts, block)
         return cls.of_counts(counts, vocab_size, min_count)
 
     @classmethod
@@ -181,8 +182,8 @@ class SymbolTokenizer(Tokenizer):
         """The text, cut into units."""
 
     @classmethod
-    def _count(cls, text: str) -> Counter[str]:
-        return Counter(cls._cut(text))
+    def _count(cls, counts: Counter[str], text: str) -> None:
+        counts.update(cls._cut(text))
 
     def pieces(self, text: str) -> list[str]:
         return list(self._cut(text))
@@ -192,7 +193,7 @@ class SymbolTokenizer(Tokenizer):
 
     def encode_pieces(self, pieces: Sequence[str]) -> Ids:
         """The ids of units that are cut already, one each."""
-        found = (self._ids.get(piece, 0) for piece in pieces)
+        found = map(self._ids.get, pieces, repeat(0))
         return np.fromiter(found, dtype=np.int64, count=len(pieces))
 
     def symbol(self, index: int) -> str:
@@ -221,9 +222,9 @@ class CharTokenizer(SymbolTokenizer):
         return text
 
     @classmethod
-    def _count(cls, text: str) -> Counter[str]:
-        found, counts = np.unique(_code_points(text), return_counts=True)
-        return Counter(dict(zip(map(chr, found.tolist()), counts.tolist(), strict=True)))
+    def _count(cls, counts: Counter[str], text: str) -> None:
+        found, often = np.unique(_code_points(text), return_counts=True)
+        counts.update(dict(zip(map(chr, found.tolist()), often.tolist(), strict=True)))
 
     def encode(self, text: str) -> Ids:
         return self._table[_code_points(text)]

@@ -26,12 +26,15 @@ class Labels:
     counts: tuple[int, ...]
 
     @classmethod
-    def fit(cls, labels: Iterable[str]) -> "Labels":
-        """The labels of the training data; DataError for fewer than two different ones."""
+    def fit(cls, labels: Iterable[str], about: str = "the data") -> "Labels":
+        """The labels of the training data; DataError for fewer than two different ones.
+
+        about: what they are read from, for people.
+        """
         counts = Counter(labels)
         if len(counts) < 2:
             held = f"only {next(iter(counts))!r}" if counts else "none"
-            raise DataError(f"the data must hold at least two different labels, got {held}")
+            raise DataError(f"{about}: must hold at least two different labels, got {held}")
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return cls(tuple(name for name, _ in ranked), tuple(count for _, count in ranked))
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from elman.cells.cell import Cell
 from elman.errors import OptionError, unknown
 from elman.layers.layer import Layer, parts_of
-from elman.layers.plan import PlanReport
+from elman.layers.plan import PlanReport, plan_both
+from elman.layers.recurrent import Recurrent, swept
 from elman.layers.stack import as_layer
 from elman.sequence import Sequence
 
@@ -75,20 +76,44 @@ class Bidirectional(Layer):
         ahead, back = self.forward_layer.output_size, self.backward_layer.output_size
         return ahead + back if self.merge == "concat" else ahead
 
+    @property
+    def _recurrent(self) -> tuple[Recurrent, Recurrent] | None:
+        """Both layers, where each is one loop: those can run at the same time."""
+        one, other = self.forward_layer, self.backward_layer
+        if not (isinstance(one, Recurrent) and isinstance(other, Recurrent)):
+            return None
+        # A subclass may run something else.
+        own = type(one).run is not Recurrent.run or type(other).run is not Recurrent.run
+        return None if own else (one, other)
+
     def run(
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         first, second = parts_of("Bidirectional", state, 2, "(forward's, backward's)")
-        ahead, ahead_state, ahead_states = self.forward_layer.run(x, first, sequence, all_states)
-        back, back_state, back_states = self.backward_layer.run(x, second, sequence, all_states)
+        pair = self._recurrent
+        if pair is None:
+            found = [
+                self.forward_layer.run(x, first, sequence, all_states),
+                self.backward_layer.run(x, second, sequence, all_states),
+            ]
+        else:
+            sweeps = [
+                layer.sweep(x, start, sequence, all_states)
+                for layer, start in zip(pair, (first, second), strict=True)
+            ]
+            found = [Recurrent.results(each) for each in swept(sweeps)]
+        (ahead, ahead_state, ahead_states), (back, back_state, back_states) = found
         outputs = torch.cat((ahead, back), dim=-1) if self.merge == "concat" else ahead + back
         return outputs, (ahead_state, back_state), (ahead_states, back_states)
 
     def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
-        ahead, back = (
-            layer.plan(batch_size=batch_size, training=training)
-            for layer in (self.forward_layer, self.backward_layer)
-        )
+        layers = self.forward_layer, self.backward_layer
+        ahead, back = (layer.plan(batch_size=batch_size, training=training) for layer in layers)
+        pair = self._recurrent
+        if pair is not None:
+            executions = [layer.execution for layer in pair]
+            cells = plan_both((*ahead.cells, *back.cells), batch_size, *executions)
+            ahead, back = (PlanReport((cell,)) for cell in cells)
         return PlanReport((*ahead.below("forward_layer"), *back.below("backward_layer")))
 
     def over_batch_axis(self, change: Callable[[Tensor, int], Tensor], state: Any) -> Any:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
-from elman.layers.stream import Part, Stream
+from elman.layers.steps import Steps
+from elman.layers.stream import Stream
 from elman.sequence import Sequence, check_lengths
 
 
@@ -120,17 +121,18 @@ class Layer(nn.Module):
         state: what the layer returned for the sequence so far; None for the initial state.
         batch_size: B, for x_t: [B, I]; None for x_t: [I].
 
-        Raises OptionError where the layer cannot run step by step, as `step` does.
+        Raises OptionError where the layer cannot run step by step, as `step` does, and BackendError
+        where the backend that was asked for cannot run it.
         """
         self.check_streams()
         if batch_size is None and state is not None:
             state = self.over_batch_axis(Tensor.unsqueeze, state)
         weight = next(self.parameters())
         x = weight.detach().new_zeros(1, 1 if batch_size is None else batch_size, self.input_size)
-        return Stream(self._name, self.stream_parts(state, x[0]), batch_size)
+        return Stream(self._name, x[0], self.steps(state, x[0]), batch_size is None)
 
-    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
-        """Cell, weights, noise and state of each layer that a step runs through, in order.
+    def steps(self, state: Any, x: Tensor) -> Steps:
+        """What runs the layer one step a call, from this state.
 
         x: [B, I], an example."""
         raise OptionError(f"{self._name}.stream: this layer has no stream; call its step")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence as Several
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from elman.backends.choose import Choice, choose
 from elman.backends.compare import Checked
+from elman.backends.engine import Planned
+from elman.backends.llvm import team
 from elman.backends.llvm.engine import LLVM
 from elman.backends.llvm.share import share
+from elman.backends.llvm.target import host
 from elman.backends.walk import walk_over
 from elman.cells.cell import Cell
+from elman.compiler.plan import Plan
 from elman.compiler.pretty import Explanation, explain, section
 from elman.layers.regularisers import Regularisers
 from elman.scan import Execution, Sequence
@@ -29,6 +34,7 @@ class CellPlan:
     bytes_per_step: memory kept for the backward pass, for each step of each row of the batch,
         beside the outputs; 0 without a gradient, and for the literal loop, where torch decides.
     page: the equations of the plan; None for the literal loop, which has none.
+    choice: what `scan` runs, with its plan.
     """
 
     place: str
@@ -41,6 +47,7 @@ class CellPlan:
     threads: str
     bytes_per_step: int
     page: Explanation | None
+    choice: Choice = field(repr=False)
 
     @property
     def hoisted(self) -> tuple[str, ...]:
@@ -142,24 +149,55 @@ def plan_cell(
         dtype=x.dtype,
         device=x.device,
         training=training,
-        threads=_threads(choice, x.dtype, batch_size, training),
+        threads=_threads(choice, x.dtype, batch_size, training, team.max_threads()),
         bytes_per_step=plan.bytes_per_row(x.element_size()) if plan and training else 0,
         page=None if plan is None else explain(plan),
+        choice=choice,
     )
+
+
+def plan_both(
+    cells: Several[CellPlan], batch_size: int, *executions: Execution
+) -> tuple[CellPlan, CellPlan]:
+    """The plans of the two directions of a layer, each made alone, as they run together."""
+    one, other = cells
+    engine, plans = one.choice.engine, (one.choice.plan, other.choice.plan)
+    if engine is None or plans[0] is None or plans[1] is None or engine != other.choice.engine:
+        return one, other
+    loops = [_planned(plan, batch_size, one.training) for plan in plans if plan is not None]
+    if not engine.at_once(loops[0], loops[1], one.dtype):
+        return one, other
+    return _beside(one, batch_size, executions), _beside(other, batch_size, executions)
+
+
+def _beside(cell: CellPlan, batch_size: int, executions: Several[Execution]) -> CellPlan:
+    memory = {execution.memory for execution in executions} if cell.training else set()
+    if "recompute" in memory:
+        text = f"{cell.threads}; not beside the other direction, as memory is recomputed"
+    else:
+        half = max(1, team.max_threads() // 2)
+        text = _threads(cell.choice, cell.dtype, batch_size, cell.training, half)
+        text += "; at the same time as the other direction"
+        text += "" if memory <= {"save", "auto"} else " unless memory is recomputed"
+    return replace(cell, threads=text)
 
 
 #: Steps of a sequence that is long enough for threads to be worth their waking.
 LONG = 1000
 
 
-def _threads(choice: Choice, dtype: torch.dtype, batch_size: int, training: bool) -> str:
+def _planned(plan: Plan, batch_size: int, training: bool) -> Planned:
+    return Planned(plan, walk_over(LONG, batch_size, Sequence(), reverse=False), training)
+
+
+def _threads(
+    choice: Choice, dtype: torch.dtype, batch_size: int, training: bool, threads: int
+) -> str:
     engine = choice.engine.engine if isinstance(choice.engine, Checked) else choice.engine
     if choice.plan is None or not isinstance(engine, LLVM):
         return "as torch shares out each of its operations"
-    program = engine.program(choice.plan, dtype)
-    loop = program.training if training else program.inference
-    walk = walk_over(LONG, batch_size, Sequence(), reverse=False)
-    shared = share(walk, loop.kernel.weights, loop.target)
+    load = engine.load(_planned(choice.plan, batch_size, training), dtype)
+    shared = share(load, host(), threads)
     at = f"at batch size {batch_size}"
     if shared.threads == 1:
         return f"one {at}"

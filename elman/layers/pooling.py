@@ -60,7 +60,7 @@ class Pooling(nn.Module):
         if x.dim() != 3 or x.shape[-1] != self.size:
             raise ShapeError(f"Pooling: x must be [T, B, {self.size}], got {list(x.shape)}")
         T, B, _ = x.shape
-        if not T:
+        if not T and self.kind != "attention":
             return x.sum(dim=0)
         full = lengths is None
         counts = checked_lengths([T] * B if full else lengths, T, B, x.device)

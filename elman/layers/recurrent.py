@@ -1,6 +1,7 @@
 """A cell, lifted over time."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Several
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
-from elman.layers.stream import Part
-from elman.scan import Execution, Sequence, scan
+from elman.layers.steps import Steps, stepper, steps_of
+from elman.scan import Execution, Scan, Sequence, scan_all
 
 
 def sweep(
@@ -29,24 +30,26 @@ def sweep(
     training: bool,
     all_states: bool,
     execution: Execution,
-) -> tuple[State, State]:
-    """One direction of one layer: `scan`, with what the regularisers drop."""
+) -> Scan:
+    """One direction of one layer, with what the regularisers drop."""
     if training:
         x = regularisers.drop_input(x)
         weights = regularisers.drop_weights(cell, weights)
     noise = regularisers.noise(cell, x, training)
-    run = compiled_scan if torch.compiler.is_compiling() else scan
-    return run(
-        cell,
-        weights,
-        x,
-        state,
-        sequence=sequence,
-        noise=noise,
-        reverse=reverse,
-        all_states=all_states,
-        execution=execution,
-    )
+    return Scan(cell, weights, x, state, sequence, noise, reverse, all_states, execution)
+
+
+def swept(sweeps: Several[Scan]) -> list[tuple[State, State]]:
+    """Run the directions of one layer: `scan_all`."""
+    if not torch.compiler.is_compiling():
+        return scan_all(sweeps)
+    return [
+        compiled_scan(
+            one.cell, one.weights, one.x, one.state, sequence=one.sequence, noise=one.noise,
+            reverse=one.reverse, all_states=one.all_states, execution=one.execution,
+        )
+        for one in sweeps
+    ]  # fmt: skip
 
 
 class Recurrent(Layer):
@@ -100,7 +103,11 @@ class Recurrent(Layer):
     def run(
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
-        states, last = sweep(
+        return self.results(*swept([self.sweep(x, state, sequence, all_states)]))
+
+    def sweep(self, x: Tensor, state: Any, sequence: Sequence, all_states: bool) -> Scan:
+        """What `run` runs."""
+        return sweep(
             self.cell,
             weights_of(self.cell),
             x,
@@ -112,6 +119,11 @@ class Recurrent(Layer):
             all_states=all_states,
             execution=self.execution,
         )
+
+    @staticmethod
+    def results(found: tuple[State, State]) -> tuple[Tensor, Any, Any]:
+        """What `run` returns."""
+        states, last = found
         return states[0], as_returned(last), as_returned(states)
 
     def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
@@ -138,9 +150,10 @@ class Recurrent(Layer):
         check_state(type(self.cell).__name__, parts, sizes, x)
         return parts
 
-    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
-        noise = self.regularisers.noise(self.cell, x[None], self.training)
-        return [(self.cell, weights_of(self.cell), noise, self._parts(state, x[None]))]
+    def steps(self, state: Any, x: Tensor) -> Steps:
+        noise = self.regularisers.noise(self.cell, x[None], training=False)
+        given, weights = self._parts(state, x[None]), weights_of(self.cell)
+        return steps_of(stepper(self.cell, weights, noise, given, self.execution))
 
     def check_streams(self) -> None:
         super().check_streams()

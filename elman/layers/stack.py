@@ -1,5 +1,6 @@
 """Layers on top of each other."""
 
+import copy
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from elman.errors import OptionError, require_probability
 from elman.layers.layer import Layer, parts_of
 from elman.layers.plan import PlanReport
 from elman.layers.recurrent import Recurrent
-from elman.layers.stream import Part
+from elman.layers.steps import Steps, joined, on_top
 from elman.sequence import Sequence
 
 
@@ -103,7 +104,7 @@ class Stack(Layer):
         last, history = [], []
         for number, (layer, start) in enumerate(zip(self._layers, given, strict=True)):
             outputs, end, states = layer.run(self._normed(number, x), start, sequence, all_states)
-            if self.residual and layer.input_size == layer.output_size:
+            if self._skips(layer):
                 outputs = outputs + x
             top = number == len(self.layers) - 1
             x = outputs if top else F.dropout(outputs, self.dropout, self.training)
@@ -118,17 +119,19 @@ class Stack(Layer):
         parts = (plan.below(f"layers.{number}") for number, plan in enumerate(plans))
         return PlanReport(tuple(cell for part in parts for cell in part))
 
-    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
-        if self.norms is not None or self.residual:
-            raise OptionError(
-                "Stack.stream: layers with layer_norm or residual between them have no stream; "
-                "call layer.step(x_t, state)"
-            )
+    def steps(self, state: Any, x: Tensor) -> Steps:
         given = parts_of("Stack", state, len(self.layers), "one entry a layer")
-        found: list[Part] = []
-        for layer, start in zip(self._layers, given, strict=True):
-            found += layer.stream_parts(start, x.new_zeros(len(x), layer.input_size))
-        return found
+        norms = [copy.deepcopy(norm).requires_grad_(False) for norm in self.norms or ()]
+        found: list[Steps] = []
+        for number, (layer, start) in enumerate(zip(self._layers, given, strict=True)):
+            steps = layer.steps(start, x.new_zeros(len(x), layer.input_size))
+            found.append(joined(steps, norms[number] if norms else None, self._skips(layer)))
+        if norms:
+            found.append(Steps((), norms[-1]))
+        return on_top(found)
+
+    def _skips(self, layer: Layer) -> bool:
+        return self.residual and layer.input_size == layer.output_size
 
     def _normed(self, number: int, x: Tensor) -> Tensor:
         return x if self.norms is None else self.norms[number](x)

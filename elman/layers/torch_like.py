@@ -20,11 +20,11 @@ from elman.cells.cell import State, as_returned, as_tuple
 from elman.errors import OptionError
 from elman.layers.dynamo import let_through
 from elman.layers.layer import Layer, check_input, check_state
-from elman.layers.plan import PlanReport, plan_cell
-from elman.layers.recurrent import sweep
+from elman.layers.plan import PlanReport, plan_both, plan_cell
+from elman.layers.recurrent import sweep, swept
 from elman.layers.regularisers import Regularisers
-from elman.layers.stream import Part
-from elman.scan import Execution, Sequence
+from elman.layers.steps import Steps, on_top, stepper, steps_of
+from elman.scan import Execution, Scan, Sequence
 
 #: Devices for which torch has fused kernels of its own and elman has none yet.
 TORCH_KERNELS = {"cuda", "mps"}
@@ -117,27 +117,34 @@ class TorchLike(Layer):
         last: list[State] = []
         history: list[State] = []
         for layer in range(self.num_layers):
-            cell, found = self._cell(layer), []
-            for suffix in self._directions:
-                states, end = sweep(
-                    cell,
-                    self._weights(cell, f"_l{layer}{suffix}"),
-                    x,
-                    tuple(part[len(last)] for part in given),
-                    sequence,
-                    reverse=bool(suffix),
-                    regularisers=self.regularisers,
-                    training=self.training,
-                    all_states=all_states,
-                    execution=self.execution,
-                )
-                last.append(end)
-                history.append(states)
-                found.append(states[0])
-            x = torch.cat(found, dim=-1) if len(found) > 1 else found[0]
+            found = swept(self._sweeps(layer, x, given, sequence, all_states))
+            history += [states for states, _ in found]
+            last += [end for _, end in found]
+            outputs = [states[0] for states, _ in found]
+            x = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
         return x, _stacked(last), _stacked(history) if all_states else None
+
+    def _sweeps(
+        self, layer: int, x: Tensor, given: State, sequence: Sequence, all_states: bool
+    ) -> list[Scan]:
+        cell, directions = self._cell(layer), self._directions
+        return [
+            sweep(
+                cell,
+                self._weights(cell, f"_l{layer}{suffix}"),
+                x,
+                tuple([part[layer * len(directions) + number] for part in given]),
+                sequence,
+                reverse=bool(suffix),
+                regularisers=self.regularisers,
+                training=self.training,
+                all_states=all_states,
+                execution=self.execution,
+            )
+            for number, suffix in enumerate(directions)
+        ]
 
     def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
         training = self.training if training is None else training
@@ -155,6 +162,10 @@ class TorchLike(Layer):
             )
             for row, cell in zip(rows, cells, strict=True)
         ]
+        if self.bidirectional:
+            pairs = zip(plans[::2], plans[1::2], strict=True)
+            both = (plan_both(pair, batch_size, self.execution) for pair in pairs)
+            plans = [plan for pair in both for plan in pair]
         weight = next(self.parameters())
         if self._runs_on_torch(weight, Sequence(), all_states=False):
             reason = (
@@ -211,15 +222,15 @@ class TorchLike(Layer):
         check_state(self._name, parts, shapes, x)
         return parts
 
-    def stream_parts(self, state: Any, x: Tensor) -> list[Part]:
+    def steps(self, state: Any, x: Tensor) -> Steps:
         given = self._parts(state, x[None])
-        found: list[Part] = []
+        found: list[Steps] = []
         for layer in range(self.num_layers):
             cell = self._cell(layer)
-            noise = self.regularisers.noise(cell, x[None], self.training)
-            here = tuple(part[layer] for part in given)
-            found.append((cell, self._weights(cell, f"_l{layer}"), noise, here))
-        return found
+            noise = self.regularisers.noise(cell, x[None], training=False)
+            weights, here = self._weights(cell, f"_l{layer}"), tuple(part[layer] for part in given)
+            found.append(steps_of(stepper(cell, weights, noise, here, self.execution)))
+        return on_top(found)
 
     def check_streams(self) -> None:
         if self.bidirectional:

@@ -61,7 +61,11 @@ class CRF(nn.Module):
         emissions, valid = self._checked(emissions, lengths)
         tags = checked_ids("tags", tags, self.num_tags, emissions.shape[:2], valid)
         if not len(emissions):
-            return emissions.sum(dim=(0, 2))
+            # A step of padding, so that every parameter has a gradient, of 0.
+            padded = [
+                torch.cat((x, x.new_zeros(1, *x.shape[1:]))) for x in (emissions, tags, valid)
+            ]
+            emissions, tags, valid = padded
         self._check_allowed(tags, valid)
         scores = self._scores(emissions.dtype)
         log_z: Tensor = chain.LogPartition.apply(emissions, *scores, valid)  # type: ignore[no-untyped-call]

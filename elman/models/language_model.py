@@ -103,6 +103,34 @@ class LanguageModel(nn.Module):
         prompt: [T] ids, T > 0. temperature, top_k, top_p: see `elman.models.sampling.sample`.
         exclude: ids that are never written.
         """
+        for token, _ in self.generate_scored(
+            prompt,
+            length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            exclude=exclude,
+            generator=generator,
+        ):
+            yield token
+
+    @torch.inference_mode()
+    def generate_scored(
+        self,
+        prompt: Tensor,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        exclude: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+    ) -> Iterator[tuple[int, float]]:
+        """As `generate`, each token with its log probability in nats.
+
+        It is that of the token among the whole vocabulary as the model has it, whatever the
+        temperature and what was ruled out.
+        """
         if prompt.dim() != 1 or prompt.numel() == 0:
             raise OptionError(f"prompt must be [T] ids with T > 0, got {list(prompt.shape)}")
         was_training = self.training
@@ -111,9 +139,10 @@ class LanguageModel(nn.Module):
             logits, state = self(prompt[:, None])
             for _ in range(length):
                 last = logits[-1, 0]
+                log_p = last.log_softmax(dim=-1)
                 last[list(exclude)] = -torch.inf
                 token = sample(last, temperature, top_k, top_p, generator)
-                yield int(token)
+                yield int(token), float(log_p[token])
                 logits, state = self(token.view(1, 1), state)
         finally:
             self.train(was_training)

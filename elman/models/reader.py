@@ -111,8 +111,12 @@ class Reader(nn.Module):
             x = embedded(self.embedding, self.word_dropout(torch.where(valid, x, 0)))
         if self.characters is not None or characters is not None or word_lengths is not None:
             x = torch.cat((x, self._spelt(characters, word_lengths, valid).to(x.dtype)), dim=-1)
-        outputs, _ = self.encoder(x, lengths)
-        return outputs
+        if len(x):
+            return self.encoder(x, lengths)[0]
+        # A step of padding, so that every parameter has a gradient, of 0: processes that share a
+        # training wait for each other's.
+        padding, none = x.new_zeros(1, *x.shape[1:]), valid.sum(dim=0)
+        return self.encoder(torch.cat((x, padding)), none)[0][:0]
 
     def _spelt(
         self, characters: Tensor | None, word_lengths: Tensor | None, valid: Tensor

@@ -102,7 +102,8 @@ def _words(characters: Tensor, word_lengths: Tensor, chosen: Tensor) -> tuple[Te
     _check(characters, word_lengths)
     lengths = word_lengths.flatten()[chosen]
     begins = (word_lengths.cumsum(dim=0) - word_lengths).flatten()[chosen]
-    longest = int(lengths.max()) if len(lengths) else 0
+    # One step at least: where there is no word the parameters still have a gradient, of 0.
+    longest = int(lengths.max()) if len(lengths) else 1
     step = torch.arange(longest, device=characters.device)[:, None]
     valid = step < lengths
     at = torch.where(valid, begins + step, 0)

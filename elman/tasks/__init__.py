@@ -6,6 +6,7 @@ from typing import Any
 from elman.cells import Cell
 from elman.errors import RunError
 from elman.tasks.classify import Classification
+from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
 from elman.tasks.tag import Tagging
 from elman.tasks.translate import Translation
@@ -15,7 +16,13 @@ from elman.train.task import Task, options_of
 from elman.train.training import trusted_cell
 
 #: Every task by the name of its command.
-KINDS: tuple[type[Task], ...] = (LanguageModelling, Classification, Tagging, Translation)
+KINDS: tuple[type[Task], ...] = (
+    LanguageModelling,
+    Classification,
+    Tagging,
+    Translation,
+    Generation,
+)
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 
 

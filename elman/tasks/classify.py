@@ -16,6 +16,7 @@ from elman.data.batches import collate
 from elman.data.corpus import Report
 from elman.data.embedded import embedded_file
 from elman.data.examples import Examples
+from elman.data.labelled import LabelledText
 from elman.data.source import Source
 from elman.data.vocabulary import Labels
 from elman.errors import require_probability, unknown
@@ -23,11 +24,11 @@ from elman.layers.pooling import KINDS as POOLINGS
 from elman.models.classifier import Classifier
 from elman.models.scores import accuracy, accuracy_counts
 from elman.option import option
-from elman.tasks.examples import ExampleTask, TrainedOnExamples, batched, load_best
+from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
 from elman.tasks.inputs import InputOptions, Inputs, Record
 from elman.tasks.pictures import draw_confusion
 from elman.tasks.trained import Answer
-from elman.train.custom_cell import cell_argument
+from elman.train.custom_cell import cell_class
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ClassifyOptions(InputOptions):
         False, "Leave out, and count, what has a label that training does not know.", "Data"
     )
     bidirectional: bool = option(True, "Read from both ends.", "Model")
-    pooling: str = option("max", f"From all steps to one vector: {', '.join(POOLINGS)}.", "Model")
+    pooling: str = option("max", f"How steps become one vector: {', '.join(POOLINGS)}.", "Model")
     word_dropout: float = option(
         0.0, "Share of the units that are hidden from the model in training.", "Regularisers"
     )
@@ -76,25 +77,32 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
 
     # From files to a model
 
+    @classmethod
+    def check(cls, options: ClassifyOptions, files: list[str]) -> None:
+        super().check(options, files)
+        _model(options, 2, {"vocab_size": 2}, 1, cell_class(options.cell))
+
     def read(self, files: list[str]) -> Source[Record]:
         if not files:
-            return self.options.read([embedded_file("digits.csv.gz")], **self._embedded)
+            return self.options.read([embedded_file("digits.csv.gz")], **self.embedded)
         return self.options.read(files)
 
     @property
-    def _embedded(self) -> dict[str, Any]:
+    def embedded(self) -> dict[str, Any]:
+        """How files like the embedded one are read, where it is trained on."""
         return {} if self.files else {"step_size": self.options.step_size or 8}
 
     def learn(self, train: Source[Record], report: Report) -> dict[str, Any]:
         Inputs.fit(train, self.options).save(self.run.folder / "inputs.json")
-        return Labels.fit(record.label for record in train).to_json()
+        return Labels.fit((record.label for record in train), train.about).to_json()
 
     def encode(self, record: Record, source: Source[Record]) -> Mapping[str, Any] | None:
         skipped = source.skipped if self.options.skip_unknown_labels else None
         label = self.labels.id(record.label, record.where, skipped)
         if label is None:
             return None
-        x = self.cut(self.inputs.encode(_value(record)), record, source)
+        value = record.text if isinstance(record, LabelledText) else record.values
+        x = self.cut(self.inputs.encode(value), record, source)
         return None if x is None else {"x": x, "label": label}
 
     @property
@@ -108,20 +116,15 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
         return self.once("inputs", lambda: Inputs.load(self.run.folder / "inputs.json"))
 
     def build(self, cell: type[Cell]) -> Classifier:
-        o = self.options
-        return Classifier(
-            len(self.labels),
-            **self.inputs.size,
-            embedding_size=o.embedding,
-            hidden_size=o.hidden,
-            num_layers=o.layers,
-            bidirectional=o.bidirectional,
-            pooling=o.pooling,
-            word_dropout=o.word_dropout if self.inputs.units else 0.0,
-            unknown_id=self.inputs.unknown_id,
-            label_smoothing=o.label_smoothing,
-            **o.stack(cell),
-        )
+        inputs = self.inputs
+        return _model(self.options, len(self.labels), inputs.size, inputs.unknown_id, cell)
+
+    def summary(self) -> str:
+        text = f"{super().summary()}, {len(self.labels)} labels"
+        units = self.inputs.units
+        if units is None:
+            return f"{text}, {self.inputs.size['input_size']} numbers a step"
+        return f"{text}, {units.vocab_size} kinds of unit ({units.tokenizer.unit})"
 
     # What it is judged by
 
@@ -152,11 +155,8 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
         answers = trained.answers(row["x"] for row in examples)
         for label, answer in zip(examples.numbers("label"), answers, strict=True):
             counts[label, int(answer.argmax())] += 1
-        path = self.run.folder / "confusion.png"
-        draw_confusion(path, counts, self.labels.names)
-        own = cell_argument(self.options.cell)
-        console.print(f"curves: {self.run.folder / 'curves.png'}, {path}", highlight=False)
-        console.print(f"more:   elman predict {self.run.folder}{own} ...", highlight=False)
+        draw_confusion(self.run.folder / "confusion.png", counts, self.labels.names)
+        self.point_to(console, "confusion.png")
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,15 @@ class TrainedClassifier(TrainedOnExamples):
         return self.task.inputs.parse(text)
 
     def inputs(self, file: str | Path) -> Iterator[Any]:
-        return self.task.inputs.read(file, self.options, **self.task._embedded)
+        return self.task.inputs.read(file, self.options, **self.task.embedded)
 
     def predict(self, inputs: Iterable[Any], *, batch_size: int = 64) -> Iterator[Answer]:
         """For each text, or [T, F] numbers, the probability of each label."""
         encoded = (self.task.inputs.encode(value) for value in inputs)
-        for p in self.answers(encoded, batch_size):
+        return answered(encoded, batch_size, lambda x: len(x) == 0, self._answers)
+
+    def _answers(self, encoded: list[Any]) -> Iterator[Answer]:
+        for p in self.answers(encoded, len(encoded)):
             ranked = sorted(zip(self.labels, p.tolist(), strict=True), key=lambda pair: -pair[1])
             label, share = ranked[0]
             record = {"label": label, "probability": share, "probabilities": dict(ranked)}
@@ -193,5 +196,23 @@ class TrainedClassifier(TrainedOnExamples):
                 yield from self.model(t["x"], t["x_lengths"]).softmax(-1)
 
 
-def _value(record: Record) -> Any:
-    return getattr(record, "text", None) or getattr(record, "values", None)
+def _model(
+    options: ClassifyOptions,
+    labels: int,
+    size: dict[str, int],
+    unknown_id: int | None,
+    cell: type[Cell],
+) -> Classifier:
+    return Classifier(
+        labels,
+        **size,  # type: ignore[arg-type]
+        embedding_size=options.embedding,
+        hidden_size=options.hidden,
+        num_layers=options.layers,
+        bidirectional=options.bidirectional,
+        pooling=options.pooling,
+        word_dropout=options.word_dropout if "vocab_size" in size else 0.0,
+        unknown_id=unknown_id,
+        label_smoothing=options.label_smoothing,
+        **options.stack(cell),
+    )

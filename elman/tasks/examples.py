@@ -1,16 +1,18 @@
 """What all tasks share whose data are examples: rows that are read each as a whole."""
 
+import shlex
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from elman.cells import Cell
@@ -21,36 +23,14 @@ from elman.data.examples import Examples, write_examples
 from elman.data.files import write_json
 from elman.data.source import Source, split
 from elman.errors import DataError, OptionError
-from elman.option import option
-from elman.tasks.trained import Trained
-from elman.train.options import ModelOptions
+from elman.tasks.options import ExampleOptions
+from elman.tasks.trained import NO_STEP, Answer, Trained
+from elman.train.custom_cell import cell_argument
 from elman.train.progress import reported
 from elman.train.run import Run
 from elman.train.task import Task
 
 PARTS = ("train", "valid", "test")
-
-
-@dataclass(frozen=True)
-class ExampleOptions(ModelOptions):
-    """What every such task takes beside the files to train on."""
-
-    valid: list[str] = option([], "Files to validate on, instead of a share.", "Data")
-    test: list[str] = option([], "Files to test the best weights on, once, at the end.", "Data")
-    valid_fraction: float = option(
-        0.1, "Share of the examples that is kept for validation.", "Data"
-    )
-    encoding: str = option("utf-8", "Of the files, as latin-1.", "Data")
-    max_length: int | None = option(
-        None, "Steps after which an example is cut off, and counted.", "Data"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.valid_fraction < 1 and not self.valid:
-            raise OptionError("valid_fraction must lie between 0 and 1, or give files with --valid")
-        if self.max_length is not None and self.max_length < 1:
-            raise OptionError(f"max_length must be 1 or above, got {self.max_length}")
 
 
 O = TypeVar("O", bound=ExampleOptions)
@@ -120,11 +100,21 @@ class ExampleTask(Task[O], Generic[O, R]):
         found = self._learnt = self.learn(sources["train"], report)
         counts, skipped = {}, {}
         for part, source in sources.items():
-            examples = write_examples(self._file(part), self._encoded(source, part, report))
+            examples = self._written(self._file(part), source, part, report)
             counts[part], skipped[part] = len(examples), str(source.skipped)
-            if not len(examples):
-                raise DataError(f"{source.about}: the {part} part has no example; {skipped[part]}")
-        return {**found, "examples": counts, "skipped": skipped}
+        about = {part: source.about for part, source in sources.items()}
+        return {**found, "about": about, "examples": counts, "skipped": skipped}
+
+    def _written(self, file: Path, source: Source[R], part: str, report: Report) -> Examples:
+        """The examples of a source, encoded into a file; DataError where there is none."""
+        rows = self._encoded(source, part, report)
+        first = next(rows, None)
+        if first is None:
+            left_out = f"; left out: {source.skipped}" if source.skipped.total else ""
+            raise DataError(
+                f"{source.about}: the {part} part has no example{left_out}; give more data"
+            )
+        return write_examples(file, chain([first], rows))
 
     def _encoded(self, source: Source[R], part: str, report: Report) -> Iterator[Mapping[str, Any]]:
         for number, record in enumerate(source):
@@ -158,9 +148,8 @@ class ExampleTask(Task[O], Generic[O, R]):
         counts = self.found["examples"]
         text = ", ".join(f"{counts[part]:,} {part}" for part in PARTS if part in counts)
         left_out = {part: why for part, why in self.found["skipped"].items() if why}
-        for part, why in left_out.items():
-            text += f"; left out of {part}: {why}"
-        return f"{text} examples"
+        notes = "".join(f"left out of {part}: {why}\n" for part, why in left_out.items())
+        return f"{self.found['about']['train']}\n{notes}{text} examples"
 
     # What came of it
 
@@ -182,10 +171,7 @@ class ExampleTask(Task[O], Generic[O, R]):
         """The scores of a model, and of the trivial baseline, on files."""
         source = self.read(files)
         with tempfile.TemporaryDirectory(prefix="elman-") as folder:
-            rows = self._encoded(source, "given", report)
-            examples = write_examples(Path(folder) / "given.arrow", rows)
-            if not len(examples):
-                raise DataError(f"{source.about}: has no example; {source.skipped}")
+            examples = self._written(Path(folder) / "given.arrow", source, "given", report)
             scores = self.score(model, examples, report)
             baseline = self.baseline(examples)
         found = {**scores, "examples": len(examples), "baseline": baseline}
@@ -215,13 +201,22 @@ class ExampleTask(Task[O], Generic[O, R]):
         write_json(self.run.folder / "scores.json", scores)
         baseline = scores["baseline"]
         said = {"test": "test part", "valid": "validation part, which chose the weights"}
-        table = Table("score", "model", str(baseline.get("name", "")), title=said[scores["part"]])
+        beside = escape(str(baseline.get("name", "")))
+        table = Table("score", "model", beside, title=said[scores["part"]])
         for name, value in scores.items():
             if isinstance(value, float):
                 beside = f"{baseline[name]:,.4f}" if name in baseline else ""
                 table.add_row(name.replace("_", " "), f"{value:,.4f}", beside)
         console.print(table)
         return examples
+
+    def point_to(self, console: Console, *names: str) -> None:
+        """Print which files of the run folder to look at, and how the model is used."""
+        folder = self.run.folder
+        shown = ", ".join(str(folder / name) for name in ("curves.png", *names))
+        use = f"{shlex.quote(str(folder))}{cell_argument(self.options.cell)}"
+        for line in (f"see:    {shown}", f'more:   elman predict {use} "..."'):
+            console.print(line, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -230,14 +225,27 @@ class TrainedOnExamples(Trained):
 
     task: ExampleTask[Any, Any]
 
-    def evaluate(self, files: Any, report: Report | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, files: Any = (), report: Report | None = None, *, skip_unknown_labels: bool = False
+    ) -> dict[str, Any]:
         """The scores on files of the kind that the model was trained on, with the baseline's;
-        on the run's own test part, else its validation part, where there are none."""
+        on the run's own test part, else its validation part, where there are none.
+
+        skip_unknown_labels: leave out, and count, what has a label that training did not know.
+        Raises DataError, OptionError.
+        """
         given = [files] if isinstance(files, str | Path) else files
         quiet: Report = report or (lambda *_: None)
         if not given:
             return self.task.own_scores(self.model, quiet)[0]
-        return self.task.score_files(self.model, [str(file) for file in given], quiet)
+        task = self.task
+        if skip_unknown_labels:
+            if not hasattr(self.options, "skip_unknown_labels"):
+                raise OptionError(
+                    f"{self.run.folder}: a run of '{task.name}' has no labels that could be unknown"
+                )
+            task = type(task)(self.run, replace(self.options, skip_unknown_labels=True))
+        return task.score_files(self.model, [str(file) for file in given], quiet)
 
 
 def load_best(task: ExampleTask[Any, Any], cell: type[Cell]) -> Any:
@@ -247,6 +255,22 @@ def load_best(task: ExampleTask[Any, Any], cell: type[Cell]) -> Any:
     model = task.build(cell)
     load_model(task.run.weights_file, model)
     return model.eval()
+
+
+def answered(
+    inputs: Iterable[V],
+    batch_size: int,
+    is_empty: Callable[[V], bool],
+    answer: Callable[[list[V]], Iterator[Answer]],
+) -> Iterator[Answer]:
+    """An answer to each input, in order, ``batch_size`` at once; to one without a step an empty
+    one that says so, so that answers and inputs stay side by side."""
+    for several in batched(inputs, batch_size):
+        empty = [is_empty(value) for value in several]
+        left = [value for value, none in zip(several, empty, strict=True) if not none]
+        answers = answer(left) if left else iter(())
+        for none in empty:
+            yield Answer("", {"left_out": NO_STEP}) if none else next(answers)
 
 
 def batched(values: Iterable[V], size: int) -> Iterator[list[V]]:

@@ -1,6 +1,6 @@
 """From records to what a model reads: the ids of a text's units, or scaled numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,34 +11,29 @@ from numpy.typing import NDArray
 from elman.data.files import read_json, write_json
 from elman.data.labelled import TEXT_NAMES, LabelledText, labelled_texts, text_of
 from elman.data.lines import read_lines, unpacked_name
-from elman.data.numbers import Scale
+from elman.data.numbers import Scale, Threshold, scale_from_json
 from elman.data.sentences import Sentences
 from elman.data.series import LabelledSeries, labelled_series
 from elman.data.source import Skipped, Source
-from elman.data.tables import Table, TableOptions, is_table
-from elman.data.tokenizer import SENTENCE_TOKENIZERS
-from elman.errors import DataError, RunError, require_positive, unknown
+from elman.data.tables import Table, is_table
+from elman.errors import DataError, RunError, unknown
 from elman.option import option
-from elman.tasks.examples import ExampleOptions
+from elman.tasks.options import TextOptions
 
 KINDS = ("auto", "text", "numbers")
 Record = LabelledText | LabelledSeries
 
 
 @dataclass(frozen=True)
-class InputOptions(ExampleOptions):
+class InputOptions(TextOptions):
     """What every task takes that reads texts or series of numbers."""
 
     kind: str = option("auto", f"What the files hold: {', '.join(KINDS)}.", "Data")
     text_column: str | None = option(
-        None, "The column of texts. [dim]default: by its usual names[/]", "Data"
+        None, "The column of texts. [dim]default: text, sentence, review ...[/]", "Data"
     )
     label_column: str | None = option(
-        None, "The column of labels. [dim]default: by its usual names[/]", "Data"
-    )
-    header: bool = option(True, "Whether the first line of a table names the columns.", "Data")
-    delimiter: str | None = option(
-        None, "Between columns. [dim]default: by the file's name[/]", "Data"
+        None, "The column of labels. [dim]default: label, class, intent ...[/]", "Data"
     )
     step_size: int | None = option(
         None, "Numbers in a row of a table that make one step. [dim]default: 1[/]", "Data"
@@ -46,32 +41,19 @@ class InputOptions(ExampleOptions):
     missing: str | None = option(
         None, "What takes the place of a missing number: carry (the step before) or zero.", "Data"
     )
-    tokenizer: str = option("word", f"Units: {', '.join(SENTENCE_TOKENIZERS)}.", "Text")
-    vocab_size: int | None = option(None, "At most so many units. [dim]default: all[/]", "Text")
-    min_count: int = option(1, "Units seen less often are read as one.", "Text")
-    lower_case: bool = option(False, "Read all in lower case.", "Text")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(min_count=self.min_count)
         if self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
-        if self.tokenizer not in SENTENCE_TOKENIZERS:
-            raise unknown("tokenizer", self.tokenizer, SENTENCE_TOKENIZERS)
 
-    @property
-    def table(self) -> TableOptions:
-        """How tables are written."""
-        return {"encoding": self.encoding, "header": self.header, "delimiter": self.delimiter}
-
-    def read(self, files: list[str], **more: Any) -> Source[Any]:
-        """The labelled texts or series in files."""
+    def read(self, files: list[str], labelled: bool = True, **more: Any) -> Source[Any]:
+        """The texts or series in files; their labels are "" where labelled is False."""
+        how: dict[str, Any] = {"label_column": self.label_column, "labelled": labelled}
         if self.holds_numbers(files):
             given = {"step_size": self.step_size, "missing": self.missing, **more}
-            return labelled_series(files, label_column=self.label_column, **given, **self.table)
-        return labelled_texts(
-            files, text_column=self.text_column, label_column=self.label_column, **self.table
-        )
+            return labelled_series(files, **how, **given, **self.table)
+        return labelled_texts(files, text_column=self.text_column, **how, **self.table)
 
     def holds_numbers(self, files: list[str]) -> bool:
         """Whether files hold series of numbers: .ts and .npz do, and a table without a column
@@ -103,18 +85,31 @@ def _is_number(value: Any) -> bool:
 class Inputs:
     """What a model reads: [T] ids of units, or [T, F] scaled numbers."""
 
-    def __init__(self, units: Sentences | None = None, scale: Scale | None = None) -> None:
+    def __init__(
+        self, units: Sentences | None = None, scale: Scale | Threshold | None = None
+    ) -> None:
         self.units = units
         self.scale = scale
 
     @classmethod
-    def fit(cls, records: Source[Any], options: InputOptions) -> "Inputs":
-        """Learn units or scale from the training part."""
+    def fit(
+        cls,
+        records: Source[Any],
+        options: InputOptions,
+        *,
+        specials: Sequence[str] = (),
+        binary: bool = False,
+    ) -> "Inputs":
+        """Learn units or scale from the training part.
+
+        specials: see `Sentences`. binary: of numbers a `Threshold` is learnt.
+        """
         first = next(iter(records), None)
         if first is None:
             raise DataError(f"{records.about}: holds no example; {records.skipped}")
         if isinstance(first, LabelledSeries):
-            return cls(scale=Scale.fit(record.values for record in records))
+            scale = Threshold if binary else Scale
+            return cls(scale=scale.fit(record.values for record in records))
         return cls(
             Sentences.fit(
                 options.tokenizer,
@@ -122,6 +117,7 @@ class Inputs:
                 vocab_size=options.vocab_size,
                 min_count=options.min_count,
                 lower_case=options.lower_case,
+                specials=specials,
             )
         )
 
@@ -131,7 +127,7 @@ class Inputs:
         if self.units is not None:
             return {"vocab_size": self.units.vocab_size}
         assert self.scale is not None
-        return {"input_size": len(self.scale.mean)}
+        return {"input_size": self.scale.size}
 
     @property
     def unknown_id(self) -> int | None:
@@ -143,19 +139,25 @@ class Inputs:
         if self.units is not None:
             return self.units.encode(value)
         assert self.scale is not None
-        if value.shape[1] != len(self.scale.mean):
+        if value.shape[1] != self.scale.size:
             raise DataError(
-                f"a step has {value.shape[1]} numbers, the model was trained with "
-                f"{len(self.scale.mean)}"
+                f"a step has {value.shape[1]} numbers, the model was trained with {self.scale.size}"
             )
         return self.scale(value)
+
+    def decode(self, encoded: Any) -> Any:
+        """What `encode` gave as a text, or as [T, F] numbers in the units that they came in."""
+        if self.units is not None:
+            return self.units.decode(encoded)
+        assert self.scale is not None
+        return self.scale.back(encoded)
 
     def parse(self, text: str) -> Any:
         """A line as an input: itself, or its numbers, with ; between the steps."""
         if self.units is not None:
             return text
         assert self.scale is not None
-        size = len(self.scale.mean)
+        size = self.scale.size
         try:
             values = [float(v) for v in text.replace(";", " ").replace(",", " ").split()]
         except ValueError as error:
@@ -163,6 +165,12 @@ class Inputs:
         if not values or len(values) % size:
             raise DataError(f"'{text[:40]}': {len(values)} numbers make no steps of {size}")
         return np.array(values, dtype=np.float32).reshape(-1, size)
+
+    def line(self, value: Any) -> str:
+        """A line that `parse` reads as this input again."""
+        if self.units is not None:
+            return str(value)
+        return "; ".join(" ".join(f"{number:.6g}" for number in step) for step in value)
 
     def read(self, file: str | Path, options: InputOptions, **more: Any) -> Iterator[Any]:
         """The inputs in a file; where it has labels they are not looked at."""
@@ -193,7 +201,7 @@ class Inputs:
             units, scale = value["units"], value["scale"]
             return cls(
                 None if units is None else Sentences.from_json(units),
-                None if scale is None else Scale.from_json(scale),
+                None if scale is None else scale_from_json(scale),
             )
         except Exception as error:
             raise RunError(f"{path}: says of no inputs that elman knows: {error!r}") from error

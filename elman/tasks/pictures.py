@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from elman.data.files import written_aside
+from elman.errors import OptionError
 
 
 def draw_attention(path: Path, answer: Any) -> None:
@@ -46,6 +49,51 @@ def draw_confusion(path: Path, counts: Any, labels: Sequence[str]) -> None:
     _save(figure, path)
 
 
+def draw_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    """Series side by side in named rows: pictures of one step a line, or curves where F < 4.
+
+    rows: (name, series [T, F]) each; T may differ.
+    """
+    series = [values for _, several in rows for values in several]
+    least, most = min(v.min() for v in series), max(v.max() for v in series)
+    height, width = max(len(v) for v in series), series[0].shape[1]
+    columns = max(len(several) for _, several in rows)
+    figure, axes = _figure((2.2 + 0.9 * columns, 0.4 + 0.9 * len(rows)))
+    if width < 4:
+        _draw_curves(axes, rows, height, least, most)
+    else:
+        sheet = np.full((len(rows) * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+        for i, (_, several) in enumerate(rows):
+            for j, values in enumerate(several):
+                top, left = i * (height + 1), j * (width + 1)
+                sheet[top : top + len(values), left : left + width] = values
+        colours = _colour_map("Greys").with_extremes(bad="#c8d8e8")
+        axes.imshow(sheet, cmap=colours, vmin=least, vmax=most, interpolation="nearest")
+        axes.set_yticks([i * (height + 1) + height / 2 for i in range(len(rows))])
+    axes.set_yticklabels([name[:14].replace("$", r"\$") for name, _ in rows])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.set_frame_on(False)
+    _save(figure, path)
+
+
+def _draw_curves(
+    axes: Any, rows: Sequence[tuple[str, Sequence[Any]]], length: int, least: float, most: float
+) -> None:
+    for i, (_, several) in enumerate(rows):
+        for j, values in enumerate(several):
+            steps = j * 1.1 * max(length, 2) + np.arange(len(values))
+            axes.set_prop_cycle(None)  # each series begins with the first colour
+            axes.plot(steps, 0.8 * (values - least) / max(most - least, 1e-12) - i, linewidth=0.8)
+    axes.set_yticks([0.4 - i for i in range(len(rows))])
+
+
+def _colour_map(name: str) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps[name]
+
+
 def _figure(size: tuple[float, float]) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
@@ -61,5 +109,11 @@ def _label(axis: Any, names: Sequence[str], **style: Any) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
+    kind = path.suffix.removeprefix(".").lower() or "png"
+    valid = figure.canvas.get_supported_filetypes()
+    if kind not in valid:
+        raise OptionError(f"{path}: a picture is one of .{', .'.join(sorted(valid))}, as out.png")
+    if not path.parent.is_dir():
+        raise OptionError(f"{path}: there is no folder {path.parent}")
     with written_aside(path) as aside:
-        figure.savefig(aside, dpi=120, format=path.suffix.removeprefix(".") or "png")
+        figure.savefig(aside, dpi=120, format=kind)

@@ -8,15 +8,20 @@ from typing import Any
 from torch import nn
 
 from elman.errors import OptionError
+from elman.models.decoding import Decoding
 from elman.train.run import Run
+
+#: Why an input has no answer.
+NO_STEP = "the input is empty"
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a model answers to one input.
 
-    text: for people. record: for programs, as JSON knows it. attention: [steps, inputs] weights
-    with the names of both, where the model has them.
+    text: for people. record: for programs, as JSON knows it; {"left_out": why} and no text where
+    there is no answer. attention: [steps, inputs] weights with the names of both, where the model
+    has them.
     """
 
     text: str
@@ -29,12 +34,17 @@ class Trained:
     """A trained model with all that belongs to it.
 
     A subclass has what its task can do: `predict` (inputs to answers), `evaluate` (files to
-    scores), `write` (a text).
+    scores), `write` (a text, or sequences).
     """
 
     run: Run
     options: Any
     model: nn.Module
+
+    @property
+    def decoding(self) -> Decoding:
+        """How a model that writes step by step is read out where nothing else is asked for."""
+        return Decoding()
 
     def predict(self, *given: Any, **how: Any) -> Any:
         """An `Answer` to each input, in order."""
@@ -52,7 +62,7 @@ class Trained:
         """The scores on files of the kind that the model was trained on."""
         raise self._cannot("eval", "predict")
 
-    def write(self, *given: Any, **how: Any) -> Iterator[str]:
+    def write(self, *given: Any, **how: Any) -> Iterator[Any]:
         """What the model writes by itself."""
         raise self._cannot("sample", "predict")
 

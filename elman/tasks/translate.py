@@ -1,53 +1,56 @@
 """`elman train translate`: a text in, another text out."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Shown
 
 from elman.cells import Cell
 from elman.data.batch import Batch
-from elman.data.batches import collate
 from elman.data.corpus import Report
 from elman.data.dates import dates
 from elman.data.examples import Examples
 from elman.data.files import write_text
-from elman.data.lines import read_lines
-from elman.data.pairs import SOURCE_NAMES, Pair, text_pairs
+from elman.data.pairs import Pair, text_pairs
 from elman.data.sentences import Sentences
 from elman.data.source import Skipped, Source
-from elman.data.tables import Table, TableOptions, is_table
 from elman.data.tokenizer import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, require_probability, unknown
-from elman.models.decoding import Decoding, decode
 from elman.models.loss import Loss
 from elman.models.seq2seq import EncoderDecoder
 from elman.option import option
-from elman.tasks.examples import (
-    ExampleOptions,
-    ExampleTask,
-    TrainedOnExamples,
-    batched,
-    load_best,
-)
+from elman.tasks.examples import ExampleTask, load_best
+from elman.tasks.options import TextOptions
 from elman.tasks.pictures import draw_attention
 from elman.tasks.texts import text_scores
-from elman.tasks.trained import Answer
-from elman.train.custom_cell import cell_argument
+from elman.tasks.translator import Translator
+from elman.train.custom_cell import cell_class
 
 ATTENTIONS = ("none", "dot", "general", "additive")
 #: Pairs of the embedded data.
 DATES = 12_000
+#: Shares of the highest probability, when a share p of the training is done (Bengio et al. 2015,
+#: section 2.4).
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda p: p,
+    "exponential": lambda p: 1 - 0.01**p,
+    "sigmoid": lambda p: 1 / (1 + math.exp(-12 * (p - 0.5))),
+    "constant": lambda p: 1.0,
+}
 
 
 @dataclass(frozen=True)
-class TranslateOptions(ExampleOptions):
+class TranslateOptions(TextOptions):
     """What `elman train translate` takes beside the files."""
+
+    tokenizers = ("auto", *SENTENCE_TOKENIZERS)
 
     source_column: str | None = option(
         None, "The column of sources in a table. [dim]default: source, src, input, the first[/]",
@@ -55,10 +58,6 @@ class TranslateOptions(ExampleOptions):
     )  # fmt: skip
     target_column: str | None = option(
         None, "The column of targets. [dim]default: target, tgt, output, the second[/]", "Data"
-    )
-    header: bool = option(True, "Whether the first line of a table names the columns.", "Data")
-    delimiter: str | None = option(
-        None, "Between columns. [dim]default: by the file's name[/]", "Data"
     )
     tokenizer: str = option(
         "auto",
@@ -69,11 +68,10 @@ class TranslateOptions(ExampleOptions):
     vocab_size: int | None = option(
         None, "At most so many units a side. [dim]default: all; bpe 8000[/]", "Text"
     )
-    min_count: int = option(1, "Units seen less often are read as one.", "Text")
     lower_case: bool = option(False, "Read and write all in lower case.", "Text")
     attention: str = option("general", f"One of {', '.join(ATTENTIONS)}.", "Model")
     input_feeding: bool = option(
-        False, "What was attended to enters the next step, which then waits for it.", "Model"
+        False, "What was attended to enters the next step too; slower.", "Model"
     )
     bidirectional: bool = option(True, "Read the source from both ends.", "Model")
     reverse_source: bool = option(False, "Read the source from its end.", "Model")
@@ -85,41 +83,29 @@ class TranslateOptions(ExampleOptions):
         0.0, "Share of the truth that goes to all units alike.", "Regularisers"
     )
     sampling: float = option(
-        0.0, "Probability at the end that a step is fed the model's own word.", "Regularisers"
+        0.0,
+        "How often, 0 to 1, a step is fed the model's own unit by the end of training.",
+        "Regularisers",
     )
     sampling_schedule: str = option(
-        "linear", "How it gets there: linear, exponential, sigmoid or constant.", "Regularisers"
+        "linear", f"How --sampling rises to it: {', '.join(SCHEDULES)}.", "Regularisers"
     )
-    beams: int = option(5, "Beams of the translations that are scored at the end.", "Watching")
+    beams: int = option(
+        5, "Beams for the scores at the end, and of elman predict where it says none.", "Decoding"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(min_count=self.min_count, beams=self.beams)
+        require_positive(beams=self.beams)
         require_probability(label_smoothing=self.label_smoothing)
         if not 0 <= self.sampling <= 1:
             raise OptionError(f"sampling must lie in [0, 1], got {self.sampling}")
         for name, valid in (
             ("attention", ATTENTIONS),
             ("sampling_schedule", SCHEDULES),
-            ("tokenizer", ("auto", *SENTENCE_TOKENIZERS)),
         ):
             if getattr(self, name) not in valid:
                 raise unknown(name.replace("_", " "), getattr(self, name), valid)
-
-    @property
-    def table(self) -> TableOptions:
-        """How tables are written."""
-        return {"encoding": self.encoding, "header": self.header, "delimiter": self.delimiter}
-
-
-#: Shares of the highest probability, when a share p of the training is done (Bengio et al. 2015,
-#: section 2.4).
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "linear": lambda p: p,
-    "exponential": lambda p: 1 - 0.01**p,
-    "sigmoid": lambda p: 1 / (1 + math.exp(-12 * (p - 0.5))),
-    "constant": lambda p: 1.0,
-}
 
 
 class Translation(ExampleTask[TranslateOptions, Pair]):
@@ -144,7 +130,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
     @classmethod
     def check(cls, options: TranslateOptions, files: list[str]) -> None:
         super().check(options, files)
-        _model(options, 3, 3, 1, 2, None)
+        _model(options, 3, 3, 1, 2, cell_class(options.cell))
 
     def read(self, files: list[str]) -> Source[Pair]:
         o = self.options
@@ -189,11 +175,11 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         if x is None or y is None:
             return None
         texts = {"source_text": record.source, "target_text": record.target}
-        return {"source": self._ended(x), "target": y, **texts}
+        return {"source": self.ended(x), "target": y, **texts}
 
-    def _ended(self, x: Any) -> Any:
-        end = self.units("source").end_id
-        return torch.cat((torch.as_tensor(x), torch.tensor([end]))).numpy()
+    def ended(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The units of a source with the end that the model reads."""
+        return np.append(x, self.units("source").end_id)
 
     def build(self, cell: type[Cell]) -> EncoderDecoder:
         source, target = self.units("source"), self.units("target")
@@ -219,7 +205,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
 
     # The end
 
-    def load(self, cell: type[Cell]) -> "Translator":
+    def load(self, cell: type[Cell]) -> Translator:
         return Translator(self.run, self.options, load_best(self, cell), self)
 
     def score(self, model: Any, examples: Examples, report: Report | None = None) -> dict[str, Any]:
@@ -255,112 +241,20 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         lines: list[str] = []
         for row, answer in zip(some, answers, strict=True):
             texts = [str(row["source_text"]), answer.text, str(row["target_text"])]
-            table.add_row(*(text.replace("[", "\\[") for text in texts))
+            table.add_row(*map(escape, texts))
             lines.append("\n".join(texts))
         console.print(table)
-        folder = self.run.folder
-        write_text(folder / "samples.txt", "\n\n".join(lines) + "\n")
-        shown = [str(folder / "curves.png"), str(folder / "samples.txt")]
+        write_text(self.run.folder / "samples.txt", "\n\n".join(lines) + "\n")
+        shown = ["samples.txt"]
         if answers[0].attention is not None:
-            draw_attention(folder / "attention.png", answers[0])
-            shown.append(str(folder / "attention.png"))
-        own = cell_argument(self.options.cell)
-        for line in (f"see:    {', '.join(shown)}", f'more:   elman predict {folder}{own} "..."'):
-            console.print(line, highlight=False, markup=False)
-
-
-@dataclass(frozen=True)
-class Translator(TrainedOnExamples):
-    """A trained model from text to text."""
-
-    model: EncoderDecoder
-    task: Translation
-
-    def parse(self, text: str) -> str:
-        return text
-
-    def inputs(self, file: str | Path) -> Iterator[str]:
-        """The texts of a text file, or the sources of a table."""
-        o = self.options
-        if not is_table(file):
-            return iter(list(read_lines(Path(file), o.encoding)))
-        table = Table(file, **o.table)
-        usual = {name.lower() for name in table.columns} & set(SOURCE_NAMES)
-        first = None if usual else table.columns[0]
-        column = table.find("source", SOURCE_NAMES, o.source_column or first)
-        return (str(row.values[column]) for row in table.rows(Skipped()))
-
-    def predict(
-        self,
-        inputs: Iterable[str],
-        *,
-        decoding: Decoding | None = None,
-        seed: int | None = None,
-        batch_size: int = 64,
-    ) -> Iterator[Answer]:
-        """The texts that the model writes for these.
-
-        decoding: as `elman.models.decoding.Decoding`; beam search as at the end of training where
-        not given. seed: of what is drawn.
-        """
-        how = decoding or Decoding(beams=self.options.beams, length_penalty=1.0, max_length=200)
-        generator = torch.Generator()
-        if seed is not None:
-            generator.manual_seed(seed)
-        for texts in batched(inputs, batch_size):
-            yield from self._answers(texts, how, generator if how.draws else None)
-
-    def _answers(
-        self, texts: list[str], how: Decoding, generator: torch.Generator | None
-    ) -> Iterator[Answer]:
-        source, target = self.task.units("source"), self.task.units("target")
-        rows = [{"source": self.task._ended(source.encode(text))} for text in texts]
-        batch = collate(rows).tensors
-        unseen = target.tokenizer.unknown_id
-        with torch.inference_mode():
-            state = self.model.start_state(batch["source"], batch["source_lengths"])
-            found = decode(
-                self.model.step,
-                state,
-                batch_size=len(texts),
-                start=target.start_id,
-                end=target.end_id,
-                decoding=how,
-                exclude=[target.start_id] + ([] if unseen is None else [unseen]),
-                source_lengths=batch["source_lengths"],
-                generator=generator,
-            )
-        for row, text, best in zip(rows, texts, found, strict=True):
-            yield self._answer(row["source"], text, best)
-
-    def _answer(self, ids: Any, text: str, found: list[Any]) -> Answer:
-        source, target = self.task.units("source"), self.task.units("target")
-        written = [target.decode(one.content) for one in found]
-        several = [
-            {"text": t, "score": one.score, "log_probability": one.log_probability}
-            for t, one in zip(written, found, strict=True)
-        ]
-        record = {"source": text, **several[0]}
-        if len(several) > 1:
-            record["n_best"] = several
-        best, attention = found[0], None
-        if best.attention is not None:
-            rows = [_symbol(target, i) for i in best.tokens]
-            attention = (best.attention.numpy(), rows, [_symbol(source, i) for i in ids])
-        return Answer("\n".join(written), record, attention)
-
-
-def _symbol(units: Sentences, index: int) -> str:
-    """One unit for a picture."""
-    special = {i: f"<{name}>" for name, i in units.special_ids.items()}
-    return special.get(int(index)) or units.tokenizer.symbol(int(index))
+            draw_attention(self.run.folder / "attention.png", answers[0])
+            shown.append("attention.png")
+        self.point_to(console, *shown)
 
 
 def _model(
-    options: TranslateOptions, source: int, target: int, start: int, end: int, cell: Any
+    options: TranslateOptions, source: int, target: int, start: int, end: int, cell: type[Cell]
 ) -> EncoderDecoder:
-    from elman.train.custom_cell import cell_class
-
     return EncoderDecoder(
         source,
         target,
@@ -376,5 +270,5 @@ def _model(
         reverse_source=options.reverse_source,
         tie_weights=options.tie,
         label_smoothing=options.label_smoothing,
-        **options.stack(cell or cell_class(options.cell)),
+        **options.stack(cell),
     )

@@ -45,6 +45,36 @@ class WrittenLanguage(Trained):
         tokens. temperature, top_k, top_p: see `elman.models.sampling.sample`. seed: the same
         writes the same; None draws another every time.
         """
+        decoder = self.tokenizer.decoder()
+        for token, _ in self._tokens(prompt, length, temperature, top_k, top_p, seed):
+            if piece := decoder.push(token):
+                yield piece
+        yield decoder.end()
+
+    def write_scored(
+        self,
+        prompt: str | None = None,
+        length: int = 500,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[tuple[str, float]]:
+        """The tokens that `write` writes, each with its probability: see
+        `LanguageModel.generate_scored`."""
+        for token, log_p in self._tokens(prompt, length, temperature, top_k, top_p, seed):
+            yield self.tokenizer.symbol(token), math.exp(log_p)
+
+    def _tokens(
+        self,
+        prompt: str | None,
+        length: int,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        seed: int | None,
+    ) -> Iterator[tuple[int, float]]:
         check_sampling(temperature, top_k, top_p)
         if length < 0:
             raise OptionError(f"length must be 0 or above, got {length}")
@@ -57,8 +87,7 @@ class WrittenLanguage(Trained):
             generator.seed()
         else:
             generator.manual_seed(seed)
-        decoder = self.tokenizer.decoder()
-        tokens = self.model.generate(
+        yield from self.model.generate_scored(
             ids,
             length,
             temperature=temperature,
@@ -67,10 +96,6 @@ class WrittenLanguage(Trained):
             exclude=() if self.tokenizer.unknown_id is None else [self.tokenizer.unknown_id],
             generator=generator,
         )
-        for token in tokens:
-            if piece := decoder.push(token):
-                yield piece
-        yield decoder.end()
 
     def evaluate(
         self,

@@ -1,14 +1,13 @@
 """Running Lightning over a run folder."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lightning as L
 import torch
-import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch import nn
 
@@ -17,24 +16,11 @@ from elman.errors import RunError, unknown
 from elman.train.checkpoint import newest_checkpoint
 from elman.train.module import SequenceModule
 from elman.train.task import Task
+from elman.train.together import backend, company, process_rank
 from elman.train.watch import Watch
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
-
-
-def process_rank() -> int:
-    """Which of the processes that share a training this is; 0 leads."""
-    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
-
-
-def meet() -> None:
-    """Under torchrun, where all processes begin at once: wait until all have come here."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return
-    if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    dist.barrier()
 
 
 def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: Console) -> bool:
@@ -54,7 +40,7 @@ def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: C
             accelerator=options.accelerator,
             devices=options.devices,
             num_nodes=options.nodes,
-            strategy="ddp" if options.processes > 1 else "auto",
+            strategy=_strategy(module),
             precision=PRECISION[options.precision],  # type: ignore[arg-type]
             callbacks=[watch, _Ends()],
             max_epochs=-1,
@@ -65,8 +51,26 @@ def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: C
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module)
+        with company(task.run.folder):
+            trainer.fit(module)
     return not module.interrupted
+
+
+def _strategy(module: SequenceModule) -> DDPStrategy | str:
+    if module.options.processes == 1:
+        return "auto"
+    return DDPStrategy(
+        process_group_backend=backend(), find_unused_parameters=not _uses_all(module)
+    )
+
+
+def _uses_all(module: SequenceModule) -> bool:
+    """Whether the loss depends on every parameter: a cell of one's own may have one to spare."""
+    sequence = module.train_batches.batch(0, slice(0, 1))
+    torch.autograd.backward(module.task.loss(module.model, sequence, None, 0.0).total)
+    used = all(p.grad is not None for p in module.model.parameters() if p.requires_grad)
+    module.model.zero_grad()
+    return used
 
 
 class _Ends(L.Callback):
@@ -83,8 +87,8 @@ def use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def require_accelerator(name: str) -> None:
-    """Raise OptionError where there is no such kind of device, RunError where none is here."""
+def require_accelerator(name: str, devices: int) -> None:
+    """Raise OptionError where there is no such kind of device, RunError where too few are here."""
     if name not in ACCELERATORS:
         raise unknown("accelerator", name, ACCELERATORS)
     missing = {
@@ -94,17 +98,22 @@ def require_accelerator(name: str) -> None:
     }
     if missing.get(name, False):
         raise RunError(f"--accelerator {name}: this machine has none; use cpu or auto")
+    count = torch.cuda.device_count()
+    if name in ("auto", "gpu", "cuda") and 0 < count < devices:
+        raise RunError(f"--devices {devices}: this machine has {count}; or --accelerator cpu")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's advice on things that are decided here on purpose."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,8 +1,9 @@
 """One Lightning module for all tasks: the step, the clipping, the validation."""
 
 import math
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -39,8 +40,8 @@ class SequenceModule(L.LightningModule):
         self.carried: Any = None
         self.asked_to_stop = False
         self.interrupted = False
-        self._agreed = False
-        self._due = (0, False)
+        #: Training time as all processes knew it after the last step.
+        self.clock = 0.0
         self.grad_norm = math.nan
         self.last_loss = math.nan
         self.last_count = 0.0
@@ -73,10 +74,10 @@ class SequenceModule(L.LightningModule):
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, 0 to 1."""
+        """The share of the training that is done, 0 to 1, the same in all processes."""
         share = self.position.step / self.total_steps if self.total_steps else 0.0
         if self.options.minutes is not None:
-            share = max(share, self.seconds / (60 * self.options.minutes))
+            share = max(share, self.clock / (60 * self.options.minutes))
         return min(share, 1.0)
 
     @property
@@ -85,23 +86,14 @@ class SequenceModule(L.LightningModule):
         return self.progress >= 1.0 or exhausted(self.position.history, self.options.patience)
 
     @property
-    def ended(self) -> bool:
-        """Whether the training came to its end, and all processes know it."""
-        return self._agreed if self.trainer.world_size > 1 else self.finished
-
-    @property
     def over(self) -> bool:
         """Whether all processes stop here."""
-        return self.interrupted or self.ended
+        return self.interrupted or self.finished
 
     @property
     def validates(self) -> bool:
         """Whether a validation is due here: an interruption does not call for one by itself."""
-        step = self.position.step
-        if self._due[0] != step:
-            # Decided once a step: with a budget of minutes the end may come between two looks.
-            self._due = (step, self.ended or step % self.validate_every == 0)
-        return self._due[1]
+        return self.finished or self.position.step % self.validate_every == 0
 
     @property
     def validate_every(self) -> int:
@@ -119,7 +111,15 @@ class SequenceModule(L.LightningModule):
     def _loader(self, batches: Batches, steps: Callable[[], Iterator[int]]) -> DataLoader:
         share = _Share(batches, self.global_rank, self.trainer.world_size)
         workers = self.options.workers
-        return DataLoader(share, sampler=_Steps(steps), batch_size=None, num_workers=workers)
+        return DataLoader(
+            share,
+            sampler=_Steps(steps),
+            batch_size=None,
+            num_workers=workers,
+            # Mapped files are inherited, and no worker computes in parallel, so fork is safe.
+            multiprocessing_context="fork" if workers else None,
+            worker_init_fn=_ignore_interruptions,
+        )
 
     def _to_next_validation(self) -> Iterator[int]:
         step = self.position.step
@@ -143,22 +143,19 @@ class SequenceModule(L.LightningModule):
             self._restored = None
         self.carried = map_state(lambda s: s.to(self.device), self.carried)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        if self.options.workers and self.over:
-            return -1  # to Lightning: no more of this epoch; the workers had read ahead
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         step = self.position.step
         torch.manual_seed(_seed(self.options.seed, step, self.global_rank))
         rate = learning_rate(self.options, step, self.epoch, self.progress, self.position.history)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
-        return None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         state = None if batch.first else self.carried
         loss = self.task.loss(self.model, batch, state, self.progress)
         self.carried = detach(loss.state)
-        own = torch.as_tensor([loss.total.detach(), loss.count], dtype=torch.float64) * batch.weight
-        total, count = self.trainer.strategy.reduce(own, reduce_op="sum").tolist()
+        own = (float(loss.total.detach()), float(loss.count))
+        total, count = self._summed(value * batch.weight for value in own)
         self.last_loss, self.last_count = total / max(count, 1), count
         self._require_finite("loss", self.last_loss)
         # Lightning takes the mean of the gradients of all processes.
@@ -185,12 +182,19 @@ class SequenceModule(L.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.position.step += 1
         self._agree()
+        # Batches that were read ahead are not trained on.
+        self.trainer.should_stop = self.over
 
     def _agree(self) -> None:
-        """All processes go on, or none does: what one of them alone knows counts for nothing."""
-        decide = self.trainer.strategy.reduce_boolean_decision
-        self.interrupted = decide(self.asked_to_stop, all=False)
-        self._agreed = decide(self.finished, all=False)
+        """All processes go on, or none does: any may interrupt, the first one's clock holds."""
+        seconds = self.seconds if self.global_rank == 0 else 0.0
+        asked, self.clock = self._summed([float(self.asked_to_stop), seconds])
+        self.interrupted = asked > 0
+
+    def _summed(self, values: Iterable[float]) -> list[float]:
+        """Each number's sum over all processes."""
+        own = torch.tensor(list(values), dtype=torch.float64)
+        return torch.as_tensor(self.trainer.strategy.reduce(own, reduce_op="sum")).tolist()
 
     def configure_optimizers(self) -> Optimizer:
         o = self.options
@@ -215,8 +219,7 @@ class SequenceModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         if not self.validates:
             return
-        sums = torch.tensor(list(self._sums.values()), dtype=torch.float64)
-        found = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        found = self._summed(self._sums.values())
         self.scores = self.task.scores(dict(zip(self._sums, found, strict=True)))
         for name, score in self.scores.items():
             self._require_finite(f"validation {name.removesuffix('_nats')}", score)
@@ -244,6 +247,7 @@ class SequenceModule(L.LightningModule):
     def restore(self, checkpoint: Checkpoint, rank: int) -> None:
         """Go back to a checkpoint, before fitting."""
         self.position = checkpoint.position
+        self.clock = checkpoint.position.seconds
         self._restored = checkpoint
         carried = unflatten(checkpoint.carried)
         if self.options.processes > 1:
@@ -265,10 +269,15 @@ class _Share(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         batch = self.batches.batch(step, self.rows)
-        if not next(iter(batch.tensors.values())).numel():
+        if not batch.rows:
             # Fewer rows than processes, and all must take part in the step.
             batch = self.batches.batch(step, slice(0, 1))._replace(weight=0.0)
         return batch
+
+
+def _ignore_interruptions(worker: int) -> None:
+    # Ctrl-C reaches all processes of a terminal; the one that trains ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Steps(Sampler[int]):

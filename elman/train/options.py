@@ -33,7 +33,7 @@ class TrainOptions:
     minutes: float | None = option(None, "Stop after this much training time.", "Length")
     steps: int | None = option(None, "Stop after this many optimiser steps.", "Length")
     patience: int | None = option(
-        None, "Stop after this many validations without a better loss.", "Length"
+        None, "Stop after this many validations that bring nothing better.", "Length"
     )
     batch_size: int = option(64, "Sequences side by side.", "Optimisation")
     optimizer: str = option("adamw", f"One of {', '.join(OPTIMIZERS)}.", "Optimisation")

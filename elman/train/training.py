@@ -10,26 +10,30 @@ from rich.console import Console
 from elman.cells import Cell
 from elman.errors import RunError
 from elman.train.custom_cell import cell_argument, cell_class, is_built_in
-from elman.train.fit import fit, meet, process_rank, require_accelerator, use_threads
+from elman.train.fit import fit, require_accelerator, use_threads
 from elman.train.options import ModelOptions
 from elman.train.progress import reported
 from elman.train.run import Run, new_run, open_run
 from elman.train.task import Task, options_of
+from elman.train.together import first_does, process_rank, require_processes
 
 
 def train(
     kind: type[Task], files: list[str], options: Any, out: Path, force: bool, console: Console
 ) -> Run:
     """Train from the beginning into a new run folder."""
-    require_accelerator(options.accelerator)
+    require_accelerator(options.accelerator, options.devices)
+    require_processes(options)
     kind.check(options, files)
-    if process_rank() == 0:
+
+    def prepare() -> None:
         with new_run(out, force) as run:
             whole = [str(Path(file).resolve()) for file in files]
             run.save_config({"task": kind.name, "files": whole, "options": asdict(options)})
             _prepare(kind(run, options), console)
-    meet()
-    return _go_on(kind(open_run(out), options), cell_class(options.cell), console)
+
+    first_does(prepare)
+    return _go_on(kind(_seen(out), options), cell_class(options.cell), console)
 
 
 def resume(
@@ -50,13 +54,16 @@ def resume(
         options = replace(options, **length)
     if patience is not None:
         options = replace(options, patience=patience)
-    if process_rank() == 0:
+    require_processes(options)
+
+    def prepare() -> None:
         run.remove_unfinished()
         if options != former:
             run.save_config({**run.config, "options": asdict(options)})
         if "found" not in run.config:
             _prepare(kind(run, options), console)
-    meet()
+
+    first_does(prepare)
     return _go_on(kind(run, options), cell_class(trusted_cell(run, options, cell)), console)
 
 
@@ -74,6 +81,18 @@ def _prepare(task: Task, console: Console) -> None:
     with reported(console) as report:
         found = task.prepare(report)
     task.run.save_config({**task.run.config, "found": found})
+
+
+def _seen(folder: Path) -> Run:
+    """The run that the first process made, on whichever machine."""
+    try:
+        return open_run(folder)
+    except RunError as error:
+        if process_rank() == 0:
+            raise
+        raise RunError(
+            f"{error}, but the first process made it: all machines must share its file system"
+        ) from error
 
 
 def _go_on(task: Task, cell: type[Cell], console: Console) -> Run:

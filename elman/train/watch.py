@@ -20,6 +20,8 @@ from elman.train.task import Task
 from elman.train.weights import save_model
 
 Row = dict[str, float | int | None]
+#: A picture takes as long as many a short validation: seconds between two of them.
+DRAW_SECONDS = 5.0
 
 
 def columns(task: Task | type[Task]) -> list[str]:
@@ -76,8 +78,10 @@ class Watch(L.Callback):
         self.run = task.run
         self.console = console
         self._former: dict[int, Any] = {}
-        self._saved = self._logged = time.monotonic()
+        self._saved = 0.0
+        self._logged = time.monotonic()
         self._units = 0.0
+        self._drawn = 0.0
         self.leads = False
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
@@ -91,7 +95,8 @@ class Watch(L.Callback):
         self._module = module
         for number in (signal.SIGINT, signal.SIGTERM):
             self._former[number] = signal.signal(number, self._interrupt)
-        self._saved = self._logged = time.monotonic()
+        self._saved = module.clock
+        self._logged = time.monotonic()
         self.bar = Progress(
             TextColumn("[bold]{task.fields[epoch]}"),
             BarColumn(bar_width=12),
@@ -126,10 +131,10 @@ class Watch(L.Callback):
             self._draw(module)
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
+        if self.leads:
+            self._draw(module)
         if module.interrupted:
             self._checkpoint(module)
-            if self.leads:
-                self._draw(module)
             if self.leads and not self.run.weights_file.is_file():
                 save_model(self.run.weights_file, module.model)
 
@@ -148,10 +153,7 @@ class Watch(L.Callback):
         self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
     ) -> None:
         # Here, because a validation that was due after the last step is done and counted.
-        due = time.monotonic() - self._saved > module.options.checkpoint_seconds
-        if trainer.world_size > 1:
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if due:
+        if module.clock - self._saved > module.options.checkpoint_seconds:
             self._checkpoint(module)
 
     def _log(self, trainer: L.Trainer, module: Any, step: int) -> None:
@@ -196,16 +198,18 @@ class Watch(L.Callback):
             )
             if best:
                 save_model(self.run.weights_file, module.model)
-            self._draw(module)
+            if time.monotonic() - self._drawn > DRAW_SECONDS:
+                self._draw(module)
         self._checkpoint(module)
 
     def _draw(self, module: Any) -> None:
         path = self.run.folder / "curves.png"
         draw_curves(path, self.metrics.rows, self.task.loss_name, module.options.clip)
+        self._drawn = time.monotonic()
 
     def _checkpoint(self, module: Any) -> None:
         checkpoint = module.checkpoint()
-        self._saved = time.monotonic()
+        self._saved = module.clock
         if self.leads:
             self.metrics.save()
             save_checkpoint(self.run.checkpoints, checkpoint, module.options.keep_checkpoints)

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from elman.backends.llvm import program
-from elman.backends.llvm.share import Share
-from elman.backends.walk import Walk
+from elman.backends.llvm.share import Load, Share
 from elman.cells import CELLS
 from tests.backends.support import Oracle, mistakes, oracle, problem, randomised
 
@@ -47,7 +46,8 @@ def awkward(name: str, I: int, H: int, dtype: torch.dtype) -> Iterator[Oracle]:
 def shared(threads: int, units: bool) -> Callable[..., Share]:
     """What stands in for `share`: this number of threads and this way, whatever the sizes."""
 
-    def share(walk: Walk, *others: Any) -> Share:
+    def share(load: Load, *others: Any) -> Share:
+        walk = load.walk
         if units:
             return Share(threads, True, (0, walk.batch))
         return Share(threads, False, tuple(walk.batch * i // threads for i in range(threads + 1)))
@@ -122,9 +122,9 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
             placed[address] = tensor, buffer
         return placed[address][1].address
 
-    def prepared(self: Any, loop: Any, plan: Any, tape: Any, back: Any) -> None:
+    def prepared(self: Any, loop: Any, plan: Any, tape: Any, *others: Any) -> None:
         placed.clear()
-        prepare(self, loop, plan, tape, back)
+        prepare(self, loop, plan, tape, *others)
         size = self.values["stride"] * self.share.threads
         names, walk = loop.kernel.arguments, tape.walk
         self.array[names.index("workspace")] = place(self, torch.empty(size, dtype=torch.uint8))

@@ -117,6 +117,41 @@ class Twice(elman.Cell):
         return torch.tanh(F.linear(x, self.W) + F.linear(h, self.W))
 
 
+class Written(elman.Cell):
+    """h' = tanh(x W + h U): matrices as mathematicians write them."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, h=hidden_size)
+        self.W = nn.Parameter(torch.randn(input_size, hidden_size) * 0.5)
+        self.U = nn.Parameter(torch.randn(hidden_size, hidden_size) * 0.5)
+
+    def step(self, x, h):
+        return torch.tanh(x @ self.W + h @ self.U)
+
+
+class BothWays(Written):
+    """h' = tanh(x W + h U + U h): one matrix, written both ways."""
+
+    def step(self, x, h):
+        return torch.tanh(x @ self.W + h @ self.U + F.linear(h, self.U))
+
+
+class Through(Written):
+    """h' = tanh(x W + (h U) U^T): what goes in by one way comes out by the other."""
+
+    def step(self, x, h):
+        return torch.tanh(x @ self.W + torch.relu(h @ self.U) @ self.U.T)
+
+
+@FAST
+@pytest.mark.parametrize("kind", [Written, BothWays, Through])
+def test_matrices_written_on_the_right(backend, kind) -> None:
+    layer = layer_of(backend, kind(3, 5))
+    x, h = torch.randn(6, 4, 3, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+    assert_as_the_loop(layer, x, h, wrt=[x, h, *weights(layer)])
+    assert_as_the_loop(layer, x, wrt=weights(layer), lengths=[6, 0, 2, 5], truncate=2)
+
+
 @FAST
 def test_a_parameter_in_two_places(backend) -> None:
     layer, x = layer_of(backend, Twice(4)), torch.randn(5, 3, 4, requires_grad=True)
@@ -133,6 +168,29 @@ def test_a_cell_in_two_layers(backend) -> None:
     x = torch.randn(5, 3, 4, requires_grad=True)
     assert len(weights(stack)) == len(weights(cell))
     assert_as_the_loop(stack, x, wrt=[x, *weights(stack)])
+
+
+class Levelled(elman.Cell):
+    """h' = tanh(rms(W x) + rms(U h) + rms(h)), as torch writes it in three ways."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, h=hidden_size)
+        self.W = nn.Linear(input_size, hidden_size)
+        self.U = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.RMSNorm(hidden_size)
+
+    def step(self, x, h):
+        b = F.rms_norm(self.U(h), h.shape[-1:], eps=0.01)
+        return torch.tanh(self.norm(self.W(x)) + b + torch.rms_norm(h, h.shape[-1:], self.U.bias))
+
+
+@FAST
+def test_rms_norm_in_a_step(backend) -> None:
+    layer = layer_of(backend, randomise(Levelled(3, 5)))
+    x, h = torch.randn(6, 4, 3, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+    assert_as_the_loop(layer, x, h, wrt=[x, h, *weights(layer)])
+    assert_as_the_loop(layer, x, h, wrt=[x, h, *weights(layer)], lengths=[6, 0, 2, 5])
+    assert layer.plan().backend == backend
 
 
 # ------------------------------------------------------------------ what has no kernel

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
 from tests.backends.layers import (
@@ -19,6 +20,65 @@ from tests.backends.layers import (
 @pytest.fixture(autouse=True)
 def _in_float64(float64) -> None:
     """Ask for the fixture `float64` in every test of this file."""
+
+
+# ------------------------------------------------------------------ how parameters lie in memory
+
+
+class Written(elman.Cell):
+    """h' = tanh(x W + h U): its products read their matrices the other way round."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, h=size)
+        self.W = nn.Parameter(torch.randn(size, size) * 0.5)
+        self.U = nn.Parameter(torch.randn(size, size) * 0.5)
+
+    def step(self, x, h):
+        return torch.tanh(x @ self.W + h @ self.U)
+
+
+LAYOUTS = {
+    "the same memory read the other way": lambda p: p.t(),
+    "every other number": lambda p: torch.randn(2 * len(p), 2 * len(p))[::2, ::2],
+    "one row again and again": lambda p: torch.randn(1, len(p)).expand(len(p), -1),
+}
+
+
+@FAST
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_matrices_in_any_layout(backend, layout) -> None:
+    layer, x = layer_of(backend, Written(4)), torch.randn(5, 3, 4, requires_grad=True)
+    assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])
+    for p in layer.parameters():
+        p.data = LAYOUTS[layout](p.data)
+    with torch.no_grad():
+        assert_as_the_loop(layer, x)
+    assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])
+
+
+class Copies(TorchDispatchMode):
+    """The shapes of what is copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.clone, torch.ops.aten.copy_):
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_matrices_are_packed_once_and_never_copied() -> None:
+    layer, x = layer_of("llvm", Written(4)), torch.randn(5, 3, 4)
+    layer(x)[0].sum().backward()
+    with Copies() as again:
+        layer(x)[0].sum().backward()
+    assert (4, 4) not in again.shapes
+    with torch.no_grad(), Copies() as changed:
+        layer.cell.U.mul_(0.5)
+        layer(x)
+    assert changed.shapes  # it would be seen
 
 
 # ------------------------------------------------------------------ parameters that change

@@ -69,6 +69,13 @@ class Data:
         team.run(jit.load(MODULE, "marks").address(name), self.address, threads)
         return self
 
+    @staticmethod
+    def run_both(name, threads):
+        one, other = Data(), Data()
+        entry = jit.load(MODULE, "marks").address(name)
+        team.run_both((entry, one.address), (entry, other.address), threads)
+        return one, other
+
     @property
     def marks(self):
         return [mark for mark in self.numbers[:64] if mark]
@@ -113,6 +120,15 @@ def test_each_thread_comes_exactly_once(runtime, name, count):
     data = Data().run(name, count)
     assert data.marks == [1] * count
     assert data.sizes == [count] * count
+
+
+@pytest.mark.parametrize("name", ["mark", "meet"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_two_functions_have_half_of_the_threads_each(runtime, name, count):
+    one, other = Data.run_both(name, count)
+    for data, share in ((one, max(1, count // 2)), (other, -(-count // 2))):
+        assert data.marks == [1] * share
+        assert data.sizes == [share] * share
 
 
 def test_a_team_smaller_than_torchs_has_no_thread_too_many(runtime):
@@ -180,7 +196,7 @@ def test_the_address_of_yield_can_be_called():
 
 
 def test_inside_a_parallel_region_a_team_is_as_large_as_openmp_makes_it():
-    launch, table = team._launcher()
+    launch, _, table = team._launcher()
     if table is None:
         pytest.skip("this torch has no OpenMP")
     inner = [Data(), Data()]
@@ -271,6 +287,8 @@ from tests.backends.test_team import Data
 torch.set_num_threads(2)
 data = Data().run("meet", 3)
 print(data.marks, data.sizes)
+for data in Data.run_both("meet", 4):
+    assert data.marks == data.sizes == [1]
 """
 
 

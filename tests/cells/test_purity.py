@@ -49,6 +49,22 @@ def dropout(self, x, h):
     return h + nn.functional.dropout(self.W(x), 0.5)
 
 
+def into(self, x, h):
+    h = h + 1
+    return torch.add(h, self.W(x), out=h)
+
+
+def activation_in_place(self, x, h):
+    h = h + self.W(x)
+    return nn.functional.relu(h, inplace=True)
+
+
+def view_in_place(self, x, h):
+    h = h + self.W(x)
+    h.view(-1).mul_(2)
+    return h
+
+
 def statistics(self, x, h):
     return self.norm(h.expand(4, 4))[:1] + self.W(x)
 
@@ -58,6 +74,9 @@ def statistics(self, x, h):
     [
         (in_place, 2, "writes in place"),
         (by_index, 2, "writes in place"),
+        (into, 2, "writes in place"),
+        (activation_in_place, 2, "writes in place"),
+        (view_in_place, 2, "writes in place"),
         (branch, 1, "branches on the value"),
         (item, 1, "branches on the value of a tensor, or takes it out"),
         (noise, 1, "draws random numbers"),
@@ -83,6 +102,7 @@ def test_what_people_write_in_steps_is_pure():
         b = nn.functional.normalize(h, dim=-1) + nn.functional.layer_norm(h, (4,))
         c = torch.cat((a[..., :2], b[..., 2:]), -1).softmax(-1).clamp(0, 1)
         d = torch.where(c > 0.5, c, torch.zeros_like(c)) + torch.stack((c, c)).mean(0)
+        d = nn.functional.rms_norm(d, (4,)) + torch.rms_norm(d, (4,), self.W.bias)
         e = nn.functional.gelu(d) + nn.functional.softplus(d) + nn.functional.hardtanh(d)
         return e + self.W(x) @ torch.eye(4) + torch.full((4,), 0.1)
 

@@ -151,7 +151,7 @@ def test_help_teaches(elman):
 
 
 def test_extras_measure_what_they_say(elman):
-    names = ("streaming", "options", "custom", "peak", "accuracy")
+    names = ("streaming", "bidirectional", "options", "custom", "peak", "accuracy")
     extras = [word for name in names for word in ("--extra", name)]
     done = elman("bench", *extras, *QUICK, "--cell", "GRU", "--json", "-")
     assert done.code == 0, done.err
@@ -160,6 +160,7 @@ def test_extras_measure_what_they_say(elman):
     measured = {f["what"] for f in found if f["value"] is not None and f["value"] > 0}
     assert {"torch.nn", "lengths, half filled", "reset", "zoneout", "state_dropout"} <= measured
     assert {"own cell / elman.LSTM", "best torch.mm"} <= measured
+    assert {"torch.nn / elman", "in turn / together"} <= measured
     assert not any("WRONG" in f["note"] for f in found)
     accuracy = [f for f in found if f["extra"] == "accuracy"]
     assert [f["at"] for f in accuracy] == ["gru, 3, 5, 4"]

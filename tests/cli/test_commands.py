@@ -38,6 +38,27 @@ def test_sampling_streams_the_prompt_and_the_text(trained, elman):
     assert elman("sample", *options[:-1], 5).out != one
 
 
+def test_sampling_shows_what_the_model_held_each_token_for(trained, elman):
+    options = ["run", "--prompt", "the ", "--length", 60, "--seed", 4, "--top-k", 3]
+    text = elman("sample", *options).out[4:-1]
+    lines = elman("sample", *options, "--probabilities").out.removesuffix("\n").split("\n")
+    pairs = [line.split("\t") for line in lines]
+    assert "".join(token for token, _ in pairs) == text.replace("\n", "\\n")
+    loaded = library.load(trained)
+    ids = torch.from_numpy(loaded.tokenizer.encode("the " + text))[:, None]
+    with torch.no_grad():
+        p = loaded.model(ids)[0].softmax(-1)
+    wanted = [p[3 + i, 0, ids[4 + i, 0]].item() for i in range(60)]
+    assert [float(shown) for _, shown in pairs] == pytest.approx(wanted, abs=2e-6)
+
+
+@pytest.mark.parametrize("option", ["--count=2", "--label=a", "--json", "--out=a.png"])
+def test_sampling_names_what_a_language_model_does_not_take(option, trained, elman):
+    done = elman("sample", "run", option)
+    assert done.code == 2
+    assert f"takes no {option.split('=')[0]}; it takes --prompt, --length" in done.err
+
+
 def test_greedy_sampling_needs_no_seed(trained, elman):
     options = ["sample", "run", "--temperature", 0, "--length", 20]
     assert elman(*options).out == elman(*options).out

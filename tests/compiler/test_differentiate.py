@@ -179,6 +179,17 @@ def test_product_with_the_same_weight_twice():
     assert d_W.op == "add" and {a.op for a in d_W.args} == {"outer"}
 
 
+def test_a_gradient_is_made_of_what_is_given_alone():
+    """Where W^T is given, W is not known."""
+    given = transposed(weight("W", (4, 3)))
+    v, start = leaf("state", "v", 4), leaf("cotangent", "d", 3)
+    d_v, d_given = differentiate([linear(v, given)], [start], [v, given])
+    values = {v: double(5, 4, seed=1), given: double(3, 4, seed=2), start: double(5, 3, seed=3)}
+    found = evaluate([d_v, d_given], values)
+    torch.testing.assert_close(found[0], values[start] @ values[given])
+    torch.testing.assert_close(found[1], values[start].T @ values[v])
+
+
 def test_transposed_weight_is_transposed_back():
     W = weight("W", (14, 5))
     output = linear(x, transposed(W))

@@ -118,3 +118,14 @@ def test_both_parts_of_a_split_count_what_is_skipped(tmp_path):
 def test_a_fraction_lies_between_0_and_1(fraction):
     with pytest.raises(OptionError, match="fraction must lie between 0 and 1"):
         split(numbers(3), fraction, seed=0)
+
+
+def test_texts_without_labels(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
+    (tmp_path / "b.csv").write_text("text,label\nthree,x\n,y\nfour,\n")
+    plain = labelled_texts([tmp_path / "a.txt"], labelled=False)
+    assert [(r.text, r.label) for r in plain] == [("one", ""), ("two", "")]
+    assert plain.skipped.total == 1
+    table = labelled_texts([tmp_path / "b.csv"], labelled=False)
+    assert [(r.text, r.label) for r in table] == [("three", ""), ("four", "")]
+    assert str(table.skipped).startswith("1 x row without text")

@@ -163,3 +163,21 @@ def test_options_that_make_no_sense_are_refused(tmp_path):
         labelled_series(ts(tmp_path, TS), step_size=2)
     with pytest.raises(DataError, match=r"a\.wav: series are read from \.ts"):
         labelled_series([tmp_path / "a.wav"])
+
+
+def test_series_without_labels(tmp_path):
+    x = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    np.savez(tmp_path / "a.npz", x=x)
+    (tmp_path / "b.ts").write_text("@dimensions 2\n@classLabel false\n@data\n0,2,4:1,3,5\n")
+    (tmp_path / "c.csv").write_text("a,b,label,c,d\n0,1,x,2,3\n4,5,y,6,7\n")
+    (tmp_path / "d.csv").write_text("0,1,2,3\n")
+    for name, options, wanted in (
+        ("a.npz", {}, [x[0], x[1]]),
+        ("b.ts", {}, [x[0]]),
+        ("c.csv", {"step_size": 2}, [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]),
+        ("d.csv", {"header": False, "step_size": 2}, [[[0, 1], [2, 3]]]),
+    ):
+        found = list(labelled_series([tmp_path / name], labelled=False, **options))
+        assert [r.label for r in found] == [""] * len(wanted)
+        for record, values in zip(found, wanted, strict=True):
+            assert (record.values == np.array(values)).all()

@@ -1,11 +1,15 @@
 """One step at a time: the same numbers as the whole sequence."""
 
+import warnings
+
 import pytest
 import torch
 
 import elman
 from elman import cells
-from elman.errors import OptionError, ShapeError
+from elman.backends.eager import Eager
+from elman.backends.llvm.stepper import Stepper
+from elman.errors import BackendError, OptionError, ShapeError
 from tests.cells.cases import PLAIN
 from tests.layers.zoo import BACKWARD, BOTH, FORWARD, I, built, some_state
 from tests.support import assert_close, assert_equal, mapped, packed, randomise, warm_state
@@ -108,3 +112,150 @@ def test_a_step_is_refused_while_a_mask_holds_for_a_whole_sequence(kind, rates):
 def test_a_step_takes_one_step_only(name, shape):
     with pytest.raises(ShapeError, match=r"x_t must be \[B, I\] or \[I\]"):
         built(name).step(torch.randn(shape))
+
+
+# ------------------------------------------------------------------ layer.stream()
+
+
+def run_through(stream, x):
+    """The outputs of a stream over x."""
+    return torch.stack([stream(x_t) for x_t in x])
+
+
+@pytest.mark.parametrize("backend", ["auto", "llvm", "eager", "loop"])
+@pytest.mark.parametrize("batch", [None, B])
+def test_a_stream_runs_on_the_backend_of_its_layer(backend, batch, ran):
+    deep = elman.LSTM(I, 4, num_layers=2, backend=backend)
+    layer = randomise(elman.Stack([deep, elman.Recurrent(cells.GRU(4, 2), backend=backend)]))
+    x = torch.randn(T, I) if batch is None else torch.randn(T, B, I)
+    expected, state = layer(x)
+    stream = layer.stream(batch_size=batch)
+    ran.clear()
+    assert_close(run_through(stream, x), expected.detach())
+    assert set(ran) == {"llvm" if backend == "auto" else backend}
+    assert run_through(stream, x).requires_grad is False
+    assert_close(run_through(layer.stream(state, batch), x), layer(x, state)[0].detach())
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The names of the backends that ran since, once each time."""
+    names = []
+
+    def watched(name, function):
+        def call(*args, **kwargs):
+            names.append(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(Stepper, "step", watched("llvm", Stepper.step))
+    monkeypatch.setattr(Eager, "forward", watched("eager", Eager.forward))
+    monkeypatch.setattr("elman.scan.literal_loop", watched("loop", elman.scan.literal_loop))
+    return names
+
+
+class Rolled(elman.Cell):
+    """h' = tanh(roll(W x + h)): an operation that the compiler does not know."""
+
+    def __init__(self, size):
+        super().__init__(size, h=size)
+        self.W = torch.nn.Parameter(torch.randn(size, size))
+
+    def step(self, x, h):
+        return torch.tanh(torch.roll(torch.nn.functional.linear(x, self.W) + h, 1, -1))
+
+
+def test_a_stream_of_a_cell_without_kernels():
+    with pytest.raises(BackendError, match=r"backend='llvm' cannot run Rolled: .*roll"):
+        elman.Recurrent(Rolled(I), backend="llvm").stream()
+    layer, x = elman.Recurrent(Rolled(I)), torch.randn(T, I)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is said once a process that this is slow
+        assert_equal(run_through(layer.stream(), x), layer(x)[0].detach())
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+def test_a_stream_has_the_weights_of_the_moment_when_it_was_made(backend):
+    layer = elman.Recurrent(cells.GRU(I, 4), backend=backend)
+    x = torch.randn(T, I)
+    stream, expected = layer.stream(), layer(x)[0].detach()
+    randomise(layer)
+    assert_close(run_through(stream, x), expected)
+    stream.reset()
+    assert_close(run_through(stream, x), expected)
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+def test_a_stream_goes_on_from_the_state_it_is_given(backend):
+    layer = elman.Recurrent(cells.LSTM(I, 4), backend=backend)
+    x = torch.randn(T, B, I)
+    stream = layer.stream(batch_size=B)
+    first = run_through(stream, x[:3])
+    between = stream.state
+    second = run_through(stream, x[3:])
+    assert_close(torch.cat((first, second)), layer(x)[0].detach())
+    stream.state = between
+    assert_equal(run_through(stream, x[3:]), second)
+    for wrong in ((), ((torch.zeros(1, 4),) * 2,), ((torch.zeros(B, 4).float(),) * 2,)):
+        with pytest.raises(ShapeError, match=r"Recurrent.stream: state must be"):
+            stream.state = wrong
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+def test_a_stream_drops_nothing(backend):
+    layer = elman.Recurrent(cells.LSTM(I, 4), zoneout={"c": 0.5, "h": 0.1}, backend=backend)
+    x = torch.randn(T, B, I)
+    assert layer.training
+    found = run_through(layer.stream(batch_size=B), x)
+    assert_close(found, layer.eval()(x)[0].detach())
+
+
+def test_a_stream_under_autocast_computes_as_the_layer_does():
+    layer, x = elman.LSTM(I, 4).float(), torch.randn(T, I).float()
+    with torch.autocast("cpu"):
+        found = run_through(layer.stream(), x)
+    assert found.dtype == torch.float32
+    assert_equal(found, layer(x)[0].detach())
+
+
+DEEP = {
+    "residual where some sizes match": lambda: elman.Stack(
+        [cells.GRU(I, 4), cells.LSTM(4, 4), cells.Elman(4, 4), cells.MGU(4, 2)], residual=True
+    ),
+    "layer_norm": lambda: elman.Stack([cells.GRU(I, 4), cells.LSTM(4, 2)], layer_norm=True),
+    "both, of deep layers": lambda: elman.Stack(
+        [elman.LSTM(I, I, num_layers=2), cells.GRU(I, I)], residual=True, layer_norm=True
+    ),
+    "stacks in a stack": lambda: elman.Stack(
+        [elman.Stack([cells.GRU(I, I), cells.LSTM(I, I)], residual=True), elman.GRU(I, I)],
+        residual=True,
+        layer_norm=True,
+    ),
+    "one layer": lambda: elman.Stack([cells.GRU(I, I)], residual=True),
+}
+
+
+@pytest.mark.parametrize("batch", [None, B])
+@pytest.mark.parametrize("name", DEEP)
+def test_a_stream_of_a_stack_is_the_whole_sequence(name, batch):
+    layer = randomise(DEEP[name]())
+    layer.dropout = 0.5
+    x = torch.randn(T, I) if batch is None else torch.randn(T, B, I)
+    _, last = layer(x)  # a state that it comes to, whatever it drops
+    streams = [(layer.stream(batch_size=batch), None), (layer.stream(last, batch), last)]
+    layer.eval()
+    for stream, start in streams:
+        found = run_through(stream, x.clone().requires_grad_())
+        assert_close(found, layer(x, start)[0].detach())
+        assert not found.requires_grad
+        stream.reset()
+        assert_equal(run_through(stream, x), found)
+
+
+def test_a_stream_has_the_norms_of_the_moment_when_it_was_made():
+    layer = elman.Stack([cells.GRU(I, 4), cells.LSTM(4, 2)], layer_norm=True)
+    x = torch.randn(T, I)
+    stream, expected = layer.stream(), layer(x)[0].detach()
+    randomise(layer)
+    assert_close(run_through(stream, x), expected)

@@ -1,6 +1,7 @@
 """elman.RNN, LSTM and GRU wherever a program expects a torch.nn module."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -9,7 +10,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import elman
-from tests.support import assert_close, assert_equal, gradients
+from tests.layers.zoo import EVERY, built
+from tests.support import assert_close, assert_equal, gradients, randomise
 
 I, H, T, B = 3, 4, 7, 2
 KINDS = [(elman.RNN, nn.RNN), (elman.LSTM, nn.LSTM), (elman.GRU, nn.GRU)]
@@ -59,6 +61,33 @@ def test_a_pickled_layer_computes_the_same(kind):
     again = pickle.loads(pickle.dumps(layer))
     assert_equal(again(x), layer(x))
     assert again.regularisers == layer.regularisers
+
+
+def by_state_dict(layer):
+    """A layer of other values that has loaded what `torch.save` wrote."""
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    twin = randomise(copy.deepcopy(layer))
+    twin.load_state_dict(torch.load(file, weights_only=True))
+    return twin
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer)), by_state_dict],
+    ids=["deepcopy", "pickle", "state_dict"],
+)
+def test_any_layer_that_has_run_is_copied_whole_and_shares_nothing(name, copied):
+    layer, x = built(name), torch.randn(T, B, I)
+    expected = layer(x)
+    twin = copied(layer)
+    assert_equal(twin(x), expected)
+    found, right = (gradients(each(x), list(each.parameters())) for each in (twin, layer))
+    assert_close(found, right)
+    randomise(twin)
+    assert_equal(layer(x), expected)
 
 
 def test_flatten_parameters_changes_nothing(kind):

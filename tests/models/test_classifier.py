@@ -138,12 +138,14 @@ def test_predicting_leaves_every_part_in_its_mode():
 
 
 @pytest.mark.parametrize(("steps", "batch"), [(0, 0), (0, 2), (3, 0), (1, 1)])
-def test_nothing_is_a_batch_too(steps, batch):
-    model = classifier(bidirectional=True, pooling="max")
+@pytest.mark.parametrize("pooling", KINDS)
+def test_nothing_is_a_batch_too(pooling, steps, batch):
+    model = classifier(bidirectional=True, pooling=pooling)
     x, label = torch.zeros(steps, batch, dtype=torch.long), torch.zeros(batch, dtype=torch.long)
     loss = model.loss(x, torch.full((batch,), steps), label)
     loss.total.backward()
     assert loss.count == batch and loss.mean.isfinite()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_what_cannot_be_is_refused():

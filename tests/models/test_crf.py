@@ -101,6 +101,19 @@ def test_marginals_and_the_best_path_are_those_of_all_paths(rules):
         assert not best[n:, b].any()
 
 
+def test_a_tag_that_nothing_leads_to():
+    only_first = torch.zeros(K, K, dtype=torch.bool)
+    only_first[:, 2] = True
+    crf, emissions = CRF(K, forbidden_transitions=only_first), some()
+    path = [2, 0, 1, 1, 0]
+    found = crf.log_likelihood(emissions[:, :1], torch.tensor(path)[:, None])
+    expected = paths(crf, emissions[:, 0])[tuple(path)].log()[None]
+    assert_close(found, expected)
+    wrt = (emissions, *crf.parameters())
+    assert_close(gradients(found, wrt), gradients(expected, wrt))
+    assert not crf.marginals(emissions)[1:, :, 2].any()
+
+
 def test_marginals_are_the_gradient_of_the_partition():
     crf, emissions, tags = field(), some(), legal_tags()
     lengths = torch.tensor(LENGTHS)
@@ -157,6 +170,7 @@ def test_few_steps_and_none(T, B):
     expected = (emissions + crf.start + crf.end).log_softmax(dim=-1)[..., 0].sum(dim=0)
     assert_close(found, expected)
     found.sum().backward()
+    assert all(p.grad is not None for p in (emissions, *crf.parameters()))
     assert crf.decode(emissions).shape == (T, B)
     assert_close(crf.marginals(emissions), (emissions + crf.start + crf.end).softmax(dim=-1))
 

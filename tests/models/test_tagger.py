@@ -143,6 +143,13 @@ def test_frames_can_be_learnt_by_heart_without_the_future():
     assert on.dtype is torch.bool and not on[outside()].any()
 
 
+def test_a_tagger_sees_the_future_where_not_said_otherwise():
+    model, x = tagger(), tokens()
+    later = x.clone()
+    later[-1] = (x[-1] + 1) % VOCAB
+    assert (model(x)[0][0] != model(later)[0][0]).all()
+
+
 def test_a_word_is_read_from_both_ends_by_itself():
     torch.manual_seed(0)
     model = CharacterEncoder(7, 2, 3)
@@ -170,12 +177,14 @@ def test_a_word_is_read_from_both_ends_by_itself():
 @pytest.mark.parametrize("crf", [False, True])
 @pytest.mark.parametrize(("steps", "batch"), [(0, 0), (0, 2), (3, 0), (1, 1)])
 def test_nothing_is_a_batch_too(crf, steps, batch):
-    model = tagger(crf=crf, num_labels=2, **SPELT)
+    model = tagger(crf=crf, num_labels=2, pooling="attention", **SPELT)
     x = torch.zeros(steps, batch, dtype=torch.long)
     label, spelling = torch.zeros(batch, dtype=torch.long), (x[:0], torch.zeros_like(x))
     loss = model.loss(x, torch.full((batch,), steps), x, label, *spelling)
     loss.total.backward()
     assert loss.count == steps * batch and loss.mean.isfinite()
+    # Every process must have a gradient of all, the idle one too.
+    assert all(p.grad is not None for p in model.parameters())
     assert model.decode(x, None, *spelling)[0].shape == (steps, batch)
 
 

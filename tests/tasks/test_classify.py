@@ -83,7 +83,7 @@ def test_series_of_numbers_with_lengths(elman, tmp_path):
     done = elman("train", "classify", "series.npz", *TINY, "--epochs", 6, "--out", "run")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "run" / "scores.json").read_text())["accuracy"] == 1.0
-    said = elman("predict", "run", "3,3;2.5,4", "-3,-2")
+    said = elman("predict", "run", "--", "3,3;2.5,4", "-3,-2")
     assert [line.split("\t")[0] for line in said.out.splitlines()] == ["1", "0"]
     assert "make no steps of 2" in elman("predict", "run", "1,2,3").err
 

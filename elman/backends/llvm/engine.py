@@ -7,8 +7,9 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from elman.backends.engine import BackTape, Tape
-from elman.backends.llvm.program import Program
+from elman.backends.engine import BackTape, Planned, Tape
+from elman.backends.llvm.program import Program, run
+from elman.backends.llvm.share import Load, at_once
 from elman.backends.llvm.stepper import Stepper
 from elman.backends.llvm.target import host
 from elman.cells.cell import State
@@ -32,13 +33,25 @@ class LLVM:
             return f"there are no kernels for {like.dtype} yet, only for float32 and float64"
         return None
 
-    def forward(self, plan: Plan, tape: Tape) -> None:
-        program = self.program(plan, tape.given[0].dtype)
-        loop = program.training if tape.training else program.inference
-        loop.run(plan, tape, None)
+    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+        return at_once(self.load(one, dtype), self.load(other, dtype), host())
 
-    def backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
-        self.program(plan, tape.given[0].dtype).backward.run(plan, tape, back)
+    def forward(self, *runs: tuple[Plan, Tape]) -> None:
+        run(
+            (self.program(plan, tape.given[0].dtype).forward(tape.training), plan, tape, None)
+            for plan, tape in runs
+        )
+
+    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+        run(
+            (self.program(plan, tape.given[0].dtype).backward, plan, tape, back)
+            for plan, tape, back in runs
+        )
+
+    def load(self, loop: Planned, dtype: torch.dtype) -> Load:
+        """How much a loop has to do."""
+        kernel = self.program(loop.plan, dtype).forward(loop.training).kernel
+        return Load(loop.walk, kernel.weights)
 
     def stepper(self, plan: Plan, weights: list[Tensor], state: State) -> Stepper:
         """What runs a streamed plan one step at a time."""

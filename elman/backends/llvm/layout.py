@@ -81,7 +81,9 @@ class Layout:
 
     def _slots(self) -> list[Slot]:
         stores = (store.slot for at in self.lowered.maps for store in at.stores)
-        return list(dict.fromkeys((*self.lowered.places.values(), *stores)))
+        # A matrix is read packed, and nowhere else.
+        reads = (slot for node, slot in self.lowered.places.items() if len(node.shape) < 2)
+        return list(dict.fromkeys((*reads, *stores)))
 
     def _argument(self, name: str) -> None:
         if name not in self.arguments:

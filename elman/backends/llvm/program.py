@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from elman.backends.llvm.kernel import Kernel
 from elman.backends.llvm.lower import lower
 from elman.backends.llvm.packing import Packer
 from elman.backends.llvm.places import Places, Targets
-from elman.backends.llvm.share import Share, share
+from elman.backends.llvm.share import Load, Share, share
 from elman.backends.llvm.target import Target
 from elman.backends.walk import Walk
 from elman.compiler.plan import Plan
@@ -45,6 +46,9 @@ class Program:
     @cached_property
     def backward(self) -> Loop:
         return self._loop("backward", places.backward(self.plan))
+
+    def forward(self, training: bool) -> Loop:
+        return self.training if training else self.inference
 
     def _loop(self, name: str, work: tuple[Targets, Places]) -> Loop:
         prelude = None
@@ -79,21 +83,36 @@ class Loop:
         self.target = target
         self.scratch = list(dict.fromkeys(self.lowered.scratch))
 
-    def run(self, plan: Plan, tape: Tape, back: BackTape | None) -> None:
-        """Run over a tape, forward or backward."""
-        run = Arguments(self, plan, tape, back)
-        team.run(self.entry, run.address, run.share.threads)
+
+def run(loops: Iterable[tuple[Loop, Plan, Tape, BackTape | None]]) -> None:
+    """Run a loop over its tape, forward or backward; or two at the same time."""
+    given = list(loops)
+    all_threads = team.max_threads()
+    threads = max(1, all_threads // len(given))
+    runs = [Arguments(*each, threads) for each in given]
+    calls = [(each[0].entry, run.address) for each, run in zip(given, runs, strict=True)]
+    most = max(run.share.threads for run in runs)
+    if len(calls) == 1:
+        team.run(*calls[0], most)
+    else:
+        one, other = calls
+        team.run_both(one, other, min(2 * most, all_threads))
 
 
 class Arguments:
-    """The argument array of one run, and what must stay alive while it runs."""
+    """The argument array of one run, and what must stay alive while it runs.
 
-    def __init__(self, loop: Loop, plan: Plan, tape: Tape, back: BackTape | None) -> None:
+    threads: how many it may run on.
+    """
+
+    def __init__(
+        self, loop: Loop, plan: Plan, tape: Tape, back: BackTape | None, threads: int
+    ) -> None:
         self.keep: list[object] = []
         self.values: dict[str, int] = {}
         walk = tape.walk
         like = tape.given[0]
-        self.share: Share = share(walk, loop.kernel.weights, loop.target)
+        self.share: Share = share(Load(walk, loop.kernel.weights), loop.target, threads)
         span = _span(loop, walk, self.share)
         self._header(loop, walk, span)
         if loop.spanned:
@@ -156,7 +175,8 @@ class Arguments:
         if plan.fused:
             self.values["x"] = self.place(tape.inputs[0])
         for i, weight in enumerate(tape.weights):
-            self.values[f"weight{i}"] = self.place(weight.contiguous())
+            if weight.dim() < 2:
+                self.values[f"weight{i}"] = self.place(weight.contiguous())
         if tape.mask is not None:
             self.values["mask"] = self.place(tape.mask.contiguous())
         for i, state in enumerate(plan.states):

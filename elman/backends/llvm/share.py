@@ -23,19 +23,51 @@ class Share:
     bounds: tuple[int, ...]
 
 
-def share(walk: Walk, weights: int, target: Target) -> Share:
+@dataclass(frozen=True)
+class Load:
+    """What a loop has to do: each of its steps reads so many bytes of weights."""
+
+    walk: Walk
+    weights: int
+
+    @property
+    def row(self) -> int:
+        """Bytes that one row takes, at the least."""
+        return max(self.weights, 1024)
+
+    @property
+    def work(self) -> int:
+        return self.row * self.walk.rows
+
+
+def share(load: Load, target: Target, threads: int) -> Share:
     """Split the rows while a core's L2 cache holds the weights and each has rows enough for its
     tiles; split the units where it does not."""
-    threads = team.max_threads()
-    whole = (0, walk.batch)
-    work = max(weights, 1024)
-    if threads == 1 or work * walk.rows < RUN:
-        return Share(1, False, whole)
-    rows = walk.batch // threads
-    fits = weights <= 0.75 * target.l2
-    if (rows >= 4 and (fits or rows >= 48)) or (rows and work * walk.batch < STEP):
+    walk = load.walk
+    alone = Share(1, False, (0, walk.batch))
+    if threads == 1 or load.work < RUN:
+        return alone
+    rows, step = walk.batch // threads, load.row * walk.batch
+    fits = load.weights <= 0.75 * target.l2
+    if (rows >= 4 and (fits or rows >= 48)) or (rows and step < STEP):
         return Share(threads, False, _bounds(walk, threads))
-    return Share(1, False, whole) if work * walk.batch < STEP else Share(threads, True, whole)
+    return alone if step < STEP else Share(threads, True, alone.bounds)
+
+
+def at_once(one: Load, other: Load, target: Target) -> bool:
+    """Whether two loops are quicker at the same time, each on half of the threads, than one after
+    the other on all of them.
+
+    Fewer threads meet less often, or not at all, and have more rows each. It does not pay where
+    the work is not worth a second thread, nor where half of the threads would long be done while
+    the others still run.
+    """
+    threads = team.max_threads()
+    less, more = sorted((one.work, other.work))
+    if threads % 2 or 2 * less < RUN:
+        return False
+    idle = all(share(load, target, threads).threads == 1 for load in (one, other))
+    return idle or 3 * less >= 2 * more
 
 
 def _bounds(walk: Walk, threads: int) -> tuple[int, ...]:

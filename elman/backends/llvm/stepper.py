@@ -25,7 +25,7 @@ class Stepper:
     def __init__(
         self, plan: Plan, loop: Loop, weights: list[Tensor], state: tuple[Tensor, ...]
     ) -> None:
-        self._now = [s.clone(memory_format=torch.contiguous_format) for s in state]
+        self.state = state
         self._next = [torch.empty_like(s) for s in self._now]
         like = self._now[0]
         self.shape = (like.shape[0], plan.step.x.size)
@@ -34,7 +34,7 @@ class Stepper:
             [like.new_empty(self.shape)], [like.new_empty(self.shape)], weights, None,
             self._now, (), self._next, (), [False] * len(state),
         )  # fmt: skip
-        self._held = Arguments(loop, plan, tape, None)
+        self._held = Arguments(loop, plan, tape, None, team.max_threads())
         count = len(self._held.array)
         self._array = (ctypes.c_int64 * (count + 1))(*self._held.array, 0)
         self._address = ctypes.addressof(self._array)
@@ -54,8 +54,12 @@ class Stepper:
 
     @property
     def state(self) -> tuple[Tensor, ...]:
-        """A copy of the state now."""
+        """A copy of the state now; setting it goes on from there."""
         return tuple(s.clone() for s in self._now)
+
+    @state.setter
+    def state(self, state: tuple[Tensor, ...]) -> None:
+        self._now = [s.clone(memory_format=torch.contiguous_format) for s in state]
 
     def step(self, x: Tensor) -> Tensor:
         """x: [B, I], contiguous, of the right dtype -> the first part of the new state."""

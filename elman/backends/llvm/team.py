@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Event, Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -85,6 +85,40 @@ team:
   %fork = load ptr, ptr %table
 """
 
+# What launch calls to run two functions side by side: each has half of the threads to itself and
+# counts them from 0. One thread alone runs one after the other: neither waits for the other.
+_BESIDE = """
+%pair = type { ptr, ptr, ptr, ptr }  ; entry and data of one, entry and data of the other
+
+define void @beside(ptr %pair, i64 %thread, i64 %threads) #0 {
+  %data_at = getelementptr %pair, ptr %pair, i64 0, i32 1
+  %other_at = getelementptr %pair, ptr %pair, i64 0, i32 2
+  %other_data_at = getelementptr %pair, ptr %pair, i64 0, i32 3
+  %entry = load ptr, ptr %pair
+  %data = load ptr, ptr %data_at
+  %other = load ptr, ptr %other_at
+  %other_data = load ptr, ptr %other_data_at
+  %half = sdiv i64 %threads, 2
+  %alone = icmp eq i64 %half, 0
+  br i1 %alone, label %in_turn, label %at_once
+in_turn:
+  call void %entry(ptr %data, i64 0, i64 1)
+  call void %other(ptr %other_data, i64 0, i64 1)
+  ret void
+at_once:
+  %is_of_one = icmp slt i64 %thread, %half
+  br i1 %is_of_one, label %of_one, label %of_other
+of_one:
+  call void %entry(ptr %data, i64 %thread, i64 %half)
+  ret void
+of_other:
+  %index = sub i64 %thread, %half
+  %rest = sub i64 %threads, %half
+  call void %other(ptr %other_data, i64 %index, i64 %rest)
+  ret void
+}
+"""
+
 _FORK_GNU = """
   call void %fork(ptr @share, ptr %given, i32 zeroext %size32, i32 zeroext 0)
   ret void
@@ -136,7 +170,7 @@ def run(entry: int, data: int, threads: int) -> None:
     ``threads`` or less, where there are not so many to be had: entry divides its work, and counts
     at its barriers, by the n that it gets. Any thread may call, and several may at once.
     """
-    launch, table = _launcher()
+    launch, _, table = _launcher()
     if threads < 2 or _forked.is_set():
         launch(table, entry, data, 1, 1)
         return
@@ -150,6 +184,13 @@ def run(entry: int, data: int, threads: int) -> None:
             launch(table, entry, data, share, max(share, torch.get_num_threads()))
     finally:
         _taken.remove(share)
+
+
+def run_both(one: tuple[int, int], other: tuple[int, int], threads: int) -> None:
+    """Call two functions, each (entry, data) as `run` takes them, side by side: each on half of
+    the threads; one after the other where there is but one."""
+    pair = (ctypes.c_int64 * 4)(*one, *other)
+    run(_launcher().beside, ctypes.addressof(pair), threads)
 
 
 @lru_cache
@@ -192,14 +233,23 @@ class _Taken:
 _taken = _Taken()
 
 
+class _Launcher(NamedTuple):
+    """The function ``launch``, the address of ``beside``, and the addresses that launch needs:
+    None without OpenMP."""
+
+    launch: Callable[..., None]
+    beside: int
+    table: ctypes.Array[ctypes.c_void_p] | None
+
+
 @lru_cache
-def _launcher() -> tuple[Callable[..., None], ctypes.Array[ctypes.c_void_p] | None]:
-    """The function ``launch``, and the addresses that it needs: None without OpenMP."""
+def _launcher() -> _Launcher:
     found = _openmp()
     names = found[0] if found else _GNU
-    text = _COMMON + (_FORK_GNU if names is _GNU else _FORK_LLVM)
-    launch = _LAUNCH(jit.load(text, "team").address("launch"))
-    return launch, (ctypes.c_void_p * len(names))(*found[1]) if found else None
+    fork = _FORK_GNU if names is _GNU else _FORK_LLVM
+    library = jit.load(_COMMON + fork + _BESIDE, "team")
+    table = (ctypes.c_void_p * len(names))(*found[1]) if found else None
+    return _Launcher(_LAUNCH(library.address("launch")), library.address("beside"), table)
 
 
 def _openmp() -> tuple[tuple[str, ...], list[int | None]] | None:

@@ -1,0 +1,197 @@
+"""A trained generator: writing, reconstructing, between two inputs."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.data.batches import collate
+from elman.errors import OptionError, require_positive, unknown
+from elman.models.decoding import Decoding, decode
+from elman.models.latent import interpolate
+from elman.models.sampling import check_sampling
+from elman.tasks.examples import TrainedOnExamples, batched
+from elman.tasks.trained import Answer
+
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class WrittenSequences(TrainedOnExamples):
+    """A trained model that writes texts, or series [T, F] of numbers."""
+
+    model: Any
+    task: Any
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it writes for, the most frequent first; none with a latent variable."""
+        return self.task.labels.names if self.options.conditional else ()
+
+    def write(
+        self,
+        count: int = 10,
+        length: int | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        label: str | None = None,
+    ) -> Iterator[Any]:
+        """Texts, or series [T, F] of numbers, from draws of the latent variable or for a label.
+
+        length: of series; of texts the most units. None: the median of the training part, of
+        texts the longest there. temperature: 0 takes the likeliest item at each step. seed: the
+        same writes the same; None draws others every time. label: of a conditional model; None
+        draws labels as often as they are in training.
+
+        Raises OptionError.
+        """
+        require_positive(count=count)
+        check_sampling(temperature, None, None)
+        generator = torch.Generator()
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        for several in batched(range(count), AT_ONCE):
+            vectors = self._drawn(len(several), label, generator)
+            yield from self._written(vectors, length, temperature, generator)
+
+    def _drawn(self, count: int, label: str | None, generator: torch.Generator) -> Tensor:
+        """What so many sequences are written from."""
+        if not self.options.conditional:
+            if label is not None:
+                raise OptionError(
+                    f"{self.run.folder}: was trained without labels, so it cannot write for "
+                    f"'{label}'; train with --conditional"
+                )
+            return self.model.prior(count, generator)
+        if label is not None:
+            return torch.full((count,), self._label(label))
+        often = torch.tensor(self.task.labels.counts, dtype=torch.float64)
+        return torch.multinomial(often, count, replacement=True, generator=generator)
+
+    def _label(self, name: str) -> int:
+        if name not in self.labels:
+            raise unknown("label", name, self.labels)
+        return self.labels.index(name)
+
+    def _written(
+        self,
+        vectors: Tensor,
+        length: int | None = None,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+        decoding: Decoding | None = None,
+    ) -> list[Any]:
+        """A sequence for each vector."""
+        length = self.task.found["length"] if length is None else length
+        require_positive(length=length)
+        inputs = self.task.inputs
+        if inputs.units is None:
+            x, _ = self.model.generate(
+                vectors, length, temperature=temperature, generator=generator
+            )
+            return [inputs.decode(x[:, i].numpy()) for i in range(len(vectors))]
+        unseen, end = inputs.units.tokenizer.unknown_id, inputs.units.end_id
+        if decoding is None:
+            # No text of the training data is empty.
+            decoding = Decoding(temperature=temperature, min_length=1, max_length=length)
+        with torch.inference_mode():
+            found = decode(
+                self.model.step,
+                self.model.start_state(vectors),
+                batch_size=len(vectors),
+                start=end,
+                end=end,
+                decoding=decoding,
+                exclude=[] if unseen is None else [unseen],
+                generator=generator,
+            )
+        return [inputs.decode(best.content) for best, *_ in found]
+
+    # From inputs
+
+    def parse(self, text: str) -> Any:
+        return text.strip() if self.options.conditional else self.task.inputs.parse(text)
+
+    def inputs(self, file: str | Path) -> Iterator[Any]:
+        """The texts or series in a file; of a conditional model the labels."""
+        if self.options.conditional:
+            return (record.label for record in self.task.read([str(file)]))
+        more = self.task.embedded
+        return self.task.inputs.read(file, self.options, labelled=False, **more)
+
+    def predict(
+        self,
+        inputs: Iterable[Any],
+        *,
+        decoding: Decoding | None = None,
+        seed: int | None = None,
+        batch_size: int = AT_ONCE,
+    ) -> Iterator[Answer]:
+        """Each input as the model writes it again from the mean of its latent variable, which the
+        record holds; of a conditional model the inputs are labels.
+
+        decoding: of texts, as `elman.models.decoding.Decoding`; the likeliest unit at each step
+        where not given. seed: of what is drawn.
+        """
+        if decoding is not None and self.task.inputs.units is None:
+            raise OptionError(
+                "series of numbers take no options of decoding: each number is its likeliest one; "
+                f"draw with elman sample {self.run.folder}"
+            )
+        generator = torch.Generator()
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        for several in batched(inputs, batch_size):
+            yield from self._answers(several, decoding, generator)
+
+    def _answers(
+        self, several: list[Any], decoding: Decoding | None, generator: torch.Generator
+    ) -> Iterator[Answer]:
+        if self.options.conditional:
+            vectors = torch.tensor([self._label(name) for name in several])
+            lengths = [self.task.found["length"]] * len(several)
+            about = [{"label": name} for name in several]
+        else:
+            vectors = self.encode(several)
+            lengths = [len(self.task.inputs.encode(value)) for value in several]
+            about = [{"latent": z.tolist()} for z in vectors]
+        series = self.task.inputs.units is None
+        longest = max(lengths) if series else max(self.task.found["length"], *lengths)
+        written = self._written(vectors, longest, 0.0, generator, decoding)
+        for found, length, record in zip(written, lengths, about, strict=True):
+            cut = found[:length] if series else found
+            values = cut.tolist() if series else cut
+            name = "series" if series else "text"
+            yield Answer(self.task.inputs.line(cut), {name: values, **record})
+
+    def encode(self, inputs: Sequence[Any]) -> Tensor:
+        """The means of q(z | x): [N, latent]. OptionError for a model without z."""
+        if self.options.conditional:
+            raise OptionError(f"{self.run.folder}: writes from labels, not from a latent variable")
+        batch = collate([{"x": self.task.inputs.encode(value)} for value in inputs]).tensors
+        with torch.inference_mode():
+            mean, _ = self.model.encode(batch["x"], batch["x_lengths"])
+        return mean
+
+    def between(self, a: Any, b: Any, steps: int = 10) -> list[Any]:
+        """The likeliest sequences along the straight line from one input to another."""
+        first, last = self.encode([a, b])
+        return self._written(interpolate(first, last, steps))
+
+    def overview(self, given: Sequence[Any], seed: int) -> list[tuple[str, list[Any]]]:
+        """What to look at first: draws, inputs as they are written again, what lies between."""
+        if self.options.conditional:
+            names = self.labels[:10]
+            return [(name, list(self.write(10, seed=seed, label=name))) for name in names]
+        again = self._written(self.encode(given))
+        rows = [("drawn", list(self.write(20, seed=seed)))]
+        if self.task.inputs.units is None:
+            rows = [("drawn", rows[0][1][:10]), ("drawn", rows[0][1][10:])]
+            rows += [("given", list(given)), ("again", again)]
+        else:
+            pairs = [f"{a}\t{b}" for a, b in zip(given, again, strict=True)]
+            rows += [("given, and again", pairs)]
+        ends = zip(given[::2], given[1::2], strict=False)
+        return rows + [("between", self.between(a, b)) for a, b in list(ends)[:3]]
