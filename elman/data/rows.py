@@ -31,12 +31,12 @@ def read_cells(
     """
     csv.field_size_limit(2**31 - 1)
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    line = 1
+    name, line = str(file), 1
     with opened_text(file, encoding) as source:
         reader = csv.reader(source, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             for cells in reader:
-                where = f"{file}: line {line}"
+                where = f"{name}: line {line}"
                 line = reader.line_num + 1
                 if not cells or (len(cells) == 1 and not cells[0].strip()):
                     skipped.add(EMPTY_LINE, where)

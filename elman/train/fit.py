@@ -87,8 +87,8 @@ def use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def require_accelerator(name: str) -> None:
-    """Raise OptionError where there is no such kind of device, RunError where none is here."""
+def require_accelerator(name: str, devices: int) -> None:
+    """Raise OptionError where there is no such kind of device, RunError where too few are here."""
     if name not in ACCELERATORS:
         raise unknown("accelerator", name, ACCELERATORS)
     missing = {
@@ -98,6 +98,9 @@ def require_accelerator(name: str) -> None:
     }
     if missing.get(name, False):
         raise RunError(f"--accelerator {name}: this machine has none; use cpu or auto")
+    count = torch.cuda.device_count()
+    if name in ("auto", "gpu", "cuda") and 0 < count < devices:
+        raise RunError(f"--devices {devices}: this machine has {count}; or --accelerator cpu")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def train(
     kind: type[Task], files: list[str], options: Any, out: Path, force: bool, console: Console
 ) -> Run:
     """Train from the beginning into a new run folder."""
-    require_accelerator(options.accelerator)
+    require_accelerator(options.accelerator, options.devices)
     require_processes(options)
     kind.check(options, files)
 
