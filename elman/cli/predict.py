@@ -62,7 +62,8 @@ def predict(
         if attention is not None and "left_out" not in answer.record:
             _draw(answer, attention, number)
         print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
-        _count(answer, options.get("n_best", 1), f"input {number}", left_out)
+        if "left_out" in answer.record:
+            left_out.add(f"no answer, as {answer.record['left_out']}", f"input {number}")
     if left_out.total:
         print(f"note: {left_out}", file=sys.stderr)
 
@@ -94,11 +95,3 @@ def _draw(answer: Any, path: Path, number: int) -> None:
     if answer.attention is None:
         raise OptionError(f"{path}: this model has no attention to draw")
     draw_attention(path if number == 1 else path.with_stem(f"{path.stem}-{number}"), answer)
-
-
-def _count(answer: Any, n_best: int, where: str, left_out: Skipped) -> None:
-    """What an answer lacks."""
-    if "left_out" in answer.record:
-        left_out.add(f"no answer, as {answer.record['left_out']}", where)
-    elif n_best > 1 and len(answer.record.get("n_best", ())) < n_best:
-        left_out.add(f"fewer than {n_best} answers, as the model has no more", where)

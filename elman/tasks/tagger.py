@@ -54,8 +54,10 @@ class TrainedTagger(TrainedOnExamples):
 
     def _answers(self, several: list[Sequence[str]]) -> Iterator[Answer]:
         given = known(collate([self.task.encode_words(words) for words in several]))
-        tags, _ = self.model.decode(*to_read(given))
         shares, label_shares = self.model.probabilities(*to_read(given))
+        # Only a CRF's best path is another than the best tag of each step.
+        crf = self.model.crf is not None
+        tags = self.model.decode(*to_read(given))[0] if crf else shares.argmax(-1)
         certain = shares.gather(-1, tags[..., None])[..., 0]
         for b, found in enumerate(named(tags, self.task.tags.names, given["x_lengths"])):
             p = certain[: len(found), b].tolist()

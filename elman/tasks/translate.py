@@ -98,6 +98,11 @@ class TranslateOptions(TextOptions):
         super().__post_init__()
         require_positive(beams=self.beams)
         require_probability(label_smoothing=self.label_smoothing)
+        if self.attention == "dot" and self.bidirectional:
+            raise OptionError(
+                "attention dot compares vectors of one size, and what is read from both ends has "
+                "twice the decoder's: use general, or --no-bidirectional"
+            )
         if not 0 <= self.sampling <= 1:
             raise OptionError(f"sampling must lie in [0, 1], got {self.sampling}")
         for name, valid in (

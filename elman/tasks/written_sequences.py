@@ -141,6 +141,8 @@ class WrittenSequences(TrainedOnExamples):
                 "series of numbers take no options of decoding: each number is its likeliest one; "
                 f"draw with elman sample {self.run.folder}"
             )
+        if decoding is not None and decoding.n_best > 1:
+            raise OptionError(f"each input is written once: leave out n_best={decoding.n_best}")
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
         for several in batched(inputs, batch_size):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -23,14 +24,13 @@ def reviews(path, count=60, start=0):
     return path
 
 
-@pytest.fixture
-def trained(elman, tmp_path):
-    data = reviews(tmp_path / "reviews.csv")
-    test = reviews(tmp_path / "test.csv", 20, 100)
-    done = elman("train", "classify", data, "--test", test, *TINY, "--epochs", 8, "--out", "run")
-    assert done.code == 0, done.err
-    assert "always 'neg'" in done.out or "always 'pos'" in done.out
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def trained(shared):
+    path, run = shared
+    data = reviews(path / "reviews.csv")
+    test = reviews(path / "test.csv", 20, 100)
+    run("classify", data, "--test", test, *TINY, "--epochs", 8, "--out", "run")
+    return path / "run"
 
 
 def test_a_run_holds_scores_and_pictures(trained):
@@ -41,12 +41,13 @@ def test_a_run_holds_scores_and_pictures(trained):
     assert scores["accuracy"] == 1.0 > scores["baseline"]["accuracy"] == 0.5
 
 
-def test_predictions_from_the_command_a_file_and_a_pipe(trained, elman, tmp_path, monkeypatch):
+def test_predictions_from_the_command_a_file_and_a_pipe(trained, elman, monkeypatch):
     said = elman("predict", trained, "a dull film", "what a fine film", "--json")
     answers = [json.loads(line) for line in said.out.splitlines()]
     assert [answer["label"] for answer in answers] == ["neg", "pos"]
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-    assert len(elman("predict", trained, "--file", tmp_path / "test.csv").out.splitlines()) == 20
+    test = trained.parent / "test.csv"
+    assert len(elman("predict", trained, "--file", test).out.splitlines()) == 20
     monkeypatch.setattr("sys.stdin", iter(["a fine film\n", "dull\n"]))
     monkeypatch.setattr("elman.cli.predict.sys.stdin", _Lines(["a fine film\n", "dull\n"]))
     assert [line.split("\t")[0] for line in elman("predict", trained).out.splitlines()] == [
@@ -60,9 +61,9 @@ class _Lines(list):
         return False
 
 
-def test_eval_on_other_files_and_on_the_own_test_part(trained, elman, tmp_path):
+def test_eval_on_other_files_and_on_the_own_test_part(trained, elman):
     own = json.loads(elman("eval", trained, "--json").out)
-    given = json.loads(elman("eval", trained, tmp_path / "test.csv", "--json").out)
+    given = json.loads(elman("eval", trained, trained.parent / "test.csv", "--json").out)
     assert own["accuracy"] == given["accuracy"] and own["loss_nats"] == given["loss_nats"]
     assert given["baseline"]["accuracy"] == 0.5
 
@@ -109,8 +110,6 @@ def test_the_embedded_digits(elman, tmp_path):
     ],
 )
 def test_bad_input_says_what_to_do_and_leaves_no_folder(elman, tmp_path, content, more, said):
-    import re
-
     (tmp_path / "data.csv").write_text(content)
     done = elman("train", "classify", "data.csv", *TINY, *more, "--steps", 2, "--out", "run")
     assert done.code in (1, 2)
@@ -134,3 +133,53 @@ def test_long_examples_are_cut_and_counted(elman, tmp_path):
     done = elman("train", "classify", data, *TINY, "--steps", 2, "--max-length", 3, "--out", "run")
     assert done.code == 0, done.err
     assert "example cut off after 3 steps" in done.out
+
+
+def test_an_empty_input_has_an_empty_answer(trained, elman):
+    done = elman("predict", trained, "a fine film", "  ", "--json")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert lines[0]["label"] == "pos" and lines[1] == {"left_out": "the input is empty"}
+    assert "1 x no answer, as the input is empty (first: input 2)" in done.err
+
+
+def test_a_very_long_text(trained):
+    answer = next(library.load(trained).predict(["fine " * 100_000]))
+    assert answer.record["label"] in ("pos", "neg")
+
+
+def test_mixed_line_ends_and_another_encoding(elman, tmp_path):
+    rows = [f"fürs {i % 5},{'ab'[i % 2]}" for i in range(40)]
+    text = "text,label\n" + "".join(row + ["\n", "\r\n"][i % 2] for i, row in enumerate(rows))
+    (tmp_path / "data.csv").write_bytes(text.encode("latin-1"))
+    command = ["train", "classify", "data.csv", *TINY, "--steps", 1, "--out", "run"]
+    done = elman(*command)
+    assert done.code == 1 and "--encoding latin-1" in done.err
+    done = elman(*command, "--encoding", "latin-1")
+    assert done.code == 0, done.err
+    assert "text 'text', label 'label'" in done.out and ", 2 labels" in done.out
+
+
+def test_labels_that_look_like_markup_are_shown_as_they_are(elman, tmp_path):
+    (tmp_path / "data.csv").write_text("text,label\n" + "a,[bold]\nb,[/x]\n" * 20)
+    done = elman("train", "classify", "data.csv", *TINY, "--steps", 1, "--out", "run [b]")
+    assert done.code == 0, done.err
+    assert "always '[" in done.out and "elman predict 'run [b]' \"...\"" in done.out
+
+
+def test_what_a_classifier_cannot_do(trained, elman):
+    done = elman("sample", trained)
+    assert done.code == 2 and "has no 'sample'; try elman predict" in done.err
+    for more in (["--beams", 3], ["--seed", 1], ["--n-best", 2]):
+        done = elman("predict", trained, "a", *more)
+        assert done.code == 2 and "writes nothing step by step" in done.err
+    done = elman("predict", trained, "a", "--attention", "a.png")
+    assert done.code == 2 and "has no attention to draw" in done.err
+
+
+def test_a_language_model_has_no_answers(elman, tmp_path):
+    (tmp_path / "text.txt").write_text("a b c\n" * 200)
+    small = ["--hidden", 8, "--batch-size", 4, "--bptt", 8, "--threads", 1, "--steps", 1]
+    assert elman("train", "lm", "text.txt", *small, "--out", "lm").code == 0
+    for more in ([], ["--beams", 3]):
+        done = elman("predict", "lm", "a", *more)
+        assert done.code == 2 and "has no 'predict'; try elman sample lm" in done.err
