@@ -37,10 +37,10 @@ KEYS = 88
 RECIPE: dict[str, Any] = {
     "hidden": 200,
     "dropout": 0.5,
-    "learning_rate": 0.003,
-    "batch_size": 16,
-    "epochs": 150,
-    "patience": 30,
+    "learning_rate": 0.006,
+    "batch_size": 8,
+    "epochs": 100,
+    "patience": 25,
 }
 #: Cell, published by Bai et al. 2018, Table 1.
 CELLS = (("lstm", "8.45"), ("gru", "8.43"), ("elman", "8.91"))

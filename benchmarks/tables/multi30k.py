@@ -9,10 +9,11 @@ files, as the published ones are (bentrevett/pytorch-seq2seq, greedy); also with
 
 from pathlib import Path
 
-from common import Row, Training, parsed, report, tested, train
+from common import Options, Row, Training, parsed, report, tested, train
 from sacrebleu.metrics.bleu import BLEU
 
 import elman
+from elman.data.files import write_text
 from elman.models import Decoding
 
 SHARED = (
@@ -39,6 +40,14 @@ def stems(folder: Path, part: str) -> list[Path]:
     return [folder / f"{part}.lc.norm.tok.{language}" for language in ("de", "en")]
 
 
+def first(options: Options, files: list[Path], count: int) -> list[Path]:
+    """Files with the first lines of these, in the work folder."""
+    kept = [options.work / file.name for file in files]
+    for file, short in zip(files, kept, strict=True):
+        write_text(short, "".join(file.read_text("utf-8").splitlines(True)[:count]))
+    return kept
+
+
 def bleu(training: Training, beams: int, source: Path, target: Path) -> tuple[float, str]:
     """BLEU of the best weights on two files, and sacrebleu's signature."""
     trained = elman.load(training.folder)
@@ -55,6 +64,9 @@ def main() -> None:
     options = parsed("multi30k", __doc__)
     folder = options.data / "multi30k"
     test = stems(folder, "test_2016_flickr")
+    if options.quick:
+        # What is hardly trained writes on and on.
+        test = first(options, test, 20)
     files = list(map(str, stems(folder, "train")))
     for name, part in (("--valid", stems(folder, "val")), ("--test", test)):
         files += [word for file in part for word in (name, str(file))]

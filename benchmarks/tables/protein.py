@@ -10,7 +10,7 @@ from common import Row, parsed, percent, report, tested, train
 
 RECIPE = (
     "--hidden 64 --embedding 32 --dropout 0.5 --word-dropout 0.15 --valid-fraction 0.15 "
-    "--learning-rate 0.002 --batch-size 8 --epochs 30"
+    "--learning-rate 0.002 --batch-size 8 --epochs 25"
 )
 
 

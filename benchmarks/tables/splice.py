@@ -2,8 +2,9 @@
 
     python benchmarks/tables/splice.py --data ../shared/data
 
-Each base is read as a character, all 3,186 sequences are used, ten folds. The baseline is logistic
-regression of the 60 x 4 indicators on the same folds.
+Each base is read as a character, all 3,186 sequences are used, ten folds. A mark stands in the
+middle of the 60 bases, where the junction is if there is one: logistic regression, the baseline, on
+the 60 x 4 indicators and the same folds, knows each place by its column.
 """
 
 import csv
@@ -18,18 +19,19 @@ from folds import Example, cross_validated
 from torch import Tensor
 
 RECIPE = (
-    "--tokenizer char --hidden 64 --embedding 16 --pooling attention --dropout 0.3 "
-    "--word-dropout 0.05 --learning-rate 0.004 --batch-size 32 --epochs 15"
+    "--tokenizer char --hidden 64 --embedding 16 --pooling max --dropout 0.3 --learning-rate 0.01 "
+    "--batch-size 32 --epochs 10"
 )
+MARK = "|"
 BASES, LABELS = "ACGT", ("ei", "ie", "n")
 #: Of the squared weights, per example.
 DECAY = 1e-3
 
 
 def junctions(file: Path) -> list[Example]:
-    """The sequences and their labels."""
+    """The sequences, with the mark in the middle, and their labels."""
     with file.open(encoding="ascii", newline="") as rows:
-        return [(bases, label) for label, bases in csv.reader(rows)]
+        return [(f"{b[:30]}{MARK}{b[30:]}", label) for label, b in csv.reader(rows)]
 
 
 def logistic_regression(train: Sequence[Example], test: Sequence[Example]) -> float:
@@ -51,7 +53,8 @@ def logistic_regression(train: Sequence[Example], test: Sequence[Example]) -> fl
 
 
 def _indicators(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    ids = torch.tensor([[BASES.index(base) for base in bases] for bases, _ in examples])
+    sequences = (text.replace(MARK, "") for text, _ in examples)
+    ids = torch.tensor([[BASES.index(base) for base in bases] for bases in sequences])
     labels = torch.tensor([LABELS.index(label) for _, label in examples])
     return F.one_hot(ids, len(BASES)).flatten(1).float(), labels
 
