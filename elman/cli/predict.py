@@ -49,13 +49,14 @@ def predict(
     takes = signature(loaded.predict).parameters
     if "inputs" not in takes:
         loaded.predict()  # says what this run is for
-    how: dict[str, Any] = {"decoding": _decoding(loaded, options)} if options else {}
-    how |= {} if seed is None else {"seed": seed}
-    if not set(how) <= set(takes):
+    how: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if (options or how) and "decoding" not in takes:
         raise OptionError(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
             "takes neither --seed nor any of the options of decoding"
         )
+    if options:
+        how["decoding"] = _decoding(loaded, options)
     inputs, batch_size = _inputs(loaded, texts or [], file)
     left_out = Skipped()
     for number, answer in enumerate(loaded.predict(inputs, batch_size=batch_size, **how), 1):

@@ -174,7 +174,9 @@ class TrainedClassifier(TrainedOnExamples):
         return self.task.inputs.parse(text)
 
     def inputs(self, file: str | Path) -> Iterator[Any]:
-        return self.task.inputs.read(file, self.options, **self.task.embedded)
+        # Without a header the last column is the label, so it must be there.
+        more = {"labelled": not self.options.header, **self.task.embedded}
+        return self.task.inputs.read(file, self.options, **more)
 
     def predict(self, inputs: Iterable[Any], *, batch_size: int = 64) -> Iterator[Answer]:
         """For each text, or [T, F] numbers, the probability of each label."""
