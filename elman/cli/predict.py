@@ -40,8 +40,8 @@ def predict(
     [bold]elman predict runs/translate --file new.de --beams 5 --json[/]
     [bold]tail -f log | elman predict runs/tag[/]
 
-    Decoding is of models that write. What is not said of it is as in the scores at the end of
-    training: of a translator --beams as trained with, --length-penalty 1, --max-length 200.
+    The options of decoding are for models that write. Those that are not given are as in the scores
+    at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
     """
     from elman.tasks import load
 

@@ -34,8 +34,8 @@ class LanguageModelOptions(ModelOptions):
     vocab_size: int | None = option(
         None, "At most so many units. [dim]default: all; words 20000, bpe 4096[/]", "Text"
     )
-    valid: list[str] = option([], "Files to validate on, instead of the end of the text.", "Text")
-    valid_fraction: float = option(0.1, "The last part of the text, kept for validation.", "Text")
+    valid: list[str] = option([], "Files to validate on, instead of the end of the text.", "Data")
+    valid_fraction: float = option(0.1, "The last part of the text, kept for validation.", "Data")
     tie: bool = option(False, "One matrix for embedding and softmax.", "Model")
 
     def __post_init__(self) -> None:
