@@ -33,6 +33,15 @@ class ExampleOptions(ModelOptions):
 
 
 @dataclass(frozen=True)
+class MediaOptions(ExampleOptions):
+    """What every task takes that reads pictures, sounds or music, a file each."""
+
+    skip_bad: bool = option(
+        False, "Leave out, and count, files that cannot be read, instead of stopping.", "Data"
+    )
+
+
+@dataclass(frozen=True)
 class UnitOptions(ExampleOptions):
     """What every task takes that reads words or other units of text."""
 
