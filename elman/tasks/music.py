@@ -47,6 +47,9 @@ class MusicOptions(MediaOptions):
     )  # fmt: skip
     tempo: float = option(120.0, "Beats a minute of the MIDI files that it writes.", "Data")
     batch_size: int = option(8, "Pieces side by side.", "Optimisation")
+    learning_rate: float | None = option(
+        None, "The highest rate. [dim]default: 0.008 for adamw, 1.0 for sgd[/]", "Optimisation"
+    )
     hidden: int = option(128, "Units in each layer.", "Model")
     dropout: float = option(0.2, "On frames, between layers, on outputs.", "Regularisers")
     transpose: int = option(
@@ -61,6 +64,11 @@ class MusicOptions(MediaOptions):
             raise OptionError(f"tempo must lie in 4 ... 1000 beats a minute, got {self.tempo}")
         if not 0 <= self.transpose < KEYS:
             raise OptionError(f"transpose must lie in 0 ... {KEYS - 1}, got {self.transpose}")
+
+    @property
+    def rate(self) -> float:
+        given = self.learning_rate is not None or self.optimizer != "adamw"
+        return super().rate if given else 0.008
 
     @property
     def passes(self) -> int | None:
