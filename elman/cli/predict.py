@@ -43,6 +43,7 @@ def predict(
     [bold]elman predict runs/translate --file new.de --beams 5 --json[/]
     [bold]tail -f log | elman predict runs/tag[/]
     [bold]sensor | elman predict runs/classify --stream[/]   a step a line; an empty one begins anew
+    [bold]arecord -t raw -f S16_LE -r 8000 | elman predict runs/transcribe --stream[/]
 
     The options of decoding are for models that write. Those that are not given are as in the scores
     at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
@@ -84,15 +85,19 @@ def _stream(loaded: Any, as_json: bool) -> None:
     from elman.tasks.streaming import answers, timing
 
     seconds: list[float] = []
+    streaming = loaded.stream()
     try:
-        for answer in answers(loaded.stream(), sys.stdin.buffer, seconds):
-            _print(answer, as_json)
+        for answer in answers(streaming, sys.stdin.buffer, seconds):
+            _print(answer, as_json, getattr(streaming, "between", "\n"))
     finally:
         print(f"note: {timing(seconds)}", file=sys.stderr)
 
 
-def _print(answer: Any, as_json: bool) -> None:
-    print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
+def _print(answer: Any, as_json: bool, between: str = "\n") -> None:
+    if as_json:
+        print(json.dumps(answer.record, ensure_ascii=False), flush=True)
+    else:
+        print(answer.text, end=between, flush=True)
 
 
 def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:

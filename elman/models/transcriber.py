@@ -41,11 +41,17 @@ class Transcriber(nn.Module):
     def loss(self, x: Tensor, x_lengths: Tensor, y: Tensor, y_lengths: Tensor) -> Loss:
         """-ln p(y | x) in nats, summed over sequences; the count of units.
 
-        y: [L, B] ids, y_lengths: [B]. It is infinite where `required_steps` are not there.
+        y: [L, B] ids, y_lengths: [B]. It is infinite where a sequence has fewer steps than
+        `elman.models.ctc.required_steps`.
         """
-        if y.dim() != 2 or y.shape[1] != x.shape[1]:
-            raise ShapeError(f"y must be [L, B] with B = {x.shape[1]}, got {list(y.shape)}")
+        return self.loss_of(self(x, x_lengths), x_lengths, y, y_lengths)
+
+    def loss_of(self, log_p: Tensor, x_lengths: Tensor, y: Tensor, y_lengths: Tensor) -> Loss:
+        """`loss` from the log probabilities that `forward` gave."""
+        if y.dim() != 2 or y.shape[1] != log_p.shape[1]:
+            raise ShapeError(f"y must be [L, B] with B = {log_p.shape[1]}, got {list(y.shape)}")
         y = checked_ids("y", y, self.blank, y.shape, inside(y_lengths, y))
-        log_p = self(x, x_lengths).float()
-        total = F.ctc_loss(log_p, y.T, x_lengths, y_lengths, blank=self.blank, reduction="sum")
+        total = F.ctc_loss(
+            log_p.float(), y.T, x_lengths, y_lengths, blank=self.blank, reduction="sum"
+        )
         return Loss(total, y_lengths.sum())
