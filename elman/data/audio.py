@@ -31,6 +31,11 @@ class Sound:
     where: str
     speed: float = 1.0
 
+    @property
+    def label(self) -> str:
+        """The text, where it is a label."""
+        return self.text
+
     def samples(self, sample_rate: int, skipped: Skipped, skip_bad: bool = False) -> Samples | None:
         """[N] at this rate; None where it is to be left out, which is counted: an empty or silent
         sound, and with skip_bad one that cannot be read. Raises DataError for that otherwise."""

@@ -27,19 +27,20 @@ class LiveTranscript:
     def __init__(self, trained: "TrainedTranscriber") -> None:
         self.trained, task = trained, trained.task
         self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
-        self.scale, self.step_seconds = task.scale, task.features.step_seconds
+        hearing = task.hearing
+        self.scale, self.step_seconds = hearing.scale, hearing.features.step_seconds
         self._begin()
 
     def _begin(self) -> None:
         self.layers.reset()
-        self.features = self.trained.task.features.stream()
+        self.features = self.trained.task.hearing.features.stream()
         self.collapse = Collapse(self.trained.model.blank)
         self.decoder = self.trained.task.units.tokenizer.decoder()
         self.steps = 0
 
     def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
         """Samples, a step's time at once: see `elman.data.pcm.pcm_pieces`."""
-        return pcm_pieces(stdin, self.trained.task.features.sample_rate, self.step_seconds)
+        return pcm_pieces(stdin, self.trained.task.hearing.features.sample_rate, self.step_seconds)
 
     def __call__(self, piece: Samples) -> Answer | None:
         """The units that begin with the steps that these samples complete."""

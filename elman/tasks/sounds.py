@@ -1,18 +1,30 @@
 """What tasks on sounds share: how they are heard, and how a training changes them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from elman.data.audio import Sound, checked_rate, first_rate
+from elman.data.corpus import Report
 from elman.data.files import read_json, write_json
 from elman.data.log_mel import LogMel
+from elman.data.numbers import Scale
+from elman.data.sound_files import labelled_sounds
 from elman.data.source import Skipped, Source
 from elman.errors import DataError, OptionError, RunError
 from elman.models.augment import Augmentation
 from elman.option import option
+from elman.tasks.inputs import Inputs
 from elman.tasks.options import MediaOptions
+
+FILE = "hearing.json"
+#: Why a sound has no step.
+SHORT = "sound shorter than a step"
 
 
 @dataclass(frozen=True)
@@ -70,27 +82,106 @@ class SoundOptions(MediaOptions):
         return Augmentation(**{name: getattr(self, name) for name in names})
 
 
-def learnt_features(folder: Path, options: SoundOptions, sounds: Iterable[Sound]) -> LogMel:
-    """How a run hears: its sound.json, which is made of the first training sound that can be read.
+class Hearing:
+    """From a sound to what a model reads: log mel energies, scaled as training sounds call for.
 
-    Raises DataError where there is none, RunError where the file is damaged.
+    Saved as hearing.json.
     """
-    file = folder / "sound.json"
-    if file.is_file():
-        value = read_json(file)
+
+    def __init__(self, features: LogMel, scale: Scale) -> None:
+        self.features, self.scale = features, scale
+
+    @classmethod
+    def learn(cls, train: Source[Sound], options: SoundOptions, report: Report) -> "Hearing":
+        """Take the rate of the first training sound where none is said, and the scale of all."""
+        rate = options.sample_rate or first_rate(train)
+        if rate is None:
+            why = "cannot be read" if next(iter(train), None) else f"is there; {train.skipped}"
+            raise DataError(f"{train.about}: no sound {why}, so nothing can be learnt")
+        features = options.features(checked_rate(rate) or rate)
+
+        def heard() -> Iterator[Any]:
+            for number, sound in enumerate(train):
+                samples = sound.samples(features.sample_rate, Skipped(), options.skip_bad)
+                if samples is not None:
+                    yield features(samples)
+                if number % 64 == 0:
+                    report("listening", number, 0)
+
+        return cls(features, Scale.fit(heard()))
+
+    def __call__(self, sound: Sound, skipped: Skipped, skip_bad: bool = False) -> Any:
+        """[T, F] of a sound; None where it is left out, which is counted."""
+        samples = sound.samples(self.features.sample_rate, skipped, skip_bad)
+        if samples is None:
+            return None
+        x = self.features(samples)
+        if not len(x):
+            skipped.add(SHORT, sound.where)
+        return self.scale(x) if len(x) else None
+
+    def changed(self, x: Tensor, lengths: Tensor, augmentation: Augmentation) -> Tensor:
+        """A training batch [T, B, F] as it might have been heard."""
+        if not augmentation.changes:
+            return x
+        return augmentation(x, lengths, self.features, self.scale)
+
+    def save(self, folder: Path) -> None:
+        """Write hearing.json."""
+        value = {"features": self.features.to_json(), "scale": self.scale.to_json()}
+        write_json(folder / FILE, value)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Hearing":
+        """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
+        value = read_json(folder / FILE)
         try:
-            return LogMel.from_json(value)
-        except (TypeError, OptionError) as error:
-            raise RunError(f"{file}: says of no features that elman knows: {error!r}") from error
-    rate = options.sample_rate or first_rate(sounds)
-    if rate is None:
-        raise DataError("none of the first sounds can be read, so none tells the sample rate")
-    features = options.features(checked_rate(rate) or rate)
-    write_json(file, features.to_json())
-    return features
+            return cls(LogMel.from_json(value["features"]), Scale.from_json(value["scale"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{folder / FILE}: says of nothing that elman could hear: {error!r}"
+            ) from error
 
 
-def at_speeds(source: Source[Sound], speeds: list[float]) -> Source[Sound]:
+class SoundInputs(Inputs):
+    """Sounds as the inputs of a task that also reads texts or series."""
+
+    def __init__(self, hearing: Hearing, options: SoundOptions) -> None:
+        super().__init__(scale=hearing.scale)
+        self.hearing, self.options = hearing, options
+
+    def encode(self, value: Any) -> NDArray[Any]:
+        """[T, F] of a `Sound`, the name of its file, or (samples [N], Hz); T = 0 for silence."""
+        x = self.hearing(as_sound(value), Skipped(), self.options.skip_bad)
+        return np.zeros((0, self.hearing.features.size), np.float32) if x is None else x
+
+    def parse(self, text: str) -> Sound:
+        """The sound in the file of this name."""
+        return as_sound(text)
+
+    def read(self, file: str | Path, options: Any, **more: Any) -> Iterator[Sound]:
+        """The sounds that a table names, or a folder holds; a sound itself."""
+        return sounds_in(file, options)
+
+
+def as_sound(given: Any) -> Sound:
+    """A `Sound`, the name of its file, or (samples [N], Hz)."""
+    if isinstance(given, Sound):
+        return given
+    if isinstance(given, str | Path):
+        return Sound(Path(given), "", str(given))
+    samples, rate = given
+    return Sound((np.asarray(samples, dtype=np.float32), int(rate)), "", "samples")
+
+
+def sounds_in(file: str | Path, options: Any) -> Iterator[Sound]:
+    """The sounds that a table names, or a folder holds; a sound itself."""
+    o = options
+    how = {"file_column": o.file_column, "skip_bad": o.skip_bad, **o.table}
+    return iter(labelled_sounds([file], labelled=False, **how))
+
+
+def at_speeds(source: Source[Any], speeds: list[float]) -> Source[Any]:
     """Every sound as it is, then at each of the speeds."""
     if not speeds:
         return source
@@ -102,9 +193,3 @@ def at_speeds(source: Source[Sound], speeds: list[float]) -> Source[Sound]:
 
     shown = ", ".join(f"{speed:g}" for speed in speeds)
     return Source(f"{source.about}, also at speed {shown}", read)
-
-
-def heard(sound: Sound, features: LogMel, options: SoundOptions, skipped: Skipped) -> Any:
-    """[T, F] of a sound; None where it is left out, which is counted."""
-    samples = sound.samples(features.sample_rate, skipped, options.skip_bad)
-    return None if samples is None else features(samples)

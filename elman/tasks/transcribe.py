@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,13 @@ from elman.data.audio import Sound
 from elman.data.batch import Batch
 from elman.data.corpus import Report
 from elman.data.examples import Examples
-from elman.data.files import read_json, write_json, write_text
-from elman.data.log_mel import LogMel
-from elman.data.numbers import Scale
+from elman.data.files import write_text
 from elman.data.sentences import Sentences
 from elman.data.sound_files import transcribed_sounds
 from elman.data.source import Skipped, Source
 from elman.data.tokenizer import SENTENCE_TOKENIZERS
 from elman.data.tones import RATE, dialled
-from elman.errors import DataError, OptionError, RunError, require_positive
+from elman.errors import DataError, OptionError, require_positive
 from elman.models.ctc import best_paths, required_steps
 from elman.models.loss import Loss
 from elman.models.transcriber import Transcriber
@@ -33,7 +30,7 @@ from elman.option import option
 from elman.tasks.examples import ExampleTask, load_best
 from elman.tasks.options import TextOptions
 from elman.tasks.sound_pictures import draw_transcripts
-from elman.tasks.sounds import SoundOptions, at_speeds, heard, learnt_features
+from elman.tasks.sounds import Hearing, SoundOptions, at_speeds
 from elman.tasks.texts import transcript_counts, transcript_scores
 from elman.tasks.transcripts import TextSearch, TrainedTranscriber
 from elman.train.custom_cell import cell_class
@@ -126,36 +123,21 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
         return {**parts, "train": at_speeds(parts["train"], self.options.speed)}
 
     def learn(self, train: Source[Sound], report: Report) -> dict[str, Any]:
-        o, folder = self.options, self.run.folder
+        o = self.options
         counts = Counter(sound.text.strip() for sound in train)
         if not counts:
             raise DataError(f"{train.about}: holds no transcribed sound; {train.skipped}")
         how: dict[str, Any] = {"min_count": o.min_count, "lower_case": o.lower_case}
         units = Sentences.fit(o.tokenizer, counts, vocab_size=o.vocab_size, **how)
         units.save(self.run.tokenizer_file)
-        features = learnt_features(folder, o, train)
-        scale = Scale.fit(self._heard(train, features, report))
-        write_json(folder / "scale.json", scale.to_json())
+        Hearing.learn(train, o, report).save(self.run.folder)
         text, often = counts.most_common(1)[0]
         return {"most_frequent": text if often > 1 + len(o.speed) else ""}
 
-    def _heard(self, source: Source[Sound], features: LogMel, report: Report) -> Iterator[Any]:
-        for number, sound in enumerate(source):
-            x = heard(sound, features, self.options, Skipped())
-            if x is not None:
-                yield x
-            if number % 64 == 0:
-                report("listening", number, 0)
-
     @property
-    def features(self) -> LogMel:
-        """How sounds are heard."""
-        return self.once("features", lambda: learnt_features(self.run.folder, self.options, ()))
-
-    @property
-    def scale(self) -> Scale:
-        """What brings them to the size that a network likes."""
-        return self.once("scale", lambda: _scale(self.run.folder / "scale.json"))
+    def hearing(self) -> Hearing:
+        """What the model reads of a sound."""
+        return self.once("hearing", lambda: Hearing.load(self.run.folder))
 
     @property
     def units(self) -> Sentences:
@@ -163,7 +145,7 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
         return self.once("units", lambda: Sentences.load(self.run.tokenizer_file))
 
     def encode(self, record: Sound, source: Source[Sound]) -> Mapping[str, Any] | None:
-        x = heard(record, self.features, self.options, source.skipped)
+        x = self.hearing(record, source.skipped, self.options.skip_bad)
         if x is None:
             return None
         y = self.units.encode(record.text)
@@ -171,19 +153,17 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
         most = self.options.max_length or len(x)
         if len(x) > most:
             source.skipped.add(f"sound longer than {most} steps", record.where)
-        elif not len(x):
-            source.skipped.add("sound shorter than a step", record.where)
         elif required_steps(y) > len(x):
             source.skipped.add("transcript with more units than its sound has steps", record.where)
         else:
-            return {"x": self.scale(x), "y": y, "text": record.text.strip()}
+            return {"x": x, "y": y, "text": record.text.strip()}
         return None
 
     def build(self, cell: type[Cell]) -> Transcriber:
-        return _model(self.options, self.units.vocab_size, self.features.size, cell)
+        return _model(self.options, self.units.vocab_size, self.hearing.features.size, cell)
 
     def summary(self) -> str:
-        units, f = self.units, self.features
+        units, f = self.units, self.hearing.features
         return (
             f"{super().summary()}, {units.vocab_size} kinds of unit ({units.tokenizer.unit}), "
             f"{f.sample_rate} Hz, a step of {f.size} numbers every {1000 * f.step_seconds:g} ms"
@@ -192,9 +172,9 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
     # What it is judged by
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
-        t, augmentation = dict(batch.tensors), self.options.augmentation
-        if model.training and augmentation.changes:
-            t["x"] = augmentation(t["x"], t["x_lengths"], self.features, self.scale)
+        t = dict(batch.tensors)
+        if model.training:
+            t["x"] = self.hearing.changed(t["x"], t["x_lengths"], self.options.augmentation)
         return model.loss(**t)
 
     def measure(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
@@ -260,20 +240,13 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
         for row, (text, spoken) in zip(rows, trained.spoken(r["x"] for r in rows), strict=True):
             wanted = str(row["text"])
             lines.append(f"{text}\n{wanted}\n")
-            drawn.append((self.scale.back(np.asarray(row["x"])), text, wanted, spoken))
+            drawn.append((self.hearing.scale.back(np.asarray(row["x"])), text, wanted, spoken))
         for _, text, wanted, _ in drawn[:8]:
             table.add_row(escape(text), escape(wanted))
         console.print(table)
         write_text(self.run.folder / "samples.txt", "\n".join(lines))
-        draw_transcripts(self.run.folder / "transcripts.png", drawn[:4], self.features)
+        draw_transcripts(self.run.folder / "transcripts.png", drawn[:4], self.hearing.features)
         self.point_to(console, "samples.txt", "transcripts.png")
-
-
-def _scale(file: Path) -> Scale:
-    try:
-        return Scale.from_json(read_json(file))
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{file}: holds no scale that elman wrote: {error!r}") from error
 
 
 def _model(options: TranscribeOptions, units: int, size: int, cell: type[Cell]) -> Transcriber:

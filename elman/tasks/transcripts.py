@@ -6,13 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from elman.data.audio import Sound
 from elman.data.batches import collate
 from elman.data.sentences import Sentences
-from elman.data.sound_files import labelled_sounds
 from elman.data.source import Skipped
 from elman.data.tokenizer import CharTokenizer
 from elman.errors import OptionError
@@ -22,7 +20,8 @@ from elman.models.prior import LanguagePrior
 from elman.models.transcriber import Transcriber
 from elman.tasks.examples import TrainedOnExamples, batched
 from elman.tasks.live_transcript import LiveTranscript
-from elman.tasks.trained import NO_STEP, Answer
+from elman.tasks.sounds import as_sound, sounds_in
+from elman.tasks.trained import Answer
 
 if TYPE_CHECKING:
     from elman.tasks.transcribe import Transcription
@@ -103,14 +102,11 @@ class TrainedTranscriber(TrainedOnExamples):
 
     def parse(self, text: str) -> Sound:
         """The sound in the file of this name."""
-        return Sound(Path(text), "", text)
+        return as_sound(text)
 
     def inputs(self, file: str | Path) -> Iterator[Sound]:
         """The sounds that a table names, or a folder holds; a sound itself."""
-        o = self.options
-        yield from labelled_sounds(
-            [file], file_column=o.file_column, labelled=False, skip_bad=o.skip_bad, **o.table
-        )
+        return sounds_in(file, self.options)
 
     def predict(
         self,
@@ -128,7 +124,7 @@ class TrainedTranscriber(TrainedOnExamples):
         """
         search = self.search(decoding, lm=lm, lm_weight=lm_weight, length_bonus=length_bonus)
         answer = partial(self._answers, search=search, prior=search.prior(self.task.units))
-        for several in batched(map(_sound, inputs), batch_size):
+        for several in batched(map(as_sound, inputs), batch_size):
             notes = [Skipped() for _ in several]
             heard = [self._heard(sound, n) for sound, n in zip(several, notes, strict=True)]
             answers = answer([x for x in heard if x is not None])
@@ -151,18 +147,12 @@ class TrainedTranscriber(TrainedOnExamples):
         return LiveTranscript(self)
 
     def _heard(self, sound: Sound, skipped: Skipped) -> Any:
-        samples = sound.samples(self.task.features.sample_rate, skipped, self.options.skip_bad)
-        if samples is None:
-            return None
-        x = self.task.features(samples)
-        if not len(x):
-            skipped.add(NO_STEP, sound.where)
-        return self.task.scale(x) if len(x) else None
+        return self.task.hearing(sound, skipped, self.options.skip_bad)
 
     def _answers(
         self, heard: list[Any], search: TextSearch, prior: LanguagePrior | None
     ) -> Iterator[Answer]:
-        seconds = self.task.features.step_seconds
+        seconds = self.task.hearing.features.step_seconds
         for log_p, path in self._read(heard):
             spoken = [
                 {"unit": self._unit(unit), "seconds": round(step * seconds, 3)}
@@ -212,15 +202,6 @@ class TrainedTranscriber(TrainedOnExamples):
 
     def _unit(self, unit: int) -> str:
         return self.task.units.tokenizer.symbol(unit)
-
-
-def _sound(given: Any) -> Sound:
-    if isinstance(given, Sound):
-        return given
-    if isinstance(given, str | Path):
-        return Sound(Path(given), "", str(given))
-    samples, rate = given
-    return Sound((np.asarray(samples, dtype=np.float32), int(rate)), "", "samples")
 
 
 def _named(answer: Answer | None, sound: Sound, notes: Skipped) -> Answer:
