@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from elman.cli.options import with_options
+from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT, with_options
 from elman.data.source import Skipped
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
@@ -35,6 +35,9 @@ def predict(
         None, help="Draw input against output, as out.png; of more inputs out-2.png ..."
     ),
     seed: int = typer.Option(None, help="The same seed draws the same."),
+    lm: str = typer.Option(None, help=LM),
+    lm_weight: float = typer.Option(None, help=LM_WEIGHT),
+    length_bonus: float = typer.Option(None, help=LENGTH_BONUS),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Answer inputs: from the command line, from files, or line by line from standard input.
@@ -51,8 +54,10 @@ def predict(
     from elman.tasks import load
 
     loaded = load(run, cell)
+    searched = {"lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
+    given = {name: value for name, value in searched.items() if value is not None}
     if stream:
-        if texts or file or attention or options or seed is not None:
+        if texts or file or attention or options or given or seed is not None:
             raise OptionError(
                 "--stream reads standard input, and of the options takes --json alone"
             )
@@ -67,6 +72,9 @@ def predict(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
             "takes neither --seed nor any of the options of decoding"
         )
+    if given and "lm" not in takes:
+        raise OptionError(f"{run}: --{next(iter(given)).replace('_', '-')} is for transcribers")
+    how |= given
     if options:
         how["decoding"] = _decoding(loaded, options)
     inputs, batch_size = _inputs(loaded, texts or [], file)

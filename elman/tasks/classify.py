@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -228,7 +228,8 @@ class TrainedClassifier(TrainedOnExamples):
         return answered(encoded, batch_size, lambda x: len(x) == 0, self._answers)
 
     def stream(self) -> "ClassifierStream":
-        return ClassifierStream(self)
+        heard = isinstance(self.task.inputs, SoundInputs)
+        return SoundClassifierStream(self) if heard else ClassifierStream(self)
 
     def _answers(self, encoded: list[Any]) -> Iterator[Answer]:
         return map(self.answer, self.answers(encoded, len(encoded)))
@@ -257,17 +258,40 @@ class ClassifierStream(Lines):
         self.layers = stack_stream(trained.run.folder, reader.encoder.stack)
         self.pooled = trained.model.pooling.running()
 
-    def __call__(self, piece: str) -> Answer | None:
-        inputs, model = self.trained.task.inputs, self.trained.model
-        x = torch.from_numpy(inputs.encode(inputs.parse(piece)))
+    def __call__(self, piece: Any) -> Answer | None:
+        model, x = self.trained.model, self.vectors(piece)
         pooled = [self.pooled(self.layers(u[0])[None]) for u in model.reader.vectors(x[:, None])]
         if not pooled:
             return None
         return self.trained.answer(model.output(pooled[-1])[0].softmax(-1))
 
+    def vectors(self, piece: Any) -> torch.Tensor:
+        """[n] units, or [n, F] numbers, of a piece."""
+        inputs = self.trained.task.inputs
+        return torch.from_numpy(inputs.encode(inputs.parse(piece)))
+
     def end(self) -> None:
         self.layers.reset()
         self.pooled = self.trained.model.pooling.running()
+
+
+class SoundClassifierStream(ClassifierStream):
+    """The label of what was heard so far, at each step of a sound that comes as PCM."""
+
+    def __init__(self, trained: TrainedClassifier) -> None:
+        super().__init__(trained)
+        assert isinstance(trained.task.inputs, SoundInputs)
+        self.heard = trained.task.inputs.hearing.stream()
+
+    def pieces(self, stdin: BinaryIO) -> Iterator[Any]:
+        return self.heard.pieces(stdin)
+
+    def vectors(self, piece: Any) -> torch.Tensor:
+        return self.heard(piece)
+
+    def end(self) -> None:
+        super().end()
+        self.heard.end()
 
 
 def _model(

@@ -3,10 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
-
 from elman.data.audio import Samples
-from elman.data.pcm import pcm_pieces
 from elman.models.ctc import Collapse
 from elman.tasks.streaming import stack_stream
 from elman.tasks.trained import Answer
@@ -27,25 +24,25 @@ class LiveTranscript:
     def __init__(self, trained: "TrainedTranscriber") -> None:
         self.trained, task = trained, trained.task
         self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
-        hearing = task.hearing
-        self.scale, self.step_seconds = hearing.scale, hearing.features.step_seconds
+        self.heard = task.hearing.stream()
+        self.step_seconds = task.hearing.features.step_seconds
         self._begin()
 
     def _begin(self) -> None:
         self.layers.reset()
-        self.features = self.trained.task.hearing.features.stream()
+        self.heard.end()
         self.collapse = Collapse(self.trained.model.blank)
         self.decoder = self.trained.task.units.tokenizer.decoder()
         self.steps = 0
 
     def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
-        """Samples, a step's time at once: see `elman.data.pcm.pcm_pieces`."""
-        return pcm_pieces(stdin, self.trained.task.hearing.features.sample_rate, self.step_seconds)
+        """Samples, the time of a step at once."""
+        return self.heard.pieces(stdin)
 
     def __call__(self, piece: Samples) -> Answer | None:
         """The units that begin with the steps that these samples complete."""
         model, text, units = self.trained.model, "", []
-        for x in torch.from_numpy(self.scale(self.features.push(piece))):
+        for x in self.heard(piece):
             log_p = model.output(self.layers(x)).log_softmax(dim=-1)
             unit = self.collapse(int(self.trained.task.without_unknown(log_p).argmax()))
             if unit is not None:

@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.audio import Sound, checked_rate, first_rate
+from elman.data.audio import Samples, Sound, checked_rate, first_rate
 from elman.data.corpus import Report
 from elman.data.files import read_json, write_json
 from elman.data.log_mel import LogMel
 from elman.data.numbers import Scale
+from elman.data.pcm import pcm_pieces
 from elman.data.sound_files import labelled_sounds
 from elman.data.source import Skipped, Source
 from elman.errors import DataError, OptionError, RunError
@@ -43,6 +45,11 @@ class SoundOptions(MediaOptions):
     frames: int = option(2, "Frames that make one step.", "Sound")
     stride: int | None = option(
         None, "Frames from one step to the next. [dim]default: --frames[/]", "Sound"
+    )
+    per_sound: bool = option(
+        False,
+        "Bring each sound's bands to mean 0, whatever microphone and room; needs the whole sound.",
+        "Sound",
     )
     speed: list[float] = option(
         [], "Train on every sound at this speed too, as 0.9; may be repeated.", "Sound"
@@ -85,11 +92,13 @@ class SoundOptions(MediaOptions):
 class Hearing:
     """From a sound to what a model reads: log mel energies, scaled as training sounds call for.
 
-    Saved as hearing.json.
+        x_t = (e_t - m - mean) / deviation        m: the sound's own mean over t where per_sound
+
+    mean, deviation: of all training sounds. Saved as hearing.json.
     """
 
-    def __init__(self, features: LogMel, scale: Scale) -> None:
-        self.features, self.scale = features, scale
+    def __init__(self, features: LogMel, scale: Scale, per_sound: bool = False) -> None:
+        self.features, self.scale, self.per_sound = features, scale, per_sound
 
     @classmethod
     def learn(cls, train: Source[Sound], options: SoundOptions, report: Report) -> "Hearing":
@@ -99,16 +108,17 @@ class Hearing:
             why = "cannot be read" if next(iter(train), None) else f"is there; {train.skipped}"
             raise DataError(f"{train.about}: no sound {why}, so nothing can be learnt")
         features = options.features(checked_rate(rate) or rate)
+        unscaled = cls(features, Scale((0.0,), (1.0,)), options.per_sound)
 
         def heard() -> Iterator[Any]:
             for number, sound in enumerate(train):
-                samples = sound.samples(features.sample_rate, Skipped(), options.skip_bad)
-                if samples is not None:
-                    yield features(samples)
+                x = unscaled(sound, Skipped(), options.skip_bad)
+                if x is not None:
+                    yield x
                 if number % 64 == 0:
                     report("listening", number, 0)
 
-        return cls(features, Scale.fit(heard()))
+        return cls(features, Scale.fit(heard()), options.per_sound)
 
     def __call__(self, sound: Sound, skipped: Skipped, skip_bad: bool = False) -> Any:
         """[T, F] of a sound; None where it is left out, which is counted."""
@@ -118,7 +128,8 @@ class Hearing:
         x = self.features(samples)
         if not len(x):
             skipped.add(SHORT, sound.where)
-        return self.scale(x) if len(x) else None
+            return None
+        return self.scale(x - x.mean(0) if self.per_sound else x)
 
     def changed(self, x: Tensor, lengths: Tensor, augmentation: Augmentation) -> Tensor:
         """A training batch [T, B, F] as it might have been heard."""
@@ -126,9 +137,19 @@ class Hearing:
             return x
         return augmentation(x, lengths, self.features, self.scale)
 
+    def stream(self) -> "HearingStream":
+        """The same numbers while the sound comes; OptionError with per_sound."""
+        if self.per_sound:
+            raise OptionError(
+                "a sound's own mean is known at its end alone: train without --per-sound to "
+                "answer while it comes"
+            )
+        return HearingStream(self)
+
     def save(self, folder: Path) -> None:
         """Write hearing.json."""
-        value = {"features": self.features.to_json(), "scale": self.scale.to_json()}
+        features, scale = self.features.to_json(), self.scale.to_json()
+        value = {"features": features, "scale": scale, "per_sound": self.per_sound}
         write_json(folder / FILE, value)
 
     @classmethod
@@ -136,11 +157,33 @@ class Hearing:
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
         value = read_json(folder / FILE)
         try:
-            return cls(LogMel.from_json(value["features"]), Scale.from_json(value["scale"]))
+            features = LogMel.from_json(value["features"])
+            return cls(features, Scale.from_json(value["scale"]), bool(value["per_sound"]))
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{folder / FILE}: says of nothing that elman could hear: {error!r}"
             ) from error
+
+
+class HearingStream:
+    """What a model reads of a sound that comes in pieces; memory does not grow."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        self.hearing = hearing
+        self.features = hearing.features.stream()
+
+    def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
+        """Samples, the time of a step at once: see `elman.data.pcm.pcm_pieces`."""
+        features = self.hearing.features
+        return pcm_pieces(stdin, features.sample_rate, features.step_seconds)
+
+    def __call__(self, piece: Samples) -> Tensor:
+        """[n, F]: the steps that these samples complete, perhaps none."""
+        return torch.from_numpy(self.hearing.scale(self.features.push(piece)))
+
+    def end(self) -> None:
+        """The next piece begins another sound."""
+        self.features = self.hearing.features.stream()
 
 
 class SoundInputs(Inputs):

@@ -113,7 +113,8 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
             return transcribed_sounds(files, **columns, skip_bad=o.skip_bad, **o.table)
 
         def made(skipped: Skipped) -> Iterator[Sound]:
-            for number, (samples, keys) in enumerate(dialled(DIALLED, seed=1), 1):
+            calls = self.once("calls", lambda: list(dialled(DIALLED, seed=1)))
+            for number, (samples, keys) in enumerate(calls, 1):
                 yield Sound((samples, RATE), keys, f"call {number}")
 
         return Source(f"{DIALLED:,} telephone numbers, dialled in noise", made)

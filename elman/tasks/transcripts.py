@@ -10,6 +10,7 @@ import torch
 
 from elman.data.audio import Sound
 from elman.data.batches import collate
+from elman.data.corpus import Report
 from elman.data.sentences import Sentences
 from elman.data.source import Skipped
 from elman.data.tokenizer import CharTokenizer
@@ -137,10 +138,32 @@ class TrainedTranscriber(TrainedOnExamples):
         found = replace(self.options.search, **given)
         if decoding is None:
             return found
-        if decoding.draws or decoding.min_length or decoding.no_repeat_ngram:
-            raise OptionError("a transcriber takes --beams and --n-best of the options of decoding")
-        beams = max(decoding.beams, 16 if found.lm and decoding == self.decoding else 1)
-        return replace(found, beams=beams, n_best=decoding.n_best)
+        if decoding != Decoding(beams=decoding.beams, n_best=decoding.n_best):
+            raise OptionError(
+                "a transcriber takes --beams and --n-best of the options of decoding, and --lm, "
+                "--lm-weight and --length-bonus"
+            )
+        return replace(found, beams=decoding.beams, n_best=decoding.n_best)
+
+    def evaluate(
+        self,
+        files: Any = (),
+        report: Report | None = None,
+        *,
+        beams: int | None = None,
+        lm: str | None = None,
+        lm_weight: float | None = None,
+        length_bonus: float | None = None,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """As `TrainedOnExamples.evaluate`; the search is as in training where None is said."""
+        said = {"beams": beams, "lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
+        given = {name: value for name, value in said.items() if value is not None}
+        if not given:
+            return super().evaluate(files, report, **more)
+        task = type(self.task)(self.run, replace(self.options, **given))
+        changed = replace(self, options=task.options, task=task)
+        return changed.evaluate(files, report, **more)
 
     def stream(self) -> LiveTranscript:
         """What is spoken while it is: see `LiveTranscript`."""
