@@ -152,7 +152,7 @@ def test_one_batch_is_learnt_by_heart():
         loss = transcriber.loss(x, lengths, y, y_lengths)
         loss.mean.backward()
         optimizer.step()
-    assert float(loss.mean) < 0.05
+    assert loss.mean.item() < 0.05
     paths = list(best_paths(transcriber(x, lengths), lengths, 3))
     assert [[unit for unit, _ in path] for path in paths] == [[0, 0, 1], [2, 1], [1]]
 
