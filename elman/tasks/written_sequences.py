@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from elman.models.decoding import Decoding, decode
 from elman.models.latent import interpolate
 from elman.models.sampling import check_sampling
 from elman.tasks.examples import TrainedOnExamples, batched
+from elman.tasks.pictures import draw_sheet
 from elman.tasks.trained import Answer
 
 AT_ONCE = 64
@@ -109,6 +111,21 @@ class WrittenSequences(TrainedOnExamples):
                 generator=generator,
             )
         return [inputs.decode(best.content) for best, *_ in found]
+
+    def line(self, found: Any) -> str:
+        """What was written, in a line for people."""
+        return self.task.inputs.line(found)
+
+    def record(self, found: Any) -> dict[str, Any]:
+        """What was written, for programs."""
+        return {"text": found} if isinstance(found, str) else {"series": found.tolist()}
+
+    def save(self, written: Iterator[Any], out: Path) -> None:
+        """Draw series; OptionError for texts."""
+        first = next(written)
+        if isinstance(first, str):
+            raise OptionError(f"{out}: texts are not drawn; leave --out away, or take --json")
+        draw_sheet(out, [("", row) for row in batched(chain([first], written), 10)])
 
     # From inputs
 
