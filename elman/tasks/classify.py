@@ -16,7 +16,6 @@ from elman.data.batches import collate
 from elman.data.corpus import Report
 from elman.data.embedded import embedded_file
 from elman.data.examples import Examples
-from elman.data.labelled import LabelledText
 from elman.data.source import Source
 from elman.data.vocabulary import Labels
 from elman.errors import require_probability, unknown
@@ -25,7 +24,7 @@ from elman.models.classifier import Classifier
 from elman.models.scores import accuracy, accuracy_counts
 from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
-from elman.tasks.inputs import InputOptions, Inputs, Record
+from elman.tasks.inputs import InputOptions, Inputs, Record, value_of
 from elman.tasks.pictures import draw_confusion
 from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
@@ -102,8 +101,7 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
         label = self.labels.id(record.label, record.where, skipped)
         if label is None:
             return None
-        value = record.text if isinstance(record, LabelledText) else record.values
-        x = self.cut(self.inputs.encode(value), record, source)
+        x = self.cut(self.inputs.encode(value_of(record)), record, source)
         return None if x is None else {"x": x, "label": label}
 
     @property
