@@ -7,13 +7,13 @@ from dataclasses import replace
 from inspect import signature
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 
 from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT, with_options
 from elman.data.source import Skipped
-from elman.errors import OptionError
+from elman.errors import DataError, OptionError
 from elman.models.decoding import Decoding
 
 
@@ -110,23 +110,43 @@ def _print(answer: Any, as_json: bool, between: str = "\n") -> None:
 
 def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:
     """How the model is read out: as it was scored, but for what the user said."""
-    draws = said.get("temperature", 0) > 0
-    return replace(loaded.decoding, **({"beams": 1} if draws else {}), **said)
+    drawn = {"beams": 1} if said.get("temperature", 0) > 0 else {}
+    return replace(loaded.decoding, **{**drawn, **said})
 
 
 def _inputs(loaded: Any, texts: list[str], files: list[Path]) -> tuple[Iterable[Any], int]:
     """The inputs, and how many are answered at once: one where a person or a pipe waits."""
     if texts or files:
-        parsed = (loaded.parse(text) for text in texts)
-        return chain(parsed, *(loaded.inputs(file) for file in files)), 64
+        given = ((f"input {number}", text) for number, text in enumerate(texts, 1))
+        return chain(_parsed(loaded, given), *(loaded.inputs(file) for file in files)), 64
     if sys.stdin.isatty():
         print("an input a line; Ctrl-D ends", file=sys.stderr)
-    return (loaded.parse(line) for line in _lines()), 1
+    return _parsed(loaded, _lines(sys.stdin.buffer)), 1
 
 
-def _lines() -> Iterator[str]:
-    for line in sys.stdin:
-        yield line.rstrip("\r\n")
+def _parsed(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[Any]:
+    """The inputs that texts stand for; an error says which text it is about."""
+    for where, text in given:
+        try:
+            yield loaded.parse(text)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+
+
+def _lines(source: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Where each line stands, and the line, as it comes; line ends may be mixed."""
+    number = 0
+    for raw in source:
+        try:
+            text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"standard input, line {number + 1}: is not UTF-8 ({error.reason}); convert it, as "
+                "with iconv, or give a file with --file, which is read as in training"
+            ) from error
+        for line in text.removesuffix("\n").removesuffix("\r").split("\r"):
+            number += 1
+            yield f"standard input, line {number}", line
 
 
 def _draw(answer: Any, path: Path, number: int) -> None:

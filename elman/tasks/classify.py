@@ -17,7 +17,6 @@ from elman.data.batches import collate
 from elman.data.corpus import Report
 from elman.data.embedded import embedded_file
 from elman.data.examples import Examples
-from elman.data.labelled import LabelledText
 from elman.data.sound_files import are_sounds, labelled_sounds
 from elman.data.source import Source
 from elman.data.vocabulary import Labels
@@ -28,7 +27,7 @@ from elman.models.loss import Loss
 from elman.models.scores import accuracy, accuracy_counts
 from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
-from elman.tasks.inputs import KINDS, InputOptions, Inputs, Record
+from elman.tasks.inputs import KINDS, InputOptions, Inputs, Record, value_of
 from elman.tasks.pictures import draw_confusion
 from elman.tasks.sounds import FILE as HEARING
 from elman.tasks.sounds import Hearing, SoundInputs, SoundOptions, at_speeds
@@ -132,7 +131,7 @@ class Classification(ExampleTask[ClassifyOptions, Record | Sound]):
             assert isinstance(inputs, SoundInputs)
             x = inputs.hearing(record, source.skipped, self.options.skip_bad)
         else:
-            x = inputs.encode(record.text if isinstance(record, LabelledText) else record.values)
+            x = inputs.encode(value_of(record))
         x = None if x is None else self.cut(x, record, source)
         return None if x is None else {"x": x, "label": label}
 
