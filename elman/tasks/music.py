@@ -200,7 +200,8 @@ class Music(ExampleTask[MusicOptions, Piece]):
         frame before once more."""
         share = np.array(self.known["share"])
         on, off = np.log(share), np.log1p(-share)
-        nats, frames, sums = 0.0, 0, {}
+        nats, frames = 0.0, 0
+        sums: dict[str, float] = {}
         for row in examples:
             x, tags = np.array(row["x"]), np.array(row["tags"])
             nats -= float((tags @ on + (1 - tags) @ off).sum())

@@ -103,7 +103,7 @@ class Musician(TrainedOnExamples):
         for several in batched(range(count), AT_ONCE):
             first = self._openings(len(several), generator) if begun is None else begun[:length]
             x = torch.as_tensor(first, dtype=torch.float32).expand(-1, len(several), -1)
-            yield from self._written(x, length, temperature, generator).unbind(1)
+            yield from self._written(x, length, temperature, generator).numpy().swapaxes(0, 1)
 
     def _begun(self, prompt: str | Path | Roll | None, length: int | None) -> Tensor | None:
         """[T, 1, 88]: what all pieces begin with."""
@@ -147,7 +147,7 @@ class Musician(TrainedOnExamples):
 
     # What to look at
 
-    def save(self, written: Iterator[Any], out: Path) -> None:
+    def save(self, written: Iterator[Roll], out: Path) -> None:
         """Write pieces as MIDI files: out.mid, out-2.mid ..."""
         if out.suffix.lower() not in (".mid", ".midi"):
             raise OptionError(f"{out}: music is written as .mid, as piece.mid")
@@ -156,13 +156,13 @@ class Musician(TrainedOnExamples):
         steps, tempo = self.task.steps_per_beat, self.options.tempo
         for number, roll in enumerate(written, 1):
             path = out if number == 1 else out.with_stem(f"{out.stem}-{number}")
-            write_midi(path, np.asarray(roll), steps, tempo)
+            write_midi(path, roll, steps, tempo)
 
-    def draw(self, roll: Roll, sample: Any, path: Path) -> None:
+    def draw(self, roll: Roll, sample: Roll, path: Path) -> None:
         """A piece, how likely each key was to follow in it, and a sample, one below the other."""
         told = np.concatenate((np.zeros((1, KEYS)), self.probabilities(roll)[:-1]))
         rows = [("played", roll), ("predicted from the frames before", told)]
-        draw_rolls(path, [*rows, ("a sample", np.asarray(sample))], LOWEST)
+        draw_rolls(path, [*rows, ("a sample", sample)], LOWEST)
 
 
 class MusicStream(Lines):
