@@ -80,7 +80,7 @@ class Frequency:
         own = int(_month(self.anchor))
         within = day - int(np.array(own, "datetime64[M]").astype("datetime64[D]").astype(np.int64))
         last = within + 1 == int(
-            (np.array(own + 1, "datetime64[M]").astype("datetime64[D]").astype(np.int64))
+            np.array(own + 1, "datetime64[M]").astype("datetime64[D]").astype(np.int64)
         ) - (day - within)
         at = length - 1 if last and within >= 27 else np.minimum(within, length - 1)
         return (begin + at) * DAY + (self.anchor - day * DAY)
@@ -133,7 +133,7 @@ class Frequency:
         return 1
 
     def cycles(self, steps: int) -> tuple[str, ...]:
-        """The cycles of the calendar that the steps can show, and that so many hold `SEEN` times."""
+        """The cycles of the calendar that steps can show, and so many of them hold `SEEN` times."""
         if self.unit == "step":
             return ()
         exact = DAY if self.unit == "business day" else self.step
@@ -261,8 +261,9 @@ def written(times: Times, frequency: Frequency) -> list[str]:
         return np.datetime_as_string(stamps, unit="Y").tolist()
     if np.all(times % DAY == 0):
         return np.datetime_as_string(stamps, unit="D").tolist()
-    unit = "s" if np.all(times % SECOND == 0) else "us"
-    return [t.replace("T", " ") for t in np.datetime_as_string(stamps, unit=unit).tolist()]
+    if np.all(times % SECOND == 0):
+        stamps = stamps.astype("datetime64[s]")
+    return [str(t).replace("T", " ") for t in stamps]
 
 
 def _first_of(times: Times, unit: str) -> bool:

@@ -115,7 +115,9 @@ class TimeFormat:
         )
         good = np.isfinite(numbers)
         factor = 1.0 if self.name == STEPS else EPOCHS[self.name][0]
-        return np.where(good, np.rint(np.where(good, numbers, 0) * factor), 0).astype(np.int64), good
+        return np.where(good, np.rint(np.where(good, numbers, 0) * factor), 0).astype(
+            np.int64
+        ), good
 
 
 def _from_parts(parts: Any) -> tuple[Times, NDArray[np.bool_]]:
@@ -194,5 +196,7 @@ def time_of(text: str, what: str) -> int:
     """The time that a person wrote for an option; OptionError where it is none."""
     found = TimeFormat.of([text.strip()])
     if found is None:
-        raise OptionError(f"{what}: '{text}' is no time; write it as 2024-01-31 or 2024-01-31 18:00")
+        raise OptionError(
+            f"{what}: '{text}' is no time; write it as 2024-01-31 or 2024-01-31 18:00"
+        )
     return int(found([text.strip()], [what])[0])

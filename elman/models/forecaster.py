@@ -1,5 +1,6 @@
 """Series in, their next values out."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Unpack
 
 import torch
@@ -81,7 +82,7 @@ class Forecaster(nn.Module):
         )
         if decoder not in DECODERS[:2]:
             raise unknown("decoder", decoder, DECODERS[:2])
-        _check_window(level, change_from, season, context)
+        check_window(level, change_from, season, context)
         if context % patch:
             raise OptionError(f"context {context} must be a multiple of patch {patch}")
         self.horizon, self.context, self.channels, self.patch = horizon, context, channels, patch
@@ -119,7 +120,7 @@ class Forecaster(nn.Module):
         e = None if self.series is None else self._embedded(series, z)
         past = z if x is None else torch.cat((z, x[: self.context]), dim=-1)
         future = None if x is None else x[self.context :]
-        hidden, state = self.encoder(_with(self._patches(past), e))
+        hidden, state = self.encoder(with_vector(self._patches(past), e))
         if isinstance(self.decoder, Stack):
             o = self._recurrent(place, future, e, state)
         else:
@@ -129,6 +130,17 @@ class Forecaster(nn.Module):
             more = self.linear(z.flatten(1).T).view(B, C, self.horizon, -1)
             o = o + more.permute(2, 0, 1, 3)
         return self._placed(o, place)
+
+    def forecast(
+        self,
+        y: Tensor,
+        x: Tensor | None = None,
+        series: Tensor | None = None,
+        levels: Sequence[float] = (),
+    ) -> "Forecast":
+        """The next values, and their quantiles of these levels where the output has any."""
+        o = self(y, x, series)
+        return Forecast(self.output.point(o), self.output.quantiles(o, levels))
 
     def _direct(self, h: Tensor, future: Tensor | None, e: Tensor | None) -> Tensor:
         ahead = [] if future is None else [future.transpose(0, 1).flatten(1)]
@@ -143,7 +155,7 @@ class Forecaster(nn.Module):
         step = torch.linspace(0, 1, self.horizon, dtype=r.dtype, device=r.device)
         fed = [r, step[:, None, None].expand(-1, r.shape[1], 1)]
         fed += [] if future is None else [future]
-        g, _ = self.decoder(_with(torch.cat(fed, dim=-1), e), self.bridge(state))
+        g, _ = self.decoder(with_vector(torch.cat(fed, dim=-1), e), self.bridge(state))
         return self.head(self.dropout(g)).unflatten(-1, (self.channels, -1))
 
     def _placed(self, o: Tensor, place: Place) -> Tensor:
@@ -189,6 +201,13 @@ class Forecaster(nn.Module):
         return summed(self.output.loss(self(y, x, series), target), weight)
 
 
+class Forecast(NamedTuple):
+    """point: [H, B, C]. quantiles: [H, B, C, Q]; None where the output has none."""
+
+    point: Tensor
+    quantiles: Tensor | None
+
+
 def summed(each: Tensor, weight: Tensor | None) -> Loss:
     """The weighted sum of losses, and the sum of the weights."""
     if weight is None:
@@ -209,7 +228,7 @@ def located(
     return Place(a, s, (y[len(y) - season + again] - a) / s)
 
 
-def _check_window(level: str, change_from: str, season: int, context: int) -> None:
+def check_window(level: str, change_from: str, season: int, context: int) -> None:
     if level not in LEVELS:
         raise unknown("level", level, LEVELS)
     if change_from not in CHANGES:
@@ -221,7 +240,7 @@ def _check_window(level: str, change_from: str, season: int, context: int) -> No
         )
 
 
-def _with(u: Tensor, e: Tensor | None) -> Tensor:
+def with_vector(u: Tensor, e: Tensor | None) -> Tensor:
     """[N, B, I] with the vector e [B, E] at each step."""
     return u if e is None else torch.cat((u, e.expand(len(u), -1, -1)), dim=-1)
 
