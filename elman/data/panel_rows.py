@@ -130,14 +130,21 @@ class PanelRows:
     def batches(self, skipped: Skipped) -> Iterator[Rows]:
         """All rows, some at once; those without a time are counted."""
         for table in self.tables:
-            rows = table.values(skipped)
+            rows, form = table.values(skipped), None
             while some := list(islice(rows, BATCH_ROWS)):
                 where, values = zip(*some, strict=True)
                 columns = dict(zip(table.columns, zip(*values, strict=True), strict=True))
-                yield self._numbers(where, columns, skipped)
+                if form is None and self.roles.time is not None:
+                    sample = texts(columns[self.roles.time])[:SAMPLE_ROWS]
+                    form = TimeFormat.of(sample, usual=self.roles.time_format)
+                yield self._numbers(where, columns, form, skipped)
 
     def _numbers(
-        self, where: Sequence[str], columns: Mapping[str, Sequence[Any]], skipped: Skipped
+        self,
+        where: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+        form: TimeFormat | None,
+        skipped: Skipped,
     ) -> Rows:
         r = self.roles
         found = [numbers(columns[name], name, where, r.comma) for name in r.numbers]
@@ -154,7 +161,8 @@ class PanelRows:
             kept = np.flatnonzero(there).tolist()
             where, stamps = [where[i] for i in kept], [stamps[i] for i in kept]
             keys, values = keys[there], values[there]
-        return Rows(where, TimeFormat(r.time_format)(stamps, where), keys, values)
+        form = form or TimeFormat(r.time_format)
+        return Rows(where, form(stamps, where), keys, values)
 
     def _keys(self, columns: Mapping[str, Sequence[Any]]) -> NDArray[np.int32]:
         if self.roles.series is None:

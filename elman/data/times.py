@@ -66,11 +66,16 @@ class TimeFormat:
         self.name = name
 
     @classmethod
-    def of(cls, sample: Sequence[str], day_first: bool = False) -> "TimeFormat | None":
-        """The format that fits all of a sample; None where there is none."""
+    def of(
+        cls, sample: Sequence[str], day_first: bool = False, usual: str | None = None
+    ) -> "TimeFormat | None":
+        """The format that fits all of a sample, the usual one before all others; None where there
+        is none."""
         values = [value for value in sample if value]
         if not values:
             return None
+        if usual is not None and cls(usual)._fits(values):
+            return cls(usual)
         for name in FORMATS:
             if day_first and name == "month/day/year":
                 continue

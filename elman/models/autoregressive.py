@@ -106,24 +106,20 @@ class AutoregressiveForecaster(nn.Module):
         paths: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """[P, H, B, C]: paths into the future, each drawn as a whole; one where nothing is drawn."""
+        """[P, H, B, C]: paths, each drawn as a whole; one where nothing is drawn."""
         many = 1 if self.output.size == 1 else paths or self.paths
         B, T, H = y.shape[1], self.context, self.horizon
+
+        def each(part: Tensor) -> Tensor:
+            """[..., B, S] with each row once for each path."""
+            return part.repeat_interleave(many, dim=-2)
+
         place = located(y, 1, self.level, self.scaled, "level", 1)
         z = (y - place.level) / place.scale
-        hidden, state = self.stack(self._fed(z[:-1], None if x is None else x[1:T], series))
-        del hidden
-        state = map_state(lambda part: part.repeat_interleave(many, dim=0), state)
-        level, scale, last, *rest = (
-            part.repeat_interleave(many, dim=0)
-            for part in (
-                place.level,
-                place.scale,
-                z[-1],
-                *([] if x is None else [x[T:].movedim(1, 0)]),
-            )
-        )
-        future = rest[0].movedim(0, 1) if rest else None
+        _, state = self.stack(self._fed(z[:-1], None if x is None else x[1:T], series))
+        state = map_state(each, state)
+        level, scale, last = each(place.level), each(place.scale), each(z[-1])
+        future = None if x is None else each(x[T:])
         who = None if series is None else series.repeat_interleave(many)
         stream = self.stack.stream(state, batch_size=B * many)
         found = []
@@ -132,7 +128,7 @@ class AutoregressiveForecaster(nn.Module):
             said = self._said(stream(self._fed(last[None], ahead, who)[0]))
             found.append(self.output.draw(self._placed(said, level, scale), generator))
             last = (found[-1] - level) / scale
-        return torch.stack(found).unflatten(1, (B, many)).permute(2, 0, 1, 3)
+        return torch.stack(found).view(H, B, many, -1).permute(2, 0, 1, 3)
 
     def _fed(self, z: Tensor, x: Tensor | None, series: Tensor | None) -> Tensor:
         """What the stack reads of values one step before and covariates of the step itself."""

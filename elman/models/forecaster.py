@@ -229,6 +229,7 @@ def located(
 
 
 def check_window(level: str, change_from: str, season: int, context: int) -> None:
+    """Raise OptionError for what cannot be said of a window: see `Forecaster`."""
     if level not in LEVELS:
         raise unknown("level", level, LEVELS)
     if change_from not in CHANGES:
