@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive, unknown
 from elman.layers import Stack
+from elman.layers.stream import Stream
 from elman.models.bridge import Bridge
 from elman.models.encoder import StackOptions, build_stack
 from elman.models.loss import Loss
@@ -115,21 +116,56 @@ class Forecaster(nn.Module):
     def forward(self, y: Tensor, x: Tensor | None = None, series: Tensor | None = None) -> Tensor:
         """What the output says of each future value, [H, B, C, K], ready for its methods."""
         self._check(y, x)
-        place = located(y, self.horizon, self.level, self.scaled, self.change_from, self.season)
+        place, e = self._place(y), self._embedded(series, y)
         z = (y - place.level) / place.scale
-        e = None if self.series is None else self._embedded(series, z)
         past = z if x is None else torch.cat((z, x[: self.context]), dim=-1)
-        future = None if x is None else x[self.context :]
         hidden, state = self.encoder(with_vector(self._patches(past), e))
+        return self._said(hidden[-1], state, place, z, x, e)
+
+    def _said(
+        self,
+        h: Tensor,
+        state: object,
+        place: Place,
+        z: Tensor,
+        x: Tensor | None,
+        e: Tensor | None,
+    ) -> Tensor:
+        """What `forward` returns, from the encoder's last output and state."""
+        future = None if x is None else x[self.context :]
         if isinstance(self.decoder, Stack):
             o = self._recurrent(place, future, e, state)
         else:
-            o = self._direct(hidden[-1], future, e)
+            o = self._direct(h, future, e)
         if self.linear is not None:
             B, C = z.shape[1:]
             more = self.linear(z.flatten(1).T).view(B, C, self.horizon, -1)
             o = o + more.permute(2, 0, 1, 3)
         return self._placed(o, place)
+
+    @property
+    def carries(self) -> bool:
+        """Whether the encoder can go on from its state as more values come: what it reads of a
+        value stays as it is, and its last output is all that is needed of it."""
+        direct = not isinstance(self.decoder, Stack)
+        return direct and self.level == "none" and not self.scaled and self.patch == 1
+
+    def stream(self, batch_size: int) -> Stream:
+        """The encoder, a step a call: see `from_stream`."""
+        return self.encoder.stream(batch_size=batch_size)
+
+    def from_stream(
+        self, stream: Stream, y: Tensor, x: Tensor | None = None, series: Tensor | None = None
+    ) -> Tensor:
+        """Read y_T, the last of y, with a stream that has read all before it; what `forward`
+        returns, but that the encoder has read from the beginning of the stream, not of y."""
+        place, e = self._place(y), self._embedded(series, y)
+        last = y[-1] if x is None else torch.cat((y[-1], x[self.context - 1]), dim=-1)
+        h = stream(with_vector(last[None], e)[0])
+        return self._said(h, None, place, y, x, e)
+
+    def _place(self, y: Tensor) -> Place:
+        return located(y, self.horizon, self.level, self.scaled, self.change_from, self.season)
 
     def forecast(
         self,
@@ -168,8 +204,9 @@ class Forecaster(nn.Module):
         together = past.view(T // self.patch, self.patch, B, I).transpose(1, 2)
         return together.reshape(T // self.patch, B, self.patch * I)
 
-    def _embedded(self, series: Tensor | None, like: Tensor) -> Tensor:
-        assert self.series is not None
+    def _embedded(self, series: Tensor | None, like: Tensor) -> Tensor | None:
+        if self.series is None:
+            return None
         if series is None:
             series = torch.zeros(like.shape[1], dtype=torch.int64, device=like.device)
         if self.training and self.unseen:

@@ -3,6 +3,7 @@
 import csv
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
         super().__init__(run, options)
         self._prepared: dict[str, Any] | None = None
         self._panel: Panel | None = None
+        self._shape: Shape | None = None
         name = output_named(options.output, options.levels).loss_name
         self.loss_name = self.criterion = name  # type: ignore[misc]
 
@@ -135,7 +137,9 @@ class Forecasting(ScoredTask[ForecastOptions]):
     @property
     def shape(self) -> Shape:
         """The steps of a window."""
-        return Shape.from_json(self.found["shape"])
+        if self._shape is None:
+            self._shape = Shape.from_json(self.found["shape"])
+        return self._shape
 
     @property
     def panel(self) -> Panel:
@@ -222,20 +226,28 @@ class Forecasting(ScoredTask[ForecastOptions]):
 
     def forecasting(self, model: Any) -> Any:
         """(batch, levels) -> `Forecast`; the quantiles of a point are those of its errors."""
-        spread = self.run.folder / "errors.json"
-        errors = read_json(spread) if spread.is_file() else None
+        spread = self.spread()
         generator = torch.Generator().manual_seed(self.options.seed)
 
         def forecast(batch: Batch, levels: tuple[float, ...]) -> Forecast:
             t = batch.tensors
             more = {"generator": generator} if hasattr(model, "paths") else {}
-            found = model.forecast(t["y"], t.get("x"), t["series"], levels, **more)
-            if found.quantiles is None and errors is not None:
-                off = torch.tensor(errors["quantiles"], dtype=found.point.dtype)
-                return Forecast(found.point, found.point[..., None] + off[:, None, None])
-            return found
+            return spread(model.forecast(t["y"], t.get("x"), t["series"], levels, **more))
 
         return forecast
+
+    def spread(self) -> Callable[[Forecast], Forecast]:
+        """Gives a point forecast the quantiles that its errors had in validation."""
+        path = self.run.folder / "errors.json"
+        errors = read_json(path)["quantiles"] if path.is_file() else None
+
+        def given(found: Forecast) -> Forecast:
+            if found.quantiles is not None or errors is None:
+                return found
+            off = torch.tensor(errors, dtype=found.point.dtype)
+            return Forecast(found.point, found.point[..., None] + off[:, None, None])
+
+        return given
 
     def scored(self, backtest: Backtest, part: str, windows: Windows) -> dict[str, Any]:
         """The scores of a backtest, for scores.json and for people."""

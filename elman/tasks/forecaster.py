@@ -22,7 +22,7 @@ from elman.data.panel_rows import numbers
 from elman.data.source import Skipped
 from elman.data.times import TimeFormat
 from elman.errors import DataError, OptionError
-from elman.models.forecaster import Forecaster
+from elman.models.forecaster import Forecast, Forecaster
 from elman.tasks.examples import batched
 from elman.tasks.forecast import Forecasting
 from elman.tasks.streaming import Lines, Streaming
@@ -230,7 +230,14 @@ class _Running:
         self.shape, self.scale = shape, panel.covariate_scale
         self.rows: deque[NDArray[np.float64]] = deque(maxlen=shape.context)
         self.index = -1
-        self.carried = _carried(trained.model)
+        self.joint, self.levels = trained.options.joint, trained.options.levels
+        self.forecasting = self.task.forecasting(trained.model)
+        ids = [0] if self.joint else [unit.number for unit in self.units]
+        self.series = torch.tensor(ids)
+        model: Any = trained.model
+        carried = isinstance(model, Forecaster) and model.carries
+        self.model, self.stream = model, model.stream(len(ids)) if carried else None
+        self.spread = self.task.spread()
 
     def __call__(self, time: int | None, values: NDArray[Any], where: str) -> Answer | None:
         index = self.index + 1
@@ -239,40 +246,47 @@ class _Running:
         if index <= self.index:
             raise DataError(f"{where}: its time is not after that of the row before")
         before = self.rows[-1] if self.rows else np.zeros_like(values)
-        for _ in range(index - self.index - 1 if self.rows else 0):
-            self._take(before)
+        # Steps without a row.
+        while self.rows and self.index + 1 < index:
+            self.index += 1
+            self._read(before)
         self.index = index
-        self._take(np.where(np.isnan(values), before, values))
-        return self._answer() if len(self.rows) == self.shape.context else None
+        found = self._read(np.where(np.isnan(values), before, values))
+        return self._answer(found) if len(self.rows) == self.shape.context else None
 
-    def _take(self, values: NDArray[np.float64]) -> None:
+    def _read(self, values: NDArray[np.float64]) -> Forecast | None:
+        """Take in one more step; the forecast after it, where enough are known."""
         self.rows.append(values)
+        whole = len(self.rows) == self.shape.context
+        if self.stream is None:
+            return self.forecasting(Batch(self._tensors()), self.levels) if whole else None
+        t = self._tensors()
+        o = self.model.from_stream(self.stream, t["y"], t.get("x"), t["series"])
+        output = self.model.output
+        return self.spread(Forecast(output.point(o), output.quantiles(o, self.levels)))
 
-    def _answer(self) -> Answer:
+    def _tensors(self) -> dict[str, Tensor]:
+        """The window that ends here; before the first row stands the first row."""
         y, x = self._window()
-        joint = self.trained.options.joint
-        tensors: dict[str, Tensor] = {}
-        count = 1 if joint else len(self.units)
-        tensors["y"] = y[:, None] if joint else y[:, :, None]
+        tensors = {"y": y[:, None] if self.joint else y[:, :, None], "series": self.series}
         if x is not None:
-            tensors["x"] = x[:, None].expand(-1, count, -1)
-        ids = [0] if joint else [unit.number for unit in self.units]
-        tensors["series"] = torch.tensor(ids)
-        forecasting = self.task.forecasting(self.trained.model)
-        levels = self.trained.options.levels
-        found = forecasting(Batch(tensors), levels)
+            tensors["x"] = x[:, None].expand(-1, len(self.series), -1)
+        return tensors
+
+    def _answer(self, found: Forecast | None) -> Answer:
+        assert found is not None and found.quantiles is not None
         H = self.shape.horizon
         point = found.point.reshape(H, -1).numpy()
         spread = found.quantiles.reshape(H, len(self.units), -1).numpy()
         ahead = self.frequency.times(np.arange(self.index + 1, self.index + 1 + H))
         history = History(self.units, tuple(written(ahead, self.frequency)))
-        answer = _answer(history, point, spread, levels)
+        answer = _answer(history, point, spread, self.levels)
         # A line for each series: the next step; the record holds all steps.
-        first = answer.text.splitlines()[::H]
-        return Answer("\n".join(first), answer.record)
+        return Answer("\n".join(answer.text.splitlines()[::H]), answer.record)
 
     def _window(self) -> tuple[Tensor, Tensor | None]:
-        rows = np.stack(self.rows)
+        missing = self.shape.context - len(self.rows)
+        rows = np.stack([*([self.rows[0]] * missing), *self.rows])
         mean = np.array([unit.mean for unit in self.units])
         deviation = np.array([unit.deviation for unit in self.units])
         y = torch.from_numpy(((rows[:, self.places] - mean) / deviation).astype(np.float32))
@@ -286,12 +300,6 @@ class _Running:
             own = ((rows[:, len(self.task.panel.roles.targets) :] - m) / d).astype(np.float32)
             parts.append(np.concatenate((own, np.zeros((H, own.shape[1]), np.float32))))
         return y, torch.from_numpy(np.concatenate(parts, axis=1)) if parts else None
-
-
-def _carried(model: Any) -> bool:
-    """Whether the layers go on from their state: what they read of a row stays as it is."""
-    own = isinstance(model, Forecaster)
-    return own and model.level == "none" and not model.scaled and model.patch == 1
 
 
 def _quiet(what: str, done: int, total: int) -> None:
