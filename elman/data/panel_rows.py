@@ -23,6 +23,8 @@ SERIES_NAMES = (
     "series", "series_id", "unique_id", "item_id", "item", "id", "symbol", "ticker", "station",
     "sensor", "name", "key", "group", "entity", "store", "country", "region",
 )  # fmt: skip
+#: Columns of these names are times, or it is an error.
+CERTAIN = ("time", "date", "datetime", "timestamp")
 #: Rows that are looked at before it is decided what the columns are, and rows read at once.
 SAMPLE_ROWS, BATCH_ROWS = 4096, 1 << 16
 
@@ -217,19 +219,20 @@ def find_roles(table: Table, named: Named) -> Roles:
 
     Raises DataError where that cannot be told; it says which option tells it.
     """
-    rows = [values for _, values in islice(table.values(Skipped()), SAMPLE_ROWS)]
-    if not rows:
+    first = list(islice(table.values(Skipped()), SAMPLE_ROWS))
+    if not first:
         raise DataError(f"{table.file}: holds no rows")
+    where, rows = zip(*first, strict=True)
     sample = dict(zip(table.columns, (texts(c) for c in zip(*rows, strict=True)), strict=True))
     said = [n for n in (named.time, named.series) if n]
     table.require([*said, *named.targets, *named.known, *named.observed])
     chosen: set[str | None] = {*said, *named.targets, *named.known, *named.observed}
-    time, form = _time_column(table, sample, named, chosen - {named.time})
+    time, form = _time_column(table, sample, where, named, chosen - {named.time})
     comma = table.delimiter != "," and any(
         re.fullmatch(r"-?\d+,\d+", value) for column in sample.values() for value in column
     )
     rest = [c for c in table.columns if c != time]
-    of_text = [c for c in rest if not all(_is_number(_pointed(v, comma)) for v in sample[c])]
+    of_text = [c for c in rest if _is_text([_pointed(value, comma) for value in sample[c]])]
     series = _series_column(sample, named, rest, of_text)
     covariates = (*named.known, *named.observed)
     targets = named.targets or tuple(
@@ -258,22 +261,23 @@ def find_roles(table: Table, named: Named) -> Roles:
 
 
 def _time_column(
-    table: Table, sample: dict[str, list[str]], named: Named, taken: set[str | None]
+    table: Table,
+    sample: dict[str, list[str]],
+    where: Sequence[str],
+    named: Named,
+    taken: set[str | None],
 ) -> tuple[str | None, TimeFormat | None]:
     """The column of times and how they are written; None where the rows are the steps."""
     if named.time is not None:
-        form = TimeFormat.of(sample[named.time], named.day_first)
-        if form is None:
-            raise DataError(
-                f"{table.file}: column '{named.time}' is no time: "
-                f"'{next(iter(sample[named.time]), '')[:40]}'; write times as 2024-01-31 18:00"
-            )
-        return named.time, form
+        return named.time, _format(table, named.time, sample[named.time], where, named.day_first)
     free = [c for c in table.columns if c not in taken]
     by_name = {c.lower(): c for c in reversed(free)}
     for name in TIME_NAMES:
-        if name in by_name and (form := TimeFormat.of(sample[by_name[name]], named.day_first)):
-            return by_name[name], form
+        column = by_name.get(name)
+        if column is not None and (form := TimeFormat.of(sample[column], named.day_first)):
+            return column, form
+        if column is not None and name in CERTAIN:
+            return column, _format(table, column, sample[column], where, named.day_first)
     for column in free:
         form = TimeFormat.of(sample[column], named.day_first)
         if form is None or form.name == STEPS:
@@ -286,6 +290,23 @@ def _time_column(
                 continue
         return column, form
     return None, None
+
+
+def _format(
+    table: Table, column: str, sample: list[str], where: Sequence[str], day_first: bool
+) -> TimeFormat:
+    """How a column that must be one of times is written; DataError for the first that is none."""
+    form = TimeFormat.of(sample, day_first)
+    if form is not None:
+        return form
+    there = [(value, at) for value, at in zip(sample, where, strict=True) if value]
+    first = TimeFormat.of([value for value, _ in there[:1]], day_first)
+    if first is not None:
+        first([value for value, _ in there], [at for _, at in there])
+    raise DataError(
+        f"{table.file}: column '{column}' is no time: '{there[0][0][:40] if there else ''}'; write "
+        "times as 2024-01-31 18:00, or name the column that holds them: --time-column"
+    )
 
 
 def _series_column(
@@ -302,6 +323,12 @@ def _series_column(
             return column
     free = [c for c in of_text if c not in taken]
     return free[0] if len(free) == 1 and not named.targets else None
+
+
+def _is_text(values: Sequence[str]) -> bool:
+    """Whether most of what stands in a column is no number."""
+    there = [value for value in values if value.lower() not in NO_NUMBER]
+    return sum(not _is_number(value) for value in there) > len(there) / 2
 
 
 def _pointed(value: str, comma: bool) -> str:

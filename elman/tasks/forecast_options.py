@@ -222,5 +222,7 @@ def _patch(options: ForecastOptions, context: int, season: int) -> int:
     """The largest part of a season that leaves twelve patches or more."""
     if context <= 48 or options.decoder == "autoregressive":
         return 1
-    parts = [p for p in range(1, season + 1) if season % p == 0 and context // p >= 12]
-    return max(parts) if season > 1 else max(context // 32, 1)
+    most = context // 12 if season == 1 else season
+    parts = [p for p in range(1, most + 1) if most % p == 0 and context // p >= 12]
+    # A context that a person named is not made longer.
+    return max(p for p in parts if options.context is None or context % p == 0)
