@@ -13,6 +13,7 @@ from elman.models.loss import Loss
 from elman.models.outputs import output_named
 from elman.models.seq2seq import EncoderDecoder
 from elman.models.tagger import Tagger
+from elman.models.transcriber import Transcriber
 
 __all__ = [
     "CRF",
@@ -30,6 +31,7 @@ __all__ = [
     "Regressor",
     "SequenceVAE",
     "Tagger",
+    "Transcriber",
     "decode",
     "interpolate",
     "output_named",

@@ -36,6 +36,11 @@ def trained(shared):
     return path / "run"
 
 
+def predicted(elman, run, file):
+    out = elman("predict", run, "--file", file, "--json").out
+    return [json.loads(line) for line in out.splitlines()]
+
+
 def test_a_run_holds_scores_pictures_and_errors_by_step(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"scores.json", "forecasts.png", "curves.png", "backtest.csv"} <= names
@@ -54,9 +59,7 @@ def test_predict_goes_on_after_the_end_of_a_file(trained, elman):
     lines = done.out.splitlines()
     assert lines[0].startswith("time,series,forecast,0.05,0.1") and len(lines) == 9
     assert lines[1].startswith("2024-01-16 00:00:00,north,")
-    records = [
-        json.loads(x) for x in elman("predict", trained, "--file", new, "--json").out.splitlines()
-    ]
+    records = predicted(elman, trained, new)
     assert [record["series"] for record in records] == ["north", "south"]
     truth = [2 * np.sin(2 * np.pi * i / 24) + i / 200 for i in range(360, 364)]
     assert np.abs(np.array(records[1]["forecast"]) - truth).mean() < 1
@@ -81,9 +84,7 @@ def test_eval_is_a_rolling_backtest(trained, elman):
 
 def test_the_last_forecast_of_a_stream_is_that_of_the_file(trained, elman, monkeypatch, tmp_path):
     new = series(trained.parent / "new.csv", 60, 300)
-    whole = [
-        json.loads(x) for x in elman("predict", trained, "--file", new, "--json").out.splitlines()
-    ]
+    whole = predicted(elman, trained, new)
     done = streamed(elman, monkeypatch, trained, new.read_bytes(), "--json")
     answers = [json.loads(line) for line in done.out.splitlines()]
     assert len(answers) == 60 - 24 + 1 and "steps" in done.err
