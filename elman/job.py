@@ -95,7 +95,8 @@ class Compiled:
         for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
             if keep is not None:
                 assert isinstance(mask, Tensor)
-                inputs.append(rows.pack(mask.reshape(*x.shape[:2], -1)).to(x.dtype))
+                kept = rows.pack(mask.reshape(*x.shape[:2], -1))
+                inputs.append(memory.empty(x, *kept.shape).copy_(kept))
         return (*inputs, *(values[node] for node in plan.prepared))
 
 
@@ -320,20 +321,19 @@ class _Rows:
                 values[node] = self._before(part)
         mask = plan.step.mask
         if mask is not None and mask in reached and tape.mask is not None:
-            values[mask] = tape.mask[self.walk.sequences.to(tape.mask.device)]
+            values[mask] = memory.gather(tape.mask, self.walk.sequences.to(tape.mask.device))
         return values
 
     def _before(self, part: int) -> Tensor:
         """[rows, S]: the state that enters each row."""
         walk, states, given = self.walk, self.tape.states[part], self.tape.given[part]
-        if walk.source is None:
-            old = _beside(states, walk, given)
-        else:
-            old = torch.cat([states, given]).index_select(0, walk.previous.to(states.device))
-        if walk.cut is None:
-            return old
-        own = self.tape.own[part][walk.sequences.to(states.device)]
-        return torch.where(walk.cut, own, old)
+        room = _beside(states, walk, given)
+        if walk.source is None and walk.cut is None:
+            return room[walk.batch :] if walk.reverse else room[: walk.rows]
+        old = memory.gather(room, walk.previous.to(states.device))
+        if walk.cut is not None:
+            old[walk.cut] = self.tape.own[part][walk.sequences.to(states.device)[walk.cut]]
+        return old
 
 
 def _alias(x: Tensor) -> Tensor:
@@ -352,13 +352,12 @@ def _window(like: Tensor, walk: Walk, size: int) -> Tensor:
 
 
 def _beside(states: Tensor, walk: Walk, given: Tensor) -> Tensor:
-    """[rows, S]: the states one step before, in the memory that `_window` made."""
+    """[rows + B, S]: the states and, where the walk begins, the state passed in, in the memory
+    that `_window` made."""
     batch, size = given.shape
     room = states.new_empty(0).set_(
         states.untyped_storage(), 0, (walk.rows + batch, size), (size, 1)
     )
-    if walk.reverse:
-        room[walk.rows :] = given
-        return room[batch:]
-    room[:batch] = given
-    return room[: walk.rows]
+    begin = walk.rows if walk.reverse else 0
+    room[begin : begin + batch] = given
+    return room
