@@ -8,7 +8,17 @@ from typing import Any, get_type_hints
 import typer
 
 #: The order in which panels are shown: what is tried first stands first.
-PANELS = ("Data", "Text", "Model", "Regularisers", "Length", "Optimisation", "Decoding", "Watching")
+PANELS = (
+    "Data",
+    "Text",
+    "Pictures",
+    "Model",
+    "Regularisers",
+    "Length",
+    "Optimisation",
+    "Decoding",
+    "Watching",
+)
 
 
 def with_options(

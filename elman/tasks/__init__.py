@@ -8,6 +8,7 @@ from elman.errors import RunError
 from elman.tasks.classify import Classification
 from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
+from elman.tasks.pixels import PixelTask
 from elman.tasks.tag import Tagging
 from elman.tasks.translate import Translation
 from elman.train.custom_cell import cell_class
@@ -22,6 +23,7 @@ KINDS: tuple[type[Task], ...] = (
     Tagging,
     Translation,
     Generation,
+    PixelTask,
 )
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 

@@ -67,9 +67,11 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
     [bold]elman train classify mr.pos mr.neg[/]              a file for each label, a text a line
     [bold]elman train classify train.ts --test test.ts[/]    series of numbers, of sktime
     [bold]elman train classify dna.csv --tokenizer char[/]
+    [bold]elman train classify photos/ --size 32[/]          a folder of pictures for each label
+    [bold]elman train classify train-images-idx3-ubyte.gz --step-size 1[/]   pixel by pixel
     """
     files_help = (
-        "CSV, TSV, JSONL, parquet; a text file for each label; .ts, .npz. "
+        "CSV, TSV, JSONL, parquet; a text file for each label; .ts, .npz; pictures, idx. "
         "[dim]default: 8x8 digits[/]"
     )
     options_type = ClassifyOptions
