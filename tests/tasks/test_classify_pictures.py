@@ -55,7 +55,7 @@ def test_a_folder_for_each_label_in_any_size_with_a_bad_file(elman, tmp_path):
             pixels[..., colour] += 150
             file = tmp_path / "photos" / label / f"{number}.png"
             Image.fromarray(pixels.astype(np.uint8)).save(file)
-    (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"none")
+    (tmp_path / "photos" / "blue" / "00.png").write_bytes(b"none")
     more = [*SMALL, "--out", "run"]
     done = elman("train", "classify", "photos", *more)
     assert done.code == 1 and "--skip-bad" in done.err
