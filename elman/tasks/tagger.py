@@ -101,6 +101,10 @@ class TaggerStream(Lines):
                 f"{trained.run.folder}: a CRF's best tags are those of a whole sentence; train "
                 "without --crf"
             )
+        if trained.model.reader.window > 1:
+            raise OptionError(
+                f"{trained.run.folder}: reads each word with those after it; train with --window 1"
+            )
         self.trained = trained
         self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
 
