@@ -12,6 +12,7 @@ PANELS = (
     "Data",
     "Text",
     "Pictures",
+    "Sound",
     "Model",
     "Regularisers",
     "Length",
@@ -19,6 +20,11 @@ PANELS = (
     "Decoding",
     "Watching",
 )
+
+#: What a transcriber's search is told, in several commands.
+LM = "For a transcriber: a run of elman train lm that says which text is likely."
+LM_WEIGHT = "How much --lm counts."
+LENGTH_BONUS = "For a transcriber: added to a text's score for each unit."
 
 
 def with_options(

@@ -1,6 +1,6 @@
 """Pictures as series of numbers: row by row, pixel by pixel, or in an order drawn once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from elman.errors import DataError
 
 
 def picture_series(
-    path: Path,
+    paths: Sequence[str | Path],
     labelled: bool,
     step_size: int | None = None,
     permute: int | None = None,
@@ -26,7 +26,7 @@ def picture_series(
 
     Raises DataError.
     """
-    source = pictures([path], labelled=labelled, **(how or {}))
+    source = pictures(paths, labelled=labelled, **(how or {}))
 
     def read(skipped: Skipped) -> Iterator[RawSeries]:
         shape = order = None

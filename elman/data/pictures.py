@@ -58,8 +58,9 @@ def pictures(
 ) -> Source[Picture]:
     """The pictures in folders, in picture files and in idx files, in order.
 
-    labelled: a folder has a folder for each label, a file the label that its folder is called, an
-    idx file of pictures one of labels beside it; else folders are read with all that is in them.
+    labelled: of one folder alone the folders in it are the labels, of several each is one; a file
+    has the label that its folder is called, an idx file of pictures one of labels beside it.
+    Not labelled, folders are read with all that is in them.
 
     Raises OptionError, and DataError: which file, what was expected, what to do.
     """
@@ -68,7 +69,8 @@ def pictures(
         raise DataError("no file is given to read pictures from")
     if how.get("size") is not None:
         parse_size(str(how["size"]))
-    opened = [_opened(path, labelled, how) for path in paths]
+    several = labelled and sum(path.is_dir() for path in paths) > 1
+    opened = [_opened(path, labelled, how, several) for path in paths]
 
     def read(skipped: Skipped) -> Iterator[Picture]:
         for each in opened:
@@ -80,7 +82,8 @@ def pictures(
 Opened = Callable[[Skipped], Iterator[Picture]]
 
 
-def _opened(path: Path, labelled: bool, how: PictureOptions) -> Opened:
+def _opened(path: Path, labelled: bool, how: PictureOptions, several: bool) -> Opened:
+    """several: a folder is all of one label, else it has a folder for each."""
     size = parse_size(str(how["size"])) if how.get("size") is not None else None
     mode, fit = "colour" if how.get("colour") else "grey", how.get("fit", "crop")
     skip_bad = how.get("skip_bad", False)
@@ -102,10 +105,10 @@ def _opened(path: Path, labelled: bool, how: PictureOptions) -> Opened:
             found = reshaped(pixels, size, mode=mode, fit=fit)
             yield Picture(found, label, f"{path}: picture {number}")
 
+    if path.is_dir() and labelled and not several:
+        return of_files(find_labelled_images(path))
     if path.is_dir():
-        return of_files(
-            find_labelled_images(path) if labelled else [(f, "") for f in find_images(path, True)]
-        )
+        return of_files([(f, path.name if labelled else "") for f in find_images(path, True)])
     require_text_file(path)
     if is_idx(path):
         return of_idx

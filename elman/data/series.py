@@ -73,14 +73,17 @@ def labelled_series(
             raise OptionError(
                 f"step_size is for tables of numbers and for pictures; {paths[0]} has steps already"
             )
-    if permute is not None and not all(is_pictures(path) for path in paths):
+    with_pictures = [is_pictures(path) for path in paths]
+    if any(with_pictures) and not all(with_pictures):
+        other = paths[with_pictures.index(False)]
+        raise DataError(f"{other}: holds no pictures, and others do; give files of one kind")
+    if permute is not None and not any(with_pictures):
         raise OptionError(f"permute is for pictures, and {paths[0]} holds none")
-    sources = [
-        picture_series(path, labelled, step_size, permute, images)
-        if is_pictures(path)
-        else _opened(path, label_column, step_size or 1, labelled, options)
-        for path in paths
-    ]
+    if all(with_pictures):
+        sources = [picture_series(paths, labelled, step_size, permute, images)]
+    else:
+        size = step_size or 1
+        sources = [_opened(path, label_column, size, labelled, options) for path in paths]
 
     def read(skipped: Skipped) -> Iterator[LabelledSeries]:
         size = None

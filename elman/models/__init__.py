@@ -10,6 +10,7 @@ from elman.models.latent import SequenceVAE, interpolate
 from elman.models.loss import Loss
 from elman.models.seq2seq import EncoderDecoder
 from elman.models.tagger import Tagger
+from elman.models.transcriber import Transcriber
 
 __all__ = [
     "CRF",
@@ -24,6 +25,7 @@ __all__ = [
     "Regressor",
     "SequenceVAE",
     "Tagger",
+    "Transcriber",
     "decode",
     "interpolate",
 ]

@@ -10,6 +10,7 @@ from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
 from elman.tasks.pixels import PixelTask
 from elman.tasks.tag import Tagging
+from elman.tasks.transcribe import Transcription
 from elman.tasks.translate import Translation
 from elman.train.custom_cell import cell_class
 from elman.train.run import Run, open_run
@@ -24,6 +25,7 @@ KINDS: tuple[type[Task], ...] = (
     Translation,
     Generation,
     PixelTask,
+    Transcription,
 )
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 

@@ -63,6 +63,8 @@ def test_pictures_of_folders_and_files(photos):
     assert (found[1].pixels == arrays["cat", 1]).all()
     assert [p.label for p in pictures([folder])] == [""] * 4
     assert next(iter(pictures([folder]))).pixels.shape == (4, 6, 1)
+    several = pictures([folder / "dog", folder / "cat"], labelled=True)
+    assert [p.label for p in several] == ["dog", "dog", "cat", "cat"]
     files = [folder / "dog" / "1.png", folder / "cat" / "0.png"]
     assert [p.label for p in pictures(files, labelled=True)] == ["dog", "cat"]
 
@@ -160,5 +162,7 @@ def test_what_makes_no_series_is_refused(mnist, photos, tmp_path):
         list(labelled_series([folder]))
     assert len(list(labelled_series([folder], images={"size": "4"}))) == 5
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), y=[0, 1])
+    with pytest.raises(DataError, match=r"a\.npz: holds no pictures, and others do"):
+        labelled_series([folder, tmp_path / "a.npz"])
     with pytest.raises(OptionError, match="permute is for pictures"):
         labelled_series([tmp_path / "a.npz"], permute=1)
