@@ -6,8 +6,10 @@ from typing import Any
 from elman.cells import Cell
 from elman.errors import RunError
 from elman.tasks.classify import Classification
+from elman.tasks.forecast import Forecasting
 from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
+from elman.tasks.music import Music
 from elman.tasks.pixels import PixelTask
 from elman.tasks.tag import Tagging
 from elman.tasks.transcribe import Transcription
@@ -25,6 +27,8 @@ KINDS: tuple[type[Task], ...] = (
     Translation,
     Generation,
     PixelTask,
+    Music,
+    Forecasting,
     Transcription,
 )
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
