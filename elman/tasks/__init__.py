@@ -12,6 +12,7 @@ from elman.tasks.language_model import LanguageModelling
 from elman.tasks.music import Music
 from elman.tasks.pixels import PixelTask
 from elman.tasks.tag import Tagging
+from elman.tasks.track import Tracking
 from elman.tasks.transcribe import Transcription
 from elman.tasks.translate import Translation
 from elman.train.custom_cell import cell_class
@@ -28,6 +29,7 @@ KINDS: tuple[type[Task], ...] = (
     Generation,
     PixelTask,
     Music,
+    Tracking,
     Forecasting,
     Transcription,
 )
