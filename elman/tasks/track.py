@@ -83,7 +83,7 @@ class TrackOptions(ExampleOptions):
         require_positive(**{name: getattr(self, name) for name in sizes})
         require_probability(mirror=self.mirror, shorten=self.shorten)
         if self.gaps not in GAPS:
-            raise unknown("gaps", self.gaps, GAPS)
+            raise unknown("rule for gaps", self.gaps, GAPS)
         if self.longest_gap < 0:
             raise OptionError(f"longest_gap must be 0 or above, got {self.longest_gap}")
 
