@@ -1,5 +1,6 @@
 """Recurrent sequence models."""
 
+from elman.models.captioner import Captioner
 from elman.models.classifier import Classifier, Regressor
 from elman.models.crf import CRF
 from elman.models.decoding import Decoding, Hypothesis, decode
@@ -8,11 +9,13 @@ from elman.models.from_vector import FromVector
 from elman.models.language_model import LanguageModel
 from elman.models.latent import SequenceVAE, interpolate
 from elman.models.loss import Loss
+from elman.models.picture_encoder import PictureEncoder
 from elman.models.seq2seq import EncoderDecoder
 from elman.models.tagger import Tagger
 
 __all__ = [
     "CRF",
+    "Captioner",
     "Classifier",
     "Decoding",
     "Encoder",
@@ -21,6 +24,7 @@ __all__ = [
     "Hypothesis",
     "LanguageModel",
     "Loss",
+    "PictureEncoder",
     "Regressor",
     "SequenceVAE",
     "Tagger",
