@@ -28,6 +28,9 @@ def predict(
         [], help="Inputs from a file like those trained on, which needs no answers in it."
     ),
     as_json: bool = typer.Option(False, "--json", help="A JSON object for each input."),
+    stream: bool = typer.Option(
+        False, "--stream", help="Answer each step of standard input as it comes."
+    ),
     attention: Path = typer.Option(
         None, help="Draw input against output, as out.png; of more inputs out-2.png ..."
     ),
@@ -39,6 +42,7 @@ def predict(
     [bold]elman predict runs/classify "what a lovely film"[/]
     [bold]elman predict runs/translate --file new.de --beams 5 --json[/]
     [bold]tail -f log | elman predict runs/tag[/]
+    [bold]sensor | elman predict runs/classify --stream[/]   a step a line; an empty one begins anew
 
     The options of decoding are for models that write. Those that are not given are as in the scores
     at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
@@ -46,6 +50,13 @@ def predict(
     from elman.tasks import load
 
     loaded = load(run, cell)
+    if stream:
+        if texts or file or attention or options or seed is not None:
+            raise OptionError(
+                "--stream reads standard input, and of the options takes --json alone"
+            )
+        _stream(loaded, as_json)
+        return
     takes = signature(loaded.predict).parameters
     if "inputs" not in takes:
         loaded.predict()  # says what this run is for
@@ -62,11 +73,26 @@ def predict(
     for number, answer in enumerate(loaded.predict(inputs, batch_size=batch_size, **how), 1):
         if attention is not None and "left_out" not in answer.record:
             _draw(answer, attention, number)
-        print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
+        _print(answer, as_json)
         if "left_out" in answer.record:
             left_out.add(f"no answer, as {answer.record['left_out']}", f"input {number}")
     if left_out.total:
         print(f"note: {left_out}", file=sys.stderr)
+
+
+def _stream(loaded: Any, as_json: bool) -> None:
+    from elman.tasks.streaming import answers, timing
+
+    seconds: list[float] = []
+    try:
+        for answer in answers(loaded.stream(), sys.stdin.buffer, seconds):
+            _print(answer, as_json)
+    finally:
+        print(f"note: {timing(seconds)}", file=sys.stderr)
+
+
+def _print(answer: Any, as_json: bool) -> None:
+    print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
 
 
 def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:

@@ -103,6 +103,23 @@ class Reader(nn.Module):
         word_lengths: Tensor | None = None,
     ) -> Tensor:
         """h: [T, B, output_size]; characters, word_lengths: as `CharacterEncoder` takes them."""
+        u = self.vectors(x, lengths, characters, word_lengths)
+        if len(u):
+            return self.encoder(u, lengths)[0]
+        # A step of padding, so that every parameter has a gradient, of 0: processes that share a
+        # training wait for each other's.
+        padding = u.new_zeros(1, *u.shape[1:])
+        none = torch.zeros(u.shape[1], dtype=torch.int64, device=u.device)
+        return self.encoder(torch.cat((u, padding)), none)[0][:0]
+
+    def vectors(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        characters: Tensor | None = None,
+        word_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """u: [T, B, I], what the encoder reads at each step."""
         if x.dim() != (3 if self.embedding is None else 2):
             axes = "[T, B, input_size]" if self.embedding is None else "[T, B] ids"
             raise ShapeError(f"x must be {axes}, got {list(x.shape)}")
@@ -111,12 +128,7 @@ class Reader(nn.Module):
             x = embedded(self.embedding, self.word_dropout(torch.where(valid, x, 0)))
         if self.characters is not None or characters is not None or word_lengths is not None:
             x = torch.cat((x, self._spelt(characters, word_lengths, valid).to(x.dtype)), dim=-1)
-        if len(x):
-            return self.encoder(x, lengths)[0]
-        # A step of padding, so that every parameter has a gradient, of 0: processes that share a
-        # training wait for each other's.
-        padding, none = x.new_zeros(1, *x.shape[1:]), valid.sum(dim=0)
-        return self.encoder(torch.cat((x, padding)), none)[0][:0]
+        return x
 
     def _spelt(
         self, characters: Tensor | None, word_lengths: Tensor | None, valid: Tensor

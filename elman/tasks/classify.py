@@ -27,6 +27,7 @@ from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
 from elman.tasks.inputs import InputOptions, Inputs, Record
 from elman.tasks.pictures import draw_confusion
+from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
 from elman.train.custom_cell import cell_class
 
@@ -163,6 +164,7 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
 class TrainedClassifier(TrainedOnExamples):
     """A trained classifier."""
 
+    model: Classifier
     task: Classification
 
     @property
@@ -183,12 +185,18 @@ class TrainedClassifier(TrainedOnExamples):
         encoded = (self.task.inputs.encode(value) for value in inputs)
         return answered(encoded, batch_size, lambda x: len(x) == 0, self._answers)
 
+    def stream(self) -> "ClassifierStream":
+        return ClassifierStream(self)
+
     def _answers(self, encoded: list[Any]) -> Iterator[Answer]:
-        for p in self.answers(encoded, len(encoded)):
-            ranked = sorted(zip(self.labels, p.tolist(), strict=True), key=lambda pair: -pair[1])
-            label, share = ranked[0]
-            record = {"label": label, "probability": share, "probabilities": dict(ranked)}
-            yield Answer(f"{label}\t{share:.4f}", record)
+        return map(self.answer, self.answers(encoded, len(encoded)))
+
+    def answer(self, p: torch.Tensor) -> Answer:
+        """What [num_classes] probabilities say."""
+        ranked = sorted(zip(self.labels, p.tolist(), strict=True), key=lambda pair: -pair[1])
+        label, share = ranked[0]
+        record = {"label": label, "probability": share, "probabilities": dict(ranked)}
+        return Answer(f"{label}\t{share:.4f}", record)
 
     def answers(self, encoded: Iterable[Any], batch_size: int = 64) -> Iterator[torch.Tensor]:
         """[num_classes] probabilities for each of what `Inputs.encode` gave."""
@@ -196,6 +204,28 @@ class TrainedClassifier(TrainedOnExamples):
             t = collate([{"x": x} for x in rows]).tensors
             with torch.inference_mode():
                 yield from self.model(t["x"], t["x_lengths"]).softmax(-1)
+
+
+class ClassifierStream(Lines):
+    """The label of what there was so far, after each line: a step of numbers or a piece of text."""
+
+    def __init__(self, trained: TrainedClassifier) -> None:
+        self.trained = trained
+        reader = trained.model.reader
+        self.layers = stack_stream(trained.run.folder, reader.encoder.stack)
+        self.pooled = trained.model.pooling.running()
+
+    def __call__(self, piece: str) -> Answer | None:
+        inputs, model = self.trained.task.inputs, self.trained.model
+        x = torch.from_numpy(inputs.encode(inputs.parse(piece)))
+        pooled = [self.pooled(self.layers(u[0])[None]) for u in model.reader.vectors(x[:, None])]
+        if not pooled:
+            return None
+        return self.trained.answer(model.output(pooled[-1])[0].softmax(-1))
+
+    def end(self) -> None:
+        self.layers.reset()
+        self.pooled = self.trained.model.pooling.running()
 
 
 def _model(

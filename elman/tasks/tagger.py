@@ -9,10 +9,12 @@ from elman.data.batch import Batch
 from elman.data.batches import collate
 from elman.data.lines import read_lines, unpacked_name
 from elman.data.tagged import PARALLEL, untagged_sentences
+from elman.errors import OptionError
 from elman.models.scores import named
 from elman.models.spans import spans
 from elman.models.tagger import Tagger
 from elman.tasks.examples import TrainedOnExamples, answered
+from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class TrainedTagger(TrainedOnExamples):
         """For the words of each sentence their tags, and its label."""
         return answered(inputs, batch_size, lambda words: not words, self._answers)
 
+    def stream(self) -> "TaggerStream":
+        return TaggerStream(self)
+
     def _answers(self, several: list[Sequence[str]]) -> Iterator[Answer]:
         given = known(collate([self.task.encode_words(words) for words in several]))
         shares, label_shares = self.model.probabilities(*to_read(given))
@@ -85,6 +90,30 @@ class TrainedTagger(TrainedOnExamples):
             record["label_probability"] = float(label_shares[best])
             text = f"{record['label']}\t{text}"
         return Answer(text, record)
+
+
+class TaggerStream(Lines):
+    """The tag of each word as it comes, a word a line; of the label nothing is said."""
+
+    def __init__(self, trained: TrainedTagger) -> None:
+        if trained.model.crf is not None:
+            raise OptionError(
+                f"{trained.run.folder}: a CRF's best tags are those of a whole sentence; train "
+                "without --crf"
+            )
+        self.trained = trained
+        self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
+
+    def __call__(self, piece: str) -> Answer:
+        model, task = self.trained.model, self.trained.task
+        given = known(collate([task.encode_words([piece])]))
+        hidden = self.layers(model.reader.vectors(*to_read(given))[0, 0])
+        p = model.output(hidden).softmax(-1)
+        tag, share = task.tags.names[int(p.argmax())], float(p.max())
+        return Answer(f"{piece}/{tag}", {"word": piece, "tag": tag, "probability": share})
+
+    def end(self) -> None:
+        self.layers.reset()
 
 
 def to_read(given: dict[str, Any]) -> tuple[Any, ...]:
