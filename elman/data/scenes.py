@@ -95,7 +95,10 @@ def _drawn(groups: list[tuple[Group, tuple[float, float], float]], draw: random.
             angle = turn + 2 * math.pi * k / group.number
             middle = x + away * math.cos(angle), y + away * math.sin(angle)
             outline = _outline(group.shape, draw.uniform(-0.25, 0.25))
-            points = [tuple(side * (m + radius * p) for m, p in zip(middle, q)) for q in outline]
+            points = [
+                tuple(side * (m + radius * p) for m, p in zip(middle, q, strict=True))
+                for q in outline
+            ]
             canvas.polygon(points, fill=colour)
     return np.asarray(image.reduce(FINER))
 

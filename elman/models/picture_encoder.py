@@ -1,6 +1,7 @@
 """A picture read by convolutions: a grid of vectors, each for a part of it."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -53,9 +54,7 @@ class PictureEncoder(nn.Module):
         sizes = [max(FEWEST, output_size >> (halvings - k)) for k in range(halvings)]
         sizes = [min(size, output_size) for size in sizes] + [output_size]
         self.stem = _Normed(3 + 2, sizes[0], stride=first)
-        self.stages = nn.Sequential(
-            *(_Stage(a, b, dropout) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        )
+        self.stages = nn.Sequential(*(_Stage(a, b, dropout) for a, b in pairwise(sizes)))
 
     def forward(self, picture: Tensor) -> Tensor:
         """The grid of a picture."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from elman.cells import Cell
 from elman.errors import RunError
+from elman.tasks.caption import Captioning
 from elman.tasks.classify import Classification
 from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
@@ -22,6 +23,7 @@ KINDS: tuple[type[Task], ...] = (
     Tagging,
     Translation,
     Generation,
+    Captioning,
 )
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 
