@@ -54,7 +54,11 @@ def main() -> None:
     trainings = [train(options, "caption", given, RECIPE, f"seed{s}", s) for s in options.seeds]
     scores = [tested(training) for training in trainings]
     rows = []
-    for name, percent, digits in (("exact_match", True, 1), ("bleu", False, 2), ("bleu_1", False, 2)):
+    for name, percent, digits in (
+        ("exact_match", True, 1),
+        ("bleu", False, 2),
+        ("bleu_1", False, 2),
+    ):
         beside = "; ".join(
             f"{(100 if percent else 1) * b[name]:.{digits}f} ({b['name']})"
             for b in scores[0]["baseline"]

@@ -1,33 +1,28 @@
 """Pictures with captions: a folder or a table, COCO's JSON, Flickr8k's list."""
 
-import json
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
+from elman.data.caption_files import (
+    PICTURE_NAMES,
+    Line,
+    is_coco,
+    lines_of_coco,
+    lines_of_table,
+    lines_of_text,
+)
 from elman.data.images import SUFFIXES as PICTURES
 from elman.data.images import find_images
-from elman.data.lines import opened_text, read_lines, unpacked_name
-from elman.data.rows import Row, read_cells
+from elman.data.lines import unpacked_name
 from elman.data.source import Skipped, Source
 from elman.data.tables import SUFFIXES as TABLES
 from elman.data.tables import Table, TableOptions, is_table
 from elman.errors import DataError
 
-PICTURE_NAMES = (
-    *("file", "file_name", "filename", "image", "picture", "path", "image_path", "image_file"),
-    "img",
-)
-CAPTION_NAMES = (
-    *("caption", "captions", "text", "description", "sentence", "sentences", "title", "comment"),
-)
 #: What a folder's table of captions is called where it has several tables.
 USUAL = ("captions", "metadata", "annotations", "labels")
-#: FILE#NUMBER and a caption: Flickr8k.token.txt (Hodosh, Young & Hockenmaier 2013).
-FLICKR = re.compile(r"(?P<file>[^\t]+\.\w+)#\d+\t(?P<caption>.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +46,6 @@ class CaptionOptions(TableOptions, total=False):
     picture_column: str | None
     caption_column: str | None
     skip_bad: bool
-
-
-class _Line(NamedTuple):
-    """A picture's name and one caption of it, as they stand in a file."""
-
-    picture: str
-    caption: str
-    where: str
 
 
 def captioned_pictures(
@@ -99,7 +86,7 @@ def pictures_in(file: Path, **options: Unpack[CaptionOptions]) -> Iterator[Path]
         yield from find_images(file, deep=True)
     elif file.suffix.lower() in PICTURES:
         yield file
-    elif is_table(file) and not _is_coco(file, options.get("encoding", "utf-8")):
+    elif is_table(file) and not is_coco(file, options.get("encoding", "utf-8")):
         table = Table(file, **_of_table(options))
         column = table.find("picture", PICTURE_NAMES, options.get("picture_column"))
         find = _Finder(_root(file, options))
@@ -116,7 +103,7 @@ class _List:
     should have a caption, None where that is not said."""
 
     about: str
-    read: Callable[[Skipped], Iterator[_Line]]
+    read: Callable[[Skipped], Iterator[Line]]
     find: "_Finder"
     skip_bad: bool
     folder: Path | None = None
@@ -187,12 +174,15 @@ def _listed(file: Path, options: CaptionOptions) -> _List:
         file = _table_in(folder)
     encoding = options.get("encoding", "utf-8")
     if file.suffix.lower() == ".txt":
-        about, read = _text(file, encoding)
-    elif _is_coco(file, encoding):
-        about, read = f"{file}: COCO's captions", _coco(file)
+        about, read = lines_of_text(file, encoding)
+    elif is_coco(file, encoding):
+        about, read = lines_of_coco(file)
     else:
-        about, read = _table(Table(file, **_of_table(options)), options)
+        columns = options.get("picture_column"), options.get("caption_column")
+        about, read = lines_of_table(Table(file, **_of_table(options)), *columns)
     find = _Finder(_root(file, options))
+    if options.get("images"):
+        folder = None
     return _List(about, read, find, options.get("skip_bad", False), folder)
 
 
@@ -221,103 +211,3 @@ def _table_in(folder: Path) -> Path:
         f"{folder}: must hold one table of files and captions, as captions.csv, beside the "
         f"pictures; it holds {held}; name the table itself, and the pictures with --images"
     )
-
-
-def _table(
-    table: Table, options: CaptionOptions
-) -> tuple[str, Callable[[Skipped], Iterator[_Line]]]:
-    picture = table.find("picture", PICTURE_NAMES, options.get("picture_column"))
-    caption = table.find("caption", CAPTION_NAMES, options.get("caption_column"))
-    if picture == caption:
-        raise DataError(f"{table.file}: column '{picture}' cannot be both picture and caption")
-
-    def read(skipped: Skipped) -> Iterator[_Line]:
-        for row in table.rows(skipped):
-            for text in _texts(row, caption) or [""]:
-                yield _Line(_texts(row, picture, several=False)[0].strip(), text, row.where)
-
-    return f"{table.file}: picture '{picture}', caption '{caption}'", read
-
-
-def _texts(row: Row, column: str, *, several: bool = True) -> list[str]:
-    """A text, or a list of texts, in a row."""
-    value = row.values.get(column)
-    if value is None or isinstance(value, str):
-        return [value or ""]
-    if several and isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return value
-    kinds = "a text or a list of texts" if several else "the name of a file"
-    raise DataError(f"{row.where}: '{column}' must be {kinds}, got {str(value)[:40]!r}")
-
-
-def _text(file: Path, encoding: str) -> tuple[str, Callable[[Skipped], Iterator[_Line]]]:
-    """Flickr8k's list, or the CSV with the names image, caption that it is also kept as."""
-    first = next(read_lines(file, encoding), "")
-    if [cell.strip().lower() for cell in first.split(",")] == ["image", "caption"]:
-        return f"{file}: image, caption", lambda skipped: _csv(file, encoding, skipped)
-    if not FLICKR.fullmatch(first):
-        raise DataError(
-            f"{file}: line 1: expected a picture's name with a number, a tab and a caption, as "
-            f"'a.jpg#0<TAB>a dog runs', got {first[:40]!r}; other lists of captions are "
-            f"{', '.join(TABLES)}"
-        )
-    return f"{file}: Flickr's captions", lambda skipped: _flickr(file, encoding, skipped)
-
-
-def _csv(file: Path, encoding: str, skipped: Skipped) -> Iterator[_Line]:
-    for number, (where, cells) in enumerate(read_cells(file, encoding, ",", skipped)):
-        if len(cells) != 2:
-            raise DataError(f"{where}: has {len(cells)} columns, expected image and caption")
-        if number:
-            yield _Line(cells[0].strip(), cells[1], where)
-
-
-def _flickr(file: Path, encoding: str, skipped: Skipped) -> Iterator[_Line]:
-    for number, line in enumerate(read_lines(file, encoding), 1):
-        where = f"{file}: line {number}"
-        found = FLICKR.fullmatch(line)
-        if found:
-            yield _Line(found["file"].strip(), found["caption"], where)
-        elif line.strip():
-            raise DataError(f"{where}: expected 'a.jpg#0<TAB>a caption', got {line[:40]!r}")
-
-
-def _is_coco(file: Path, encoding: str) -> bool:
-    """Whether a .json file is one object over all its lines, or has COCO's annotations."""
-    if file.suffix.lower() != ".json" or not file.is_file():
-        return False
-    with opened_text(file, encoding) as text:
-        first = text.readline()
-        try:
-            value = json.loads(first)
-        except ValueError:
-            return True
-        return isinstance(value, dict) and "annotations" in value
-
-
-def _coco(file: Path) -> Callable[[Skipped], Iterator[_Line]]:
-    """Lin et al. 2014: images with id and file_name, annotations with image_id and caption."""
-    try:
-        value = json.loads(file.read_bytes())
-        names = {image["id"]: str(image["file_name"]) for image in value["images"]}
-        said = [(note["image_id"], note.get("caption")) for note in value["annotations"]]
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: is no JSON: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{file}: must be COCO's captions, an object with 'images' (id, file_name) and "
-            f"'annotations' (image_id, caption), or an object a line; it has not: {error!r}"
-        ) from error
-    if said and not any(isinstance(caption, str) for _, caption in said):
-        raise DataError(
-            f"{file}: its annotations have no captions; COCO's captions are in captions_*.json"
-        )
-
-    def read(skipped: Skipped) -> Iterator[_Line]:
-        mute = Counter(names) - Counter(picture for picture, _ in said)
-        for number, (picture, caption) in enumerate(said, 1):
-            yield _Line(names.get(picture, ""), caption or "", f"{file}: annotation {number}")
-        for picture in mute:
-            yield _Line(names[picture], "", f"{file}: image {picture}")
-
-    return read

@@ -1,5 +1,6 @@
 """Encoders of pictures from torchvision and timm, by name."""
 
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,15 @@ LIBRARIES = ("torchvision", "timm")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Where torchvision's networks end to be grids.
 HEADS = ("avgpool", "dropout", "fc", "classifier", "head", "heads", "flatten")
+
+
+def check_name(name: str) -> None:
+    """Raise OptionError for what is not LIBRARY:MODEL."""
+    library, colon, _ = name.partition(":")
+    if not colon:
+        raise OptionError(f"unknown encoder '{name}': valid are conv, torchvision:NAME, timm:NAME")
+    if library not in LIBRARIES:
+        raise unknown("library of encoders", library, LIBRARIES)
 
 
 class Backbone(NamedTuple):
@@ -35,16 +45,18 @@ def backbone(name: str, picture_size: tuple[int, int], *, pretrained: bool) -> B
     Raises OptionError where the library is not installed, or has no such network, or the network
     cannot read pictures of this size; RunError where its weights cannot be had.
     """
+    check_name(name)
     library, _, model = name.partition(":")
-    if library not in LIBRARIES:
-        raise unknown("library of encoders", library, LIBRARIES)
+    try:
+        # One that was built for another torch fails with a RuntimeError.
+        import_module(library)
+    except (ImportError, RuntimeError) as error:
+        raise OptionError(
+            f"encoder {name}: {library} is not installed, or not for this torch ({error}): pip "
+            f"install {library}, or leave --encoder out"
+        ) from error
     try:
         found = {"torchvision": _torchvision, "timm": _timm}[library](model, pretrained)
-    except ImportError as error:
-        raise OptionError(
-            f"encoder {name}: {library} is not installed ({error}): pip install {library}, or "
-            "leave --encoder out"
-        ) from error
     except OSError as error:  # no network, and what Hugging Face's hub raises
         raise RunError(
             f"encoder {name}: its weights cannot be fetched ({error}); begin without them: "

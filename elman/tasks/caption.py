@@ -83,8 +83,9 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
     @classmethod
     def check(cls, options: CaptioningOptions, files: list[str]) -> None:
         super().check(options, files)
-        small = PictureEncoder((8, 8), options.features if options.encoder == "conv" else 8)
-        _captioner(options, small, 3, 1, 2, cell_class(options.cell))
+        size = parse_size(options.size) if options.size else (LARGEST, LARGEST)
+        encoder, how = _encoder(options, size, options.pretrained)
+        _captioner(options, encoder, 3, 1, 2, cell_class(options.cell), **how)
 
     def read(self, files: list[str]) -> Source[Captioned]:
         if files:
@@ -164,18 +165,9 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
     def build(self, cell: type[Cell]) -> Captioner:
         # Where weights follow, none are fetched.
         begins = not checkpoints_in(self.run.checkpoints) and not self.run.weights_file.exists()
-        return self._model(cell, pretrained=self.options.pretrained and begins)
-
-    def _model(self, cell: type[Cell], pretrained: bool) -> Captioner:
         o, units = self.options, self.units
-        size: dict[str, Any] = {}
-        if is_backbone(o.encoder):
-            found = backbone(o.encoder, self.size, pretrained=pretrained)
-            encoder = found.module
-            size = {"feature_size": found.feature_size, "mean": found.mean, "std": found.std}
-        else:
-            encoder = PictureEncoder(self.size, o.features, grid=o.grid, dropout=o.drop_features)
-        return _captioner(o, encoder, units.vocab_size, units.start_id, units.end_id, cell, **size)
+        encoder, how = _encoder(o, self.size, o.pretrained and begins)
+        return _captioner(o, encoder, units.vocab_size, units.start_id, units.end_id, cell, **how)
 
     def summary(self) -> str:
         height, width = self.size
@@ -268,6 +260,17 @@ def captions_of(ids: Tensor, lengths: Tensor, end: int) -> tuple[Tensor, Tensor,
     return target, sizes - 1, owner[ends]
 
 
+def _encoder(
+    options: CaptioningOptions, size: tuple[int, int], pretrained: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """What reads pictures of this size, and what a `Captioner` is told of it."""
+    o = options
+    if not is_backbone(o.encoder):
+        return PictureEncoder(size, o.features, grid=o.grid, dropout=o.drop_features), {}
+    module, feature_size, mean, std = backbone(o.encoder, size, pretrained=pretrained)
+    return module, {"feature_size": feature_size, "mean": mean, "std": std}
+
+
 def _captioner(
     options: CaptioningOptions,
     encoder: nn.Module,
@@ -275,7 +278,7 @@ def _captioner(
     start: int,
     end: int,
     cell: type[Cell],
-    **size: Any,
+    **encoding: Any,
 ) -> Captioner:
     return Captioner(
         vocab_size,
@@ -291,7 +294,7 @@ def _captioner(
         feed_context=options.feed_context,
         tie_weights=options.tie,
         label_smoothing=options.label_smoothing,
-        **size,
+        **encoding,
         **options.stack(cell),
     )
 

@@ -6,7 +6,7 @@ from elman.data.captions import CaptionOptions
 from elman.data.images import FITS, parse_size
 from elman.errors import OptionError, require_positive, require_probability, unknown
 from elman.models.augment import Augment
-from elman.models.backbones import is_backbone
+from elman.models.backbones import check_name, is_backbone
 from elman.option import option
 from elman.tasks.options import MediaOptions, TextOptions
 
@@ -88,10 +88,8 @@ class CaptioningOptions(MediaOptions, TextOptions):
         for name, valid in (("attention", ATTENTIONS), ("fit", FITS)):
             if getattr(self, name) not in valid:
                 raise unknown(name, getattr(self, name), valid)
-        if self.encoder != "conv" and not is_backbone(self.encoder):
-            raise OptionError(
-                f"unknown encoder '{self.encoder}': valid are conv, torchvision:NAME, timm:NAME"
-            )
+        if self.encoder != "conv":
+            check_name(self.encoder)
         if self.size is not None:
             parse_size(self.size)
         self._check_encoder()

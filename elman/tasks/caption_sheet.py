@@ -13,7 +13,7 @@ from elman.data.images import Pixels
 #: Words under a picture are broken after so many characters.
 LINE = 24
 #: Words whose looks are drawn.
-MOST = 30
+MOST = 14
 
 
 def draw_captions(path: Path, rows: Sequence[tuple[Pixels, str, Sequence[str]]]) -> None:
@@ -68,8 +68,11 @@ def draw_looks(path: Path, answer: Any) -> None:
 def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    # Pictures touch the sheet's sides, and leave the space between the rows to the words.
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.3 / rows, top=1 - 0.14 / rows)
+    figure.subplots_adjust(wspace=0.06, hspace=0.42 if size[1] > 1.2 * size[0] else 0.22)
     for place in axes:
         place.set_axis_off()
     return figure, axes

@@ -31,7 +31,7 @@ class CaptionWriter(TextWriter):
     @property
     def decoding(self) -> Decoding:
         """Beam search, as for the scores at the end of training."""
-        return Decoding(beams=self.options.beams, length_penalty=1.0, max_length=100)
+        return Decoding(beams=self.options.beams, length_penalty=1.0, max_length=60)
 
     @property
     def target(self) -> Sentences:
