@@ -15,9 +15,9 @@ from torch import Tensor
 from elman.models import Regressor
 
 LENGTH = 600
-HIDDEN = 64
+HIDDEN = 32
 START = {"init": "chrono", "t_max": LENGTH}
-BUDGET = Budget(epochs=30, steps=250, batch_size=50, learning_rate=0.005)
+BUDGET = Budget(epochs=20, steps=250, batch_size=50, learning_rate=0.005)
 #: Cell, published by Bai et al. 2018, Table 1.
 CELLS = (("lstm", "0.164"), ("gru", "5.3e-5"))
 

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT
 from elman.errors import OptionError
 
 
@@ -22,6 +23,10 @@ def evaluate(
         "--skip-unknown-labels",
         help="Leave out, and count, what has a label or tag that training did not know.",
     ),
+    beams: int = typer.Option(None, help="For a transcriber: texts followed side by side."),
+    lm: str = typer.Option(None, help=LM),
+    lm_weight: float = typer.Option(None, help=LM_WEIGHT),
+    length_bonus: float = typer.Option(None, help=LENGTH_BONUS),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Measure a model on files that it has not seen, beside the trivial answer.
@@ -38,7 +43,11 @@ def evaluate(
         how = {"skip_unknown_labels": True} if skip_unknown_labels else {}
         if not set(how) <= set(signature(loaded.evaluate).parameters):
             raise OptionError(f"{run}: has no labels that could be unknown")
-        scores = loaded.evaluate(files or [], report, **how)
+        search = {"beams": beams, "lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
+        given = {name: value for name, value in search.items() if value is not None}
+        if given and "lm" not in signature(loaded.evaluate).parameters:
+            raise OptionError(f"{run}: --{next(iter(given)).replace('_', '-')} is for transcribers")
+        scores = loaded.evaluate(files or [], report, **how, **given)
     if as_json:
         print(json.dumps(scores))
         return

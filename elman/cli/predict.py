@@ -7,13 +7,13 @@ from dataclasses import replace
 from inspect import signature
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 
-from elman.cli.options import with_options
+from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT, with_options
 from elman.data.source import Skipped
-from elman.errors import OptionError
+from elman.errors import DataError, OptionError
 from elman.models.decoding import Decoding
 
 
@@ -35,6 +35,9 @@ def predict(
         None, help="Draw input against output, as out.png; of more inputs out-2.png ..."
     ),
     seed: int = typer.Option(None, help="The same seed draws the same."),
+    lm: str = typer.Option(None, help=LM),
+    lm_weight: float = typer.Option(None, help=LM_WEIGHT),
+    length_bonus: float = typer.Option(None, help=LENGTH_BONUS),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Answer inputs: from the command line, from files, or line by line from standard input.
@@ -43,6 +46,7 @@ def predict(
     [bold]elman predict runs/translate --file new.de --beams 5 --json[/]
     [bold]tail -f log | elman predict runs/tag[/]
     [bold]sensor | elman predict runs/classify --stream[/]   a step a line; an empty one begins anew
+    [bold]arecord -t raw -f S16_LE -r 8000 | elman predict runs/transcribe --stream[/]
 
     The options of decoding are for models that write. Those that are not given are as in the scores
     at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
@@ -50,8 +54,10 @@ def predict(
     from elman.tasks import load
 
     loaded = load(run, cell)
+    searched = {"lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
+    given = {name: value for name, value in searched.items() if value is not None}
     if stream:
-        if texts or file or attention or options or seed is not None:
+        if texts or file or attention or options or given or seed is not None:
             raise OptionError(
                 "--stream reads standard input, and of the options takes --json alone"
             )
@@ -66,6 +72,9 @@ def predict(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
             "takes neither --seed nor any of the options of decoding"
         )
+    if given and "lm" not in takes:
+        raise OptionError(f"{run}: --{next(iter(given)).replace('_', '-')} is for transcribers")
+    how |= given
     if options:
         how["decoding"] = _decoding(loaded, options)
     inputs, batch_size = _inputs(loaded, texts or [], file)
@@ -84,36 +93,60 @@ def _stream(loaded: Any, as_json: bool) -> None:
     from elman.tasks.streaming import answers, timing
 
     seconds: list[float] = []
+    streaming = loaded.stream()
     try:
-        for answer in answers(loaded.stream(), sys.stdin.buffer, seconds):
-            _print(answer, as_json)
+        for answer in answers(streaming, sys.stdin.buffer, seconds):
+            _print(answer, as_json, getattr(streaming, "between", "\n"))
     finally:
         print(f"note: {timing(seconds)}", file=sys.stderr)
 
 
-def _print(answer: Any, as_json: bool) -> None:
-    print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
+def _print(answer: Any, as_json: bool, between: str = "\n") -> None:
+    if as_json:
+        print(json.dumps(answer.record, ensure_ascii=False), flush=True)
+    else:
+        print(answer.text, end=between, flush=True)
 
 
 def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:
     """How the model is read out: as it was scored, but for what the user said."""
-    draws = said.get("temperature", 0) > 0
-    return replace(loaded.decoding, **({"beams": 1} if draws else {}), **said)
+    drawn = {"beams": 1} if said.get("temperature", 0) > 0 else {}
+    return replace(loaded.decoding, **{**drawn, **said})
 
 
 def _inputs(loaded: Any, texts: list[str], files: list[Path]) -> tuple[Iterable[Any], int]:
     """The inputs, and how many are answered at once: one where a person or a pipe waits."""
     if texts or files:
-        parsed = (loaded.parse(text) for text in texts)
-        return chain(parsed, *(loaded.inputs(file) for file in files)), 64
+        given = ((f"input {number}", text) for number, text in enumerate(texts, 1))
+        return chain(_parsed(loaded, given), *(loaded.inputs(file) for file in files)), 64
     if sys.stdin.isatty():
         print("an input a line; Ctrl-D ends", file=sys.stderr)
-    return (loaded.parse(line) for line in _lines()), 1
+    return _parsed(loaded, _lines(sys.stdin.buffer)), 1
 
 
-def _lines() -> Iterator[str]:
-    for line in sys.stdin:
-        yield line.rstrip("\r\n")
+def _parsed(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[Any]:
+    """The inputs that texts stand for; an error says which text it is about."""
+    for where, text in given:
+        try:
+            yield loaded.parse(text)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+
+
+def _lines(source: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Where each line stands, and the line, as it comes; line ends may be mixed."""
+    number = 0
+    for raw in source:
+        try:
+            text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"standard input, line {number + 1}: is not UTF-8 ({error.reason}); convert it, as "
+                "with iconv, or give a file with --file, which is read as in training"
+            ) from error
+        for line in text.removesuffix("\n").removesuffix("\r").split("\r"):
+            number += 1
+            yield f"standard input, line {number}", line
 
 
 def _draw(answer: Any, path: Path, number: int) -> None:

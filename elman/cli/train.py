@@ -49,7 +49,7 @@ def _train(
     from elman.train import training
 
     run = open_run(resume)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)
     training.resume(task_of(run), run, console, cell, patience, **length)
 
 
@@ -65,7 +65,7 @@ def _add_command(kind: type[Task]) -> None:
 
         if "" in (files or []):
             raise OptionError("a file name is empty")
-        training.train(kind, files or [], options, out, force, Console(soft_wrap=True))
+        training.train(kind, files or [], options, out, force, Console(soft_wrap=True, emoji=False))
 
     app.command(kind.name, help=kind.help)(command)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from elman.data.captions import CaptionOptions
 from elman.data.images import FITS, parse_size
 from elman.errors import OptionError, require_positive, require_probability, unknown
-from elman.models.augment import Augment
 from elman.models.backbones import check_name, is_backbone
+from elman.models.picture_changes import Augment
 from elman.option import option
 from elman.tasks.options import MediaOptions, TextOptions
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from elman.data.images import Pixels
+from elman.tasks.pictures import save_figure
 
 #: Words under a picture are broken after so many characters.
 LINE = 24
@@ -22,8 +23,6 @@ def draw_captions(path: Path, rows: Sequence[tuple[Pixels, str, Sequence[str]]])
 
     rows: (picture, written, wanted) each.
     """
-    from elman.tasks.pictures import save_figure
-
     columns = min(4, len(rows))
     figure, axes = _panels(math.ceil(len(rows) / columns), columns, (2.4, 3.0))
     for place, (picture, written, wanted) in zip(axes, rows, strict=False):
@@ -45,8 +44,6 @@ def draw_looks(path: Path, answer: Any) -> None:
 
     answer: its attention is (weights [steps, h, w], words, picture [H, W, 3]).
     """
-    from elman.tasks.pictures import save_figure
-
     weights, words, picture = answer.attention
     count = min(len(words), MOST)
     columns = min(5, count + 1)

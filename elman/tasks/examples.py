@@ -105,8 +105,10 @@ class ExampleTask(ScoredTask[O], Generic[O, R]):
         first = next(rows, None)
         if first is None:
             left_out = f"; left out: {source.skipped}" if source.skipped.total else ""
+            share = part == "valid" and not self.options.valid
+            cure = "a larger --valid-fraction, files with --valid, or more" if share else "more"
             raise DataError(
-                f"{source.about}: the {part} part has no example{left_out}; give more data"
+                f"{source.about}: the {part} part has no example{left_out}; give {cure} data"
             )
         return write_examples(file, chain([first], rows))
 

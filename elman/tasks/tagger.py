@@ -45,7 +45,7 @@ class TrainedTagger(TrainedOnExamples):
         if path.is_dir():
             path = path / PARALLEL[0]
         in_lines = path.name == PARALLEL[0] or unpacked_name(path).suffix == ".txt"
-        if in_lines or any(Path(given).is_dir() for given in self.task.files):
+        if in_lines or any(is_parallel(Path(given)) for given in self.task.files):
             return (line.split() for line in read_lines(path, encoding))
         column = self.options.word_column
         return untagged_sentences(path, word_column=column, encoding=encoding)
@@ -101,6 +101,10 @@ class TaggerStream(Lines):
                 f"{trained.run.folder}: a CRF's best tags are those of a whole sentence; train "
                 "without --crf"
             )
+        if trained.model.reader.window > 1:
+            raise OptionError(
+                f"{trained.run.folder}: reads each word with those after it; train with --window 1"
+            )
         self.trained = trained
         self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
 
@@ -114,6 +118,11 @@ class TaggerStream(Lines):
 
     def end(self) -> None:
         self.layers.reset()
+
+
+def is_parallel(path: Path) -> bool:
+    """Whether these are sentences a line: a folder of parallel files, or one of them."""
+    return path.is_dir() or path.name in PARALLEL
 
 
 def to_read(given: dict[str, Any]) -> tuple[Any, ...]:

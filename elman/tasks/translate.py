@@ -103,6 +103,14 @@ class TranslateOptions(TextOptions):
                 "attention dot compares vectors of one size, and what is read from both ends has "
                 "twice the decoder's: use general, or --no-bidirectional"
             )
+        once = ("variational", "weight_drop")
+        drawn = [name for name in once if getattr(self, name)]
+        if drawn and (self.input_feeding or self.sampling):
+            raise OptionError(
+                f"{drawn[0]} is drawn once a sequence, and with "
+                f"{'input_feeding' if self.input_feeding else 'sampling'} the decoder runs one "
+                "step at a time: leave out one of them"
+            )
         if not 0 <= self.sampling <= 1:
             raise OptionError(f"sampling must lie in [0, 1], got {self.sampling}")
         for name, valid in (

@@ -6,8 +6,8 @@ from torch import nn
 
 from elman.errors import OptionError, ShapeError
 from elman.models import Captioner, PictureEncoder
-from elman.models.augment import Augment
 from elman.models.decoding import Decoding, decode
+from elman.models.picture_changes import Augment
 
 V, START, END = 9, 7, 8
 KINDS = [
@@ -21,8 +21,8 @@ KINDS = [
 
 def captioner(encoder=None, **options):
     torch.manual_seed(0)
-    encoder = PictureEncoder((16, 16), 16, grid=4) if encoder is None else encoder
-    return Captioner(V, encoder, start=START, end=END, **{"hidden_size": 16, **options})
+    encoder = PictureEncoder((16, 16), 32, grid=4) if encoder is None else encoder
+    return Captioner(V, encoder, start=START, end=END, **{"hidden_size": 32, **options})
 
 
 def pictures(count=5, size=(16, 16)):
@@ -40,8 +40,8 @@ def targets(count=5):
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_one_batch_is_learnt_by_heart_and_written_again(options):
     model, picture, (target, lengths) = captioner(**options), pictures(), targets()
-    optimizer = torch.optim.Adam(model.parameters(), 0.02)
-    for _ in range(70):
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(100):
         optimizer.zero_grad()
         loss = model.loss(picture, target, lengths)
         loss.mean.backward()

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import types
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from elman.tasks.caption import Captioning, captions_of
 from elman.tasks.caption_options import CaptioningOptions
 from elman.tasks.texts import caption_scores
 from elman.train.watch import Watch
-from tests.tasks.test_tag import CELL, Pipe, answers
+from tests.tasks.test_tag import CELL, answers
 
 TINY = [
     *("--hidden", 24, "--embedding", 12, "--features", 16, "--grid", 4, "--batch-size", 8),
@@ -72,7 +73,7 @@ def test_a_run_holds_scores_beside_both_baselines(trained):
     assert Image.open(trained / "captions.png").size[0] > 500
 
 
-def test_predictions_from_files_folders_tables_and_a_pipe(trained, elman, tmp_path, monkeypatch):
+def test_predictions_from_files_folders_tables_and_a_pipe(trained, elman, tmp_path, pipe):
     folder = trained.parent / "test"
     one, two = folder / "100.png", folder / "101.png"
     said = elman("predict", trained, one, two).out.splitlines()
@@ -82,7 +83,7 @@ def test_predictions_from_files_folders_tables_and_a_pipe(trained, elman, tmp_pa
     assert len(elman("predict", trained, "--file", folder).out.splitlines()) == 9
     (tmp_path / "new.csv").write_text(f"file\n{one}\n{two}\n")
     assert elman("predict", trained, "--file", "new.csv").out.splitlines() == said
-    monkeypatch.setattr("elman.cli.predict.sys.stdin", Pipe([f"{one}\n", "\n"]))
+    pipe(f"{one}\n\n")
     done = elman("predict", trained)
     assert done.out == f"{said[0]}\n\n" and "1 x no answer" in done.err
 
@@ -187,10 +188,14 @@ def test_interrupted_and_resumed_is_the_run_that_was_not(elman, tmp_path, monkey
 def test_pictures_of_mixed_sizes_are_read_at_one_which_is_said(elman, tmp_path):
     data = written(tmp_path / "data", 12)
     Image.new("RGB", (40, 10)).save(data / "0.png")
-    assert "read as 64 x 64 from 2 sizes" in train(elman, data, *TINY, "--steps", 1).out
-    done = elman("train", "caption", data, *TINY, "--steps", 1, "--size", "12x20", "--out", "b")
+    done = train(elman, data, *TINY, "--steps", 1, "--size", "12x20")
     assert "read as 12 x 20 from 2 sizes" in done.out
-    assert elman("predict", "b", data / "0.png", "--max-length", 3).code == 0
+    assert elman("predict", "run", data / "0.png", "--max-length", 3).code == 0
+    task = library.load("run").task
+    sizes = Counter({(16, 16): 11, (10, 40): 1})
+    task.options = CaptioningOptions()
+    assert task._chosen(sizes) == [64, 64] and task._chosen(Counter({(300, 8): 2})) == [64, 64]
+    assert task._chosen(Counter({(16, 20): 3})) == [16, 20]
 
 
 def test_a_picture_that_cannot_be_read_stops_or_is_counted(elman, tmp_path):

@@ -90,3 +90,6 @@ def test_what_cannot_answer_before_the_end_says_so(shared, elman):
     path, run = shared
     run("classify", *TINY[:-3], "--learning-rate", 0.01, "--bidirectional", "--out", "both")
     assert "--no-bidirectional" in elman("predict", path / "both", "--stream").err
+    (path / "words.conll").write_text("the DET\ndog NOUN\n\n" * 20)
+    run("tag", "words.conll", *TINY, "--window", 3, "--out", "window")
+    assert "--window 1" in elman("predict", path / "window", "--stream").err

@@ -14,7 +14,7 @@ from elman.models.decoding import Decoding
 from elman.tasks.translate import SCHEDULES, TranslateOptions, Translation
 from elman.train.run import Run
 from elman.train.watch import Watch
-from tests.tasks.test_tag import CELL, Pipe, answers
+from tests.tasks.test_tag import CELL, answers
 
 TINY = [
     *("--hidden", 16, "--embedding", 10, "--batch-size", 16, "--learning-rate", 0.03),
@@ -68,7 +68,7 @@ def test_a_run_holds_scores_beside_the_baseline(trained):
     assert len(sample) == 3 and sample[0].split()[0] in WORDS
 
 
-def test_predictions_from_the_command_files_and_a_pipe(trained, elman, tmp_path, monkeypatch):
+def test_predictions_from_the_command_files_and_a_pipe(trained, elman, tmp_path, pipe):
     assert elman("predict", trained, "eins zwei").out == "one two\n"
     found = answers(elman, trained, "drei vier", "eins")
     assert [a["source"] for a in found] == ["drei vier", "eins"]
@@ -80,7 +80,7 @@ def test_predictions_from_the_command_files_and_a_pipe(trained, elman, tmp_path,
     done = elman("predict", trained, "--file", "new.txt")
     assert done.out.splitlines() == ["one two", "", "two one"]
     assert "1 x no answer, as the input is empty (first: input 2)" in done.err
-    monkeypatch.setattr("elman.cli.predict.sys.stdin", Pipe(["eins zwei\r\n", "\n"]))
+    pipe("eins zwei\r\n\n")
     assert elman("predict", trained).out == "one two\n\n"
 
 
@@ -122,6 +122,13 @@ def test_draws_repeat_with_their_seed(trained, elman):
     drawn = ["predict", trained, "eins", "vier", "--temperature", 5, "--max-length", 12]
     one, two = elman(*drawn, "--seed", 4), elman(*drawn, "--seed", 4)
     assert one.code == 0 and one.out == two.out != elman(*drawn, "--seed", 5).out
+
+
+def test_drawing_takes_one_beam(trained, elman):
+    done = elman("predict", trained, "eins", "--temperature", 1, "--beams", 3)
+    assert done.code == 2 and "beams (3) search and temperature (1.0) draws" in done.err
+    done = elman("train", "translate", "--variational", 0.1, "--input-feeding")
+    assert done.code == 2 and "variational is drawn once a sequence" in done.err
 
 
 def test_attention_is_drawn(trained, elman, tmp_path):
@@ -283,7 +290,7 @@ GOOD = "source\ttarget\n" + "a b\tx y\n" * 30
         (GOOD, ["--source-column", "src"], "did you mean 'source'.*source, target"),
         (GOOD, ["--target-column", "source"], "'source' cannot be both source and target"),
         ("one\n" + "a\n" * 30, [], "which column is the target.*one"),
-        ("source\ttarget\na\tb\n", [], "the valid part has no example; give more data"),
+        ("source\ttarget\na\tb\n", [], "the valid part has no example; give a larger"),
         ("source\ttarget\na\t\n\tb\n", [], "has no example; left out: 1 x empty target"),
         (GOOD + "a b c\n", [], "line 32: has 1 columns, but the first line has 2"),
         (GOOD, ["--attention", "dott"], "did you mean 'dot'"),
