@@ -22,21 +22,49 @@ def evaluate(
         "--skip-unknown-labels",
         help="Leave out, and count, what has a label or tag that training did not know.",
     ),
+    dynamic: bool = typer.Option(
+        False, "--dynamic", help="A language model: let it learn from the text as it reads on."
+    ),
+    dynamic_rate: float = typer.Option(
+        None, help="With --dynamic: how fast. [dim]default: 0.0003[/]"
+    ),
+    dynamic_decay: float = typer.Option(
+        None, help="With --dynamic: how fast it goes back. [dim]default: 0.003[/]"
+    ),
+    dynamic_segment: int = typer.Option(
+        None, help="With --dynamic: tokens it predicts before it learns. [dim]default: 20[/]"
+    ),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Measure a model on files that it has not seen, beside the trivial answer.
 
     [bold]elman eval runs/lm held-out.txt[/]
+    [bold]elman eval runs/lm held-out.txt --dynamic[/]         learning as it reads
     [bold]elman eval runs/classify new-reviews.csv --json[/]
     """
     from elman.tasks import load
     from elman.train.progress import reported
 
+    said: dict[str, Any] = {
+        "rate": dynamic_rate,
+        "decay": dynamic_decay,
+        "segment": dynamic_segment,
+    }
+    learning = {name: value for name, value in said.items() if value is not None}
+    if learning and not dynamic:
+        raise OptionError(f"--dynamic-{next(iter(learning))} is for --dynamic; add it")
     loaded = load(run, cell)
+    how: dict[str, Any] = {"skip_unknown_labels": True} if skip_unknown_labels else {}
+    if dynamic:
+        from elman.models.dynamic import Dynamic
+
+        how["dynamic"] = Dynamic(**learning)
+    takes = signature(loaded.evaluate).parameters
+    if "skip_unknown_labels" in set(how) - set(takes):
+        raise OptionError(f"{run}: has no labels that could be unknown")
+    if "dynamic" in set(how) - set(takes):
+        raise OptionError(f"{run}: is no language model, and --dynamic is for one")
     with reported(Console(stderr=True)) as report:
-        how = {"skip_unknown_labels": True} if skip_unknown_labels else {}
-        if not set(how) <= set(signature(loaded.evaluate).parameters):
-            raise OptionError(f"{run}: has no labels that could be unknown")
         scores = loaded.evaluate(files or [], report, **how)
     if as_json:
         print(json.dumps(scores))
