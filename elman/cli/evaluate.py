@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT
 from elman.errors import OptionError
 
 
@@ -34,6 +35,10 @@ def evaluate(
     dynamic_segment: int = typer.Option(
         None, help="With --dynamic: tokens it predicts before it learns. [dim]default: 20[/]"
     ),
+    beams: int = typer.Option(None, help="For a transcriber: texts followed side by side."),
+    lm: str = typer.Option(None, help=LM),
+    lm_weight: float = typer.Option(None, help=LM_WEIGHT),
+    length_bonus: float = typer.Option(None, help=LENGTH_BONUS),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Measure a model on files that it has not seen, beside the trivial answer.
@@ -45,25 +50,22 @@ def evaluate(
     from elman.tasks import load
     from elman.train.progress import reported
 
-    said: dict[str, Any] = {
-        "rate": dynamic_rate,
-        "decay": dynamic_decay,
-        "segment": dynamic_segment,
-    }
-    learning = {name: value for name, value in said.items() if value is not None}
+    how = _said(
+        skip_unknown_labels=skip_unknown_labels or None,
+        beams=beams,
+        lm=lm,
+        lm_weight=lm_weight,
+        length_bonus=length_bonus,
+    )
+    learning = _said(rate=dynamic_rate, decay=dynamic_decay, segment=dynamic_segment)
     if learning and not dynamic:
         raise OptionError(f"--dynamic-{next(iter(learning))} is for --dynamic; add it")
     loaded = load(run, cell)
-    how: dict[str, Any] = {"skip_unknown_labels": True} if skip_unknown_labels else {}
     if dynamic:
         from elman.models.dynamic import Dynamic
 
         how["dynamic"] = Dynamic(**learning)
-    takes = signature(loaded.evaluate).parameters
-    if "skip_unknown_labels" in set(how) - set(takes):
-        raise OptionError(f"{run}: has no labels that could be unknown")
-    if "dynamic" in set(how) - set(takes):
-        raise OptionError(f"{run}: is no language model, and --dynamic is for one")
+    _require_taken(run, how, set(signature(loaded.evaluate).parameters))
     with reported(Console(stderr=True)) as report:
         scores = loaded.evaluate(files or [], report, **how)
     if as_json:
@@ -78,6 +80,21 @@ def evaluate(
         print(f"\nbeside it: {baseline['name']}")
     if skipped is not None:
         print(f"left out: {skipped}")
+
+
+def _said(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _require_taken(run: Path, how: dict[str, Any], takes: set[str]) -> None:
+    """Raise OptionError for what this task's `evaluate` does not take."""
+    for name in how:
+        if name in takes:
+            continue
+        if name == "skip_unknown_labels":
+            raise OptionError(f"{run}: has no labels that could be unknown")
+        whom = "a language model" if name == "dynamic" else "transcribers"
+        raise OptionError(f"{run}: --{name.replace('_', '-')} is for {whom}")
 
 
 def _number(value: Any) -> str:

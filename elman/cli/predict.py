@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import typer
 
-from elman.cli.options import with_options
+from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT, with_options
 from elman.data.source import Skipped
 from elman.errors import DataError, OptionError
 from elman.models.decoding import Decoding
@@ -35,6 +35,9 @@ def predict(
         None, help="Draw input against output, as out.png; of more inputs out-2.png ..."
     ),
     seed: int = typer.Option(None, help="The same seed draws the same."),
+    lm: str = typer.Option(None, help=LM),
+    lm_weight: float = typer.Option(None, help=LM_WEIGHT),
+    length_bonus: float = typer.Option(None, help=LENGTH_BONUS),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Answer inputs: from the command line, from files, or line by line from standard input.
@@ -43,6 +46,7 @@ def predict(
     [bold]elman predict runs/translate --file new.de --beams 5 --json[/]
     [bold]tail -f log | elman predict runs/tag[/]
     [bold]sensor | elman predict runs/classify --stream[/]   a step a line; an empty one begins anew
+    [bold]arecord -t raw -f S16_LE -r 8000 | elman predict runs/transcribe --stream[/]
 
     The options of decoding are for models that write. Those that are not given are as in the scores
     at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
@@ -50,8 +54,10 @@ def predict(
     from elman.tasks import load
 
     loaded = load(run, cell)
+    searched = {"lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
+    given = {name: value for name, value in searched.items() if value is not None}
     if stream:
-        if texts or file or attention or options or seed is not None:
+        if texts or file or attention or options or given or seed is not None:
             raise OptionError(
                 "--stream reads standard input, and of the options takes --json alone"
             )
@@ -66,6 +72,9 @@ def predict(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
             "takes neither --seed nor any of the options of decoding"
         )
+    if given and "lm" not in takes:
+        raise OptionError(f"{run}: --{next(iter(given)).replace('_', '-')} is for transcribers")
+    how |= given
     if options:
         how["decoding"] = _decoding(loaded, options)
     inputs, batch_size = _inputs(loaded, texts or [], file)
@@ -84,15 +93,19 @@ def _stream(loaded: Any, as_json: bool) -> None:
     from elman.tasks.streaming import answers, timing
 
     seconds: list[float] = []
+    streaming = loaded.stream()
     try:
-        for answer in answers(loaded.stream(), sys.stdin.buffer, seconds):
-            _print(answer, as_json)
+        for answer in answers(streaming, sys.stdin.buffer, seconds):
+            _print(answer, as_json, getattr(streaming, "between", "\n"))
     finally:
         print(f"note: {timing(seconds)}", file=sys.stderr)
 
 
-def _print(answer: Any, as_json: bool) -> None:
-    print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
+def _print(answer: Any, as_json: bool, between: str = "\n") -> None:
+    if as_json:
+        print(json.dumps(answer.record, ensure_ascii=False), flush=True)
+    else:
+        print(answer.text, end=between, flush=True)
 
 
 def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ NUMBERS = (".ts", ".npz")
 class InputOptions(TextOptions):
     """What every task takes that reads texts or series of numbers."""
 
+    #: What --kind can be.
+    kinds: ClassVar[tuple[str, ...]] = KINDS
+
     kind: str = option("auto", f"What the files hold: {', '.join(KINDS)}.", "Data")
     text_column: str | None = option(
         None, "The column of texts. [dim]default: text, sentence, review ...[/]", "Data"
@@ -47,8 +50,8 @@ class InputOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind not in KINDS:
-            raise unknown("kind", self.kind, KINDS)
+        if self.kind not in self.kinds:
+            raise unknown("kind", self.kind, self.kinds)
 
     def read(self, files: list[str], labelled: bool = True, **more: Any) -> Source[Any]:
         """The texts or series in files; their labels are "" where labelled is False."""

@@ -36,16 +36,15 @@ def test_two_segments_follow_the_rule(model, float64):
         loss = model.loss(ids[:-1], ids[1:], state)
         return loss, torch.autograd.grad(loss.mean, weights)
 
-    squares = [
-        sum(g**2 for g in two) / 2 for two in zip(*(gradient(t[:, None])[1] for t in TRAINING))
-    ]
+    each = (gradient(t[:, None])[1] for t in TRAINING)
+    squares = [sum(g**2 for g in two) / 2 for two in zip(*each, strict=True)]
     spread = [s.sqrt() for s in squares]
     mean = torch.cat([s.flatten() for s in spread]).mean()
     loss, g = gradient(x[:5])
     assert first == pytest.approx(loss.total.item())
     with torch.no_grad():
         for w, w0, g_w, s in zip(weights, start, g, spread, strict=True):
-            w += (0.3 * s / mean).clamp(max=1) * (w0 - w) - 0.01 * g_w / (s + 1e-8)
+            w.add_((0.3 * s / mean).clamp(max=1) * (w0 - w) - 0.01 * g_w / (s + 1e-8))
     state = tuple(tuple(part.detach() for part in layer) for layer in loss.state)
     assert second == pytest.approx(gradient(x[4:], state)[0].total.item())
 

@@ -1,0 +1,238 @@
+"""What tasks on sounds share: how they are heard, and how a training changes them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from elman.data.audio import Samples, Sound, checked_rate, first_rate
+from elman.data.corpus import Report
+from elman.data.files import read_json, write_json
+from elman.data.log_mel import LogMel
+from elman.data.numbers import Scale
+from elman.data.pcm import pcm_pieces
+from elman.data.sound_files import labelled_sounds
+from elman.data.source import Skipped, Source
+from elman.errors import DataError, OptionError, RunError
+from elman.models.augment import Augmentation
+from elman.option import option
+from elman.tasks.inputs import Inputs
+from elman.tasks.options import MediaOptions
+
+FILE = "hearing.json"
+#: Why a sound has no step.
+SHORT = "sound shorter than a step"
+
+
+@dataclass(frozen=True)
+class SoundOptions(MediaOptions):
+    """What every task takes that hears sounds."""
+
+    file_column: str | None = option(
+        None, "The column of sound files. [dim]default: file, path, audio ...[/]", "Data"
+    )
+    sample_rate: int | None = option(
+        None, "Hz that sounds are brought to. [dim]default: the first sound's[/]", "Sound"
+    )
+    num_mels: int = option(40, "Bands of the log mel energies.", "Sound")
+    window_ms: float = option(25.0, "Sound that a frame is made of.", "Sound")
+    step_ms: float = option(10.0, "From one frame to the next.", "Sound")
+    frames: int = option(2, "Frames that make one step.", "Sound")
+    stride: int | None = option(
+        None, "Frames from one step to the next. [dim]default: --frames[/]", "Sound"
+    )
+    per_sound: bool = option(
+        False,
+        "Bring each sound's bands to mean 0, whatever microphone and room; needs the whole sound.",
+        "Sound",
+    )
+    speed: list[float] = option(
+        [], "Train on every sound at this speed too, as 0.9; may be repeated.", "Sound"
+    )
+    warp: float = option(
+        0.0, "Stretch frequencies in training by up to this share, as other voices do.", "Sound"
+    )
+    gain: float = option(
+        0.0, "Make sounds louder or softer in training, by up to so many dB.", "Sound"
+    )
+    noise: float | None = option(
+        None, "Noise in training, at most so many dB below a sound. [dim]default: none[/]", "Sound"
+    )
+    time_mask: int = option(0, "Hide two stretches of up to so many steps in training.", "Sound")
+    frequency_mask: int = option(
+        0, "Hide two stretches of up to so many bands in training.", "Sound"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_rate(self.sample_rate)
+        for speed in self.speed:
+            if not 0.25 <= speed <= 4 or speed == 1:
+                raise OptionError(f"speed must lie in 0.25 ... 4 and differ from 1, got {speed}")
+        self.features(self.sample_rate or 8000)
+        self.augmentation  # noqa: B018  (it checks its values)
+
+    def features(self, sample_rate: int) -> LogMel:
+        """How sounds of this rate are heard."""
+        stride = self.frames if self.stride is None else self.stride
+        return LogMel(sample_rate, self.num_mels, self.frames, stride, self.window_ms, self.step_ms)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How training sounds are changed."""
+        names = [field.name for field in fields(Augmentation)]
+        return Augmentation(**{name: getattr(self, name) for name in names})
+
+
+class Hearing:
+    """From a sound to what a model reads: log mel energies, scaled as training sounds call for.
+
+        x_t = (e_t - m - mean) / deviation        m: the sound's own mean over t where per_sound
+
+    mean, deviation: of all training sounds. Saved as hearing.json.
+    """
+
+    def __init__(self, features: LogMel, scale: Scale, per_sound: bool = False) -> None:
+        self.features, self.scale, self.per_sound = features, scale, per_sound
+
+    @classmethod
+    def learn(cls, train: Source[Sound], options: SoundOptions, report: Report) -> "Hearing":
+        """Take the rate of the first training sound where none is said, and the scale of all."""
+        rate = options.sample_rate or first_rate(train)
+        if rate is None:
+            why = "cannot be read" if next(iter(train), None) else f"is there; {train.skipped}"
+            raise DataError(f"{train.about}: no sound {why}, so nothing can be learnt")
+        features = options.features(checked_rate(rate) or rate)
+        unscaled = cls(features, Scale((0.0,), (1.0,)), options.per_sound)
+
+        def heard() -> Iterator[Any]:
+            for number, sound in enumerate(train):
+                x = unscaled(sound, Skipped(), options.skip_bad)
+                if x is not None:
+                    yield x
+                if number % 64 == 0:
+                    report("listening", number, 0)
+
+        return cls(features, Scale.fit(heard()), options.per_sound)
+
+    def __call__(self, sound: Sound, skipped: Skipped, skip_bad: bool = False) -> Any:
+        """[T, F] of a sound; None where it is left out, which is counted."""
+        samples = sound.samples(self.features.sample_rate, skipped, skip_bad)
+        if samples is None:
+            return None
+        x = self.features(samples)
+        if not len(x):
+            skipped.add(SHORT, sound.where)
+            return None
+        return self.scale(x - x.mean(0) if self.per_sound else x)
+
+    def changed(self, x: Tensor, lengths: Tensor, augmentation: Augmentation) -> Tensor:
+        """A training batch [T, B, F] as it might have been heard."""
+        if not augmentation.changes:
+            return x
+        return augmentation(x, lengths, self.features, self.scale)
+
+    def stream(self) -> "HearingStream":
+        """The same numbers while the sound comes; OptionError with per_sound."""
+        if self.per_sound:
+            raise OptionError(
+                "a sound's own mean is known at its end alone: train without --per-sound to "
+                "answer while it comes"
+            )
+        return HearingStream(self)
+
+    def save(self, folder: Path) -> None:
+        """Write hearing.json."""
+        features, scale = self.features.to_json(), self.scale.to_json()
+        value = {"features": features, "scale": scale, "per_sound": self.per_sound}
+        write_json(folder / FILE, value)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Hearing":
+        """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
+        value = read_json(folder / FILE)
+        try:
+            features = LogMel.from_json(value["features"])
+            return cls(features, Scale.from_json(value["scale"]), bool(value["per_sound"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{folder / FILE}: says of nothing that elman could hear: {error!r}"
+            ) from error
+
+
+class HearingStream:
+    """What a model reads of a sound that comes in pieces; memory does not grow."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        self.hearing = hearing
+        self.features = hearing.features.stream()
+
+    def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
+        """Samples, the time of a step at once: see `elman.data.pcm.pcm_pieces`."""
+        features = self.hearing.features
+        return pcm_pieces(stdin, features.sample_rate, features.step_seconds)
+
+    def __call__(self, piece: Samples) -> Tensor:
+        """[n, F]: the steps that these samples complete, perhaps none."""
+        return torch.from_numpy(self.hearing.scale(self.features.push(piece)))
+
+    def end(self) -> None:
+        """The next piece begins another sound."""
+        self.features = self.hearing.features.stream()
+
+
+class SoundInputs(Inputs):
+    """Sounds as the inputs of a task that also reads texts or series."""
+
+    def __init__(self, hearing: Hearing, options: SoundOptions) -> None:
+        super().__init__(scale=hearing.scale)
+        self.hearing, self.options = hearing, options
+
+    def encode(self, value: Any) -> NDArray[Any]:
+        """[T, F] of a `Sound`, the name of its file, or (samples [N], Hz); T = 0 for silence."""
+        x = self.hearing(as_sound(value), Skipped(), self.options.skip_bad)
+        return np.zeros((0, self.hearing.features.size), np.float32) if x is None else x
+
+    def parse(self, text: str) -> Sound:
+        """The sound in the file of this name."""
+        return as_sound(text)
+
+    def read(self, file: str | Path, options: Any, **more: Any) -> Iterator[Sound]:
+        """The sounds that a table names, or a folder holds; a sound itself."""
+        return sounds_in(file, options)
+
+
+def as_sound(given: Any) -> Sound:
+    """A `Sound`, the name of its file, or (samples [N], Hz)."""
+    if isinstance(given, Sound):
+        return given
+    if isinstance(given, str | Path):
+        return Sound(Path(given), "", str(given))
+    samples, rate = given
+    return Sound((np.asarray(samples, dtype=np.float32), int(rate)), "", "samples")
+
+
+def sounds_in(file: str | Path, options: Any) -> Iterator[Sound]:
+    """The sounds that a table names, or a folder holds; a sound itself."""
+    o = options
+    how = {"file_column": o.file_column, "skip_bad": o.skip_bad, **o.table}
+    return iter(labelled_sounds([file], labelled=False, **how))
+
+
+def at_speeds(source: Source[Any], speeds: list[float]) -> Source[Any]:
+    """Every sound as it is, then at each of the speeds."""
+    if not speeds:
+        return source
+
+    def read(skipped: Skipped) -> Iterator[Sound]:
+        for sound in source.read(skipped):
+            for speed in (1.0, *speeds):
+                yield Sound(sound.source, sound.text, sound.where, speed)
+
+    shown = ", ".join(f"{speed:g}" for speed in speeds)
+    return Source(f"{source.about}, also at speed {shown}", read)
