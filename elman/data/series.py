@@ -19,7 +19,7 @@ from elman.data.text import require_text_file
 from elman.errors import DataError, OptionError, require_positive, unknown
 
 MISSING = ("carry", "zero")
-_NO_NUMBER = ("", "?", "na", "nan", "null", "none")
+NO_NUMBER = ("", "?", "na", "nan", "null", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _series_of(row: Row, columns: Sequence[str]) -> NDArray[np.float32]:
 
 def _number(row: Row, column: str) -> float:
     value = row.values[column]
-    if value is None or (isinstance(value, str) and value.strip().lower() in _NO_NUMBER):
+    if value is None or (isinstance(value, str) and value.strip().lower() in NO_NUMBER):
         return float("nan")
     try:
         return float(value)

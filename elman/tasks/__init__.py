@@ -6,6 +6,7 @@ from typing import Any
 from elman.cells import Cell
 from elman.errors import RunError
 from elman.tasks.classify import Classification
+from elman.tasks.forecast import Forecasting
 from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
 from elman.tasks.tag import Tagging
@@ -23,6 +24,7 @@ KINDS: tuple[type[Task], ...] = (
     Tagging,
     Translation,
     Generation,
+    Forecasting,
     Transcription,
 )
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
