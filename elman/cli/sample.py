@@ -17,11 +17,11 @@ def sample(
     label: str = typer.Option(None, help="What to write for, after train ... --conditional."),
     prompt: str = typer.Option(
         None,
-        help="What the text begins with; of music a file. [dim]default: a line end, or how the "
-        "text began[/]",
+        help="What the text begins with; of music or pictures a file. [dim]default: a line end, "
+        "or how the text began[/]",
     ),
     prompt_length: int = typer.Option(
-        None, help="So many frames of that file. [dim]default: all[/]"
+        None, help="Frames, or rows of pixels, of that file. [dim]default: all; half the rows[/]"
     ),
     length: int = typer.Option(
         None, help="Tokens, or steps, to write. [dim]default: 500; as in training[/]"
@@ -37,7 +37,7 @@ def sample(
         False, "--probabilities", help="A token a line, a tab and its probability."
     ),
     out: Path = typer.Option(
-        None, help="Draw series of numbers, as sheet.png; write music, as piece.mid."
+        None, help="Draw series or pictures, as sheet.png; write music, as piece.mid."
     ),
     as_json: bool = typer.Option(False, "--json", help="A JSON object for each sequence."),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),

@@ -96,14 +96,31 @@ def _mended(image: Image.Image, size: tuple[int, int] | None, mode: str, fit: st
         # A JPEG is decoded no larger than it takes; upright or not.
         image.draft(None, (2 * max(size), 2 * max(size)))
     flat = _over_white(_eight_bits(ImageOps.exif_transpose(image), image.format)).convert(mode)
-    if size is None or flat.size == size[::-1]:
-        return flat
+    return _sized(flat, size, fit)
+
+
+def reshaped(
+    pixels: Pixels, size: tuple[int, int] | None, *, mode: str = "colour", fit: str = "crop"
+) -> Pixels:
+    """A picture [H, W, 1 or 3] in another size and mode, as `read_image` brings it there."""
+    _check(mode, fit, size)
+    channels = 1 if mode == "grey" else 3
+    if pixels.shape[2] == channels and size in (None, pixels.shape[:2]):
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    found = np.asarray(_sized(image.convert(MODES[mode]), size, fit))
+    return found.reshape(*found.shape[:2], -1)
+
+
+def _sized(image: Image.Image, size: tuple[int, int] | None, fit: str) -> Image.Image:
+    if size is None or image.size == size[::-1]:
+        return image
     wanted, how = size[::-1], Image.Resampling.BICUBIC
     if fit == "stretch":
-        return flat.resize(wanted, how)
+        return image.resize(wanted, how)
     if fit == "crop":
-        return ImageOps.fit(flat, wanted, how)
-    return ImageOps.pad(flat, wanted, how, color="white")
+        return ImageOps.fit(image, wanted, how)
+    return ImageOps.pad(image, wanted, how, color="white")
 
 
 def _eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
@@ -124,7 +141,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 # Folders
 
 
-def find_images(folder: str | Path, *, deep: bool = False) -> list[Path]:
+def find_images(folder: str | Path, deep: bool = False) -> list[Path]:
     """The pictures in a folder by their suffix, in order, hidden ones left out.
 
     deep: those of folders in it too. Raises DataError where there is none.

@@ -10,6 +10,7 @@ from elman.tasks.forecast import Forecasting
 from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
 from elman.tasks.music import Music
+from elman.tasks.pixels import PixelTask
 from elman.tasks.tag import Tagging
 from elman.tasks.transcribe import Transcription
 from elman.tasks.translate import Translation
@@ -25,6 +26,7 @@ KINDS: tuple[type[Task], ...] = (
     Tagging,
     Translation,
     Generation,
+    PixelTask,
     Music,
     Forecasting,
     Transcription,
