@@ -103,7 +103,7 @@ class ToldPictures(TrainedOnExamples):
 
     def _rows(self, asked: int | None) -> int:
         H = self.task.shape[0]
-        rows = max(H // 2, 0) if asked is None else asked
+        rows = H // 2 if asked is None else asked
         if not 0 <= rows <= H:
             raise OptionError(
                 f"prompt_length must lie in 0 ... {H}, the rows there are, got {rows}"
