@@ -5,6 +5,7 @@ from typing import Any
 
 from elman.cells import Cell
 from elman.errors import RunError
+from elman.tasks.caption import Captioning
 from elman.tasks.classify import Classification
 from elman.tasks.forecast import Forecasting
 from elman.tasks.generate import Generation
@@ -27,6 +28,7 @@ KINDS: tuple[type[Task], ...] = (
     Tagging,
     Translation,
     Generation,
+    Captioning,
     PixelTask,
     Music,
     Tracking,

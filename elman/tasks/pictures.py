@@ -13,9 +13,15 @@ from elman.errors import OptionError
 def draw_attention(path: Path, answer: Any) -> None:
     """Source against output: how much each output step looked at each input.
 
-    answer: its attention is (weights [steps, inputs], outputs, inputs).
+    answer: its attention is (weights [steps, inputs], outputs, inputs); over a picture it is
+    (weights [steps, h, w], outputs, picture).
     """
     weights, outputs, inputs = answer.attention
+    if weights.ndim == 3:
+        from elman.tasks.caption_sheet import draw_looks
+
+        draw_looks(path, answer)
+        return
     size = (2 + 0.35 * len(inputs), 2 + 0.35 * len(outputs))
     figure, axes = figure_of(size)
     axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
@@ -143,3 +149,7 @@ def save_figure(figure: Any, path: Path) -> None:
         raise OptionError(f"{path}: there is no folder {path.parent}")
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=120, format=kind)
+
+
+#: For figures that are drawn elsewhere.
+save_figure = _save
