@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elman.data.batches import collate
 from elman.data.tracks import Track
-from elman.errors import DataError
+from elman.errors import DataError, ShapeError
 from elman.models.tracker import Now, Tracker, constant_velocity, height
 from elman.tasks.examples import TrainedOnExamples, answered
 from elman.tasks.streaming import Lines, stack_stream
@@ -130,5 +130,8 @@ def foreseen(boxes: Tensor, record: dict[str, Any]) -> Answer:
     return Answer(name + text, {**record, "boxes": rows})
 
 
-def _boxes(given: Boxes | Track) -> Boxes:
-    return given.boxes if isinstance(given, Track) else given
+def _boxes(given: Any) -> Boxes:
+    boxes = given.boxes if isinstance(given, Track) else np.asarray(given, dtype=np.float32)
+    if len(boxes) and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        raise ShapeError(f"boxes must be [T, 4], got {list(boxes.shape)}")
+    return boxes

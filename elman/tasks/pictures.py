@@ -149,7 +149,3 @@ def save_figure(figure: Any, path: Path) -> None:
         raise OptionError(f"{path}: there is no folder {path.parent}")
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=120, format=kind)
-
-
-#: For figures that are drawn elsewhere.
-save_figure = _save
