@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from elman.data.batches import collate
+from elman.data.labelled import text_of
 from elman.data.lines import read_lines
 from elman.data.pairs import SOURCE_NAMES
 from elman.data.sentences import Sentences
 from elman.data.source import Skipped
 from elman.data.tables import Table, is_table
+from elman.data.tokenizer import Ids
 from elman.models.decoding import Decoding, decode
 from elman.models.seq2seq import EncoderDecoder
 from elman.tasks.examples import TrainedOnExamples, answered
@@ -48,7 +50,7 @@ class Translator(TrainedOnExamples):
         usual = {name.lower() for name in table.columns} & set(SOURCE_NAMES)
         first = None if usual else table.columns[0]
         column = table.find("source", SOURCE_NAMES, o.source_column or first)
-        return (str(row.values[column]) for row in table.rows(Skipped()))
+        return (text_of(row, column) for row in table.rows(Skipped()))
 
     def predict(
         self,
@@ -56,21 +58,28 @@ class Translator(TrainedOnExamples):
         *,
         decoding: Decoding | None = None,
         seed: int | None = None,
+        prefix: str = "",
         batch_size: int = 64,
     ) -> Iterator[Answer]:
         """The texts that the model writes for these.
 
         decoding: as `elman.models.decoding.Decoding`; as `decoding` where not given. seed: of what
-        is drawn; None draws others every time.
+        is drawn; None draws others every time. prefix: what each text begins with; DataError where
+        it holds what the model cannot write.
         """
         how = decoding or self.decoding
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
-        answers = partial(self._answers, how=how, generator=generator if how.draws else None)
+        answers = partial(
+            self._answers,
+            how=how,
+            generator=generator if how.draws else None,
+            prefix=self.task.units("target").require_known(prefix),
+        )
         return answered(inputs, batch_size, lambda text: not text.strip(), answers)
 
     def _answers(
-        self, texts: list[str], how: Decoding, generator: torch.Generator | None
+        self, texts: list[str], how: Decoding, generator: torch.Generator | None, prefix: Ids
     ) -> Iterator[Answer]:
         source, target = self.task.units("source"), self.task.units("target")
         rows = [{"source": self.task.ended(source.encode(text))} for text in texts]
@@ -85,6 +94,7 @@ class Translator(TrainedOnExamples):
                 start=target.start_id,
                 end=target.end_id,
                 decoding=how,
+                prefix=torch.from_numpy(prefix)[:, None].expand(-1, len(texts)),
                 exclude=[target.start_id] + ([] if unseen is None else [unseen]),
                 source_lengths=batch["source_lengths"],
                 generator=generator,
