@@ -266,7 +266,8 @@ def _encoder(
     """What reads pictures of this size, and what a `Captioner` is told of it."""
     o = options
     if not is_backbone(o.encoder):
-        return PictureEncoder(size, o.features, grid=o.grid, dropout=o.drop_features), {}
+        grid = o.grid or (4 if max(size) <= 32 else 8)
+        return PictureEncoder(size, o.features, grid=grid, dropout=o.drop_features), {}
     module, feature_size, mean, std = backbone(o.encoder, size, pretrained=pretrained)
     return module, {"feature_size": feature_size, "mean": mean, "std": std}
 
