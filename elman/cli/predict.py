@@ -71,7 +71,7 @@ def predict(
     how: dict[str, Any] = {} if seed is None else {"seed": seed}
     if prefix is not None:
         if "prefix" not in takes:
-            raise OptionError(f"{run}: --prefix is for a model that writes one text for another")
+            raise OptionError(f"{run}: --prefix is for translators and captioners")
         how["prefix"] = prefix
     if (options or how) and "decoding" not in takes:
         raise OptionError(
