@@ -13,9 +13,15 @@ from elman.errors import OptionError
 def draw_attention(path: Path, answer: Any) -> None:
     """Source against output: how much each output step looked at each input.
 
-    answer: its attention is (weights [steps, inputs], outputs, inputs).
+    answer: its attention is (weights [steps, inputs], outputs, inputs); over a picture it is
+    (weights [steps, h, w], outputs, picture).
     """
     weights, outputs, inputs = answer.attention
+    if weights.ndim == 3:
+        from elman.tasks.caption_sheet import draw_looks
+
+        draw_looks(path, answer)
+        return
     size = (2 + 0.35 * len(inputs), 2 + 0.35 * len(outputs))
     figure, axes = _figure(size)
     axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
@@ -77,6 +83,30 @@ def draw_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]]) -> None:
     _save(figure, path)
 
 
+def draw_rolls(path: Path, rolls: Sequence[tuple[str, Any]], lowest: int) -> None:
+    """Piano rolls below each other, on the keys that sound in any: key over frame.
+
+    rolls: (name, [T, K] of 0 ... 1) each. lowest: the MIDI number of the first key.
+    """
+    sounds = np.flatnonzero(np.max([values.max(0) for _, values in rolls], 0) > 0.1)
+    low, high = (sounds[0], sounds[-1]) if len(sounds) else (0, 87)
+    frames = max(len(values) for _, values in rolls)
+    width = float(np.clip(0.1 * frames, 6, 16))
+    figure, axes = _figure((width, 0.5 + 2.2 * len(rolls)), len(rolls))
+    for axis, (name, values) in zip(np.atleast_1d(axes), rolls, strict=True):
+        edges = (-0.5, len(values) - 0.5, lowest + low - 0.5, lowest + high + 0.5)
+        axis.imshow(
+            values[:, low : high + 1].T, cmap="Greys", vmin=0, vmax=1, origin="lower",
+            aspect="auto", extent=edges, interpolation="nearest",
+        )  # fmt: skip
+        octaves = range(-(-(lowest + low) // 12) * 12, lowest + high + 1, 12)
+        axis.set_yticks(octaves, [f"C{key // 12 - 1}" for key in octaves])
+        axis.set(title=name, xlim=(-0.5, frames - 0.5))
+        axis.grid(axis="y", alpha=0.3)
+    axis.set(xlabel="frame")
+    _save(figure, path)
+
+
 def _draw_curves(
     axes: Any, rows: Sequence[tuple[str, Sequence[Any]]], length: int, least: float, most: float
 ) -> None:
@@ -94,11 +124,11 @@ def _colour_map(name: str) -> Any:
     return colormaps[name]
 
 
-def _figure(size: tuple[float, float]) -> tuple[Any, Any]:
+def _figure(size: tuple[float, float], rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots()
+    return figure, figure.subplots(rows)
 
 
 def _label(axis: Any, names: Sequence[str], **style: Any) -> None:
@@ -117,3 +147,7 @@ def _save(figure: Any, path: Path) -> None:
         raise OptionError(f"{path}: there is no folder {path.parent}")
     with written_aside(path) as aside:
         figure.savefig(aside, dpi=120, format=kind)
+
+
+#: For figures that are drawn elsewhere.
+save_figure = _save

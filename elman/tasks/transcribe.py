@@ -230,6 +230,10 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
 
     # The end
 
+    @property
+    def given(self) -> str:
+        return "a.wav b.flac"
+
     def load(self, cell: type[Cell]) -> TrainedTranscriber:
         return TrainedTranscriber(self.run, self.options, load_best(self, cell), self)
 
