@@ -1,5 +1,6 @@
 """What tasks on sounds share: how they are heard, and how a training changes them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,6 +26,8 @@ from elman.tasks.inputs import Inputs
 from elman.tasks.options import MediaOptions
 
 FILE = "hearing.json"
+#: In ln of an energy.
+DECIBEL = math.log(10) / 10
 #: Why a sound has no step.
 SHORT = "sound shorter than a step"
 
@@ -51,6 +54,12 @@ class SoundOptions(MediaOptions):
         "Bring each sound's bands to mean 0, whatever microphone and room; needs the whole sound.",
         "Sound",
     )
+    dynamic_range: float | None = option(
+        None,
+        "What is more dB than this below a sound's loudest moment is brought up to there, as other "
+        "noise would; needs the whole sound. [dim]default: nothing is[/]",
+        "Sound",
+    )
     speed: list[float] = option(
         [], "Train on every sound at this speed too, as 0.9; may be repeated.", "Sound"
     )
@@ -71,6 +80,8 @@ class SoundOptions(MediaOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_rate(self.sample_rate)
+        if self.dynamic_range is not None and not 0 < self.dynamic_range <= 200:
+            raise OptionError(f"dynamic_range must lie in (0, 200] dB, got {self.dynamic_range}")
         for speed in self.speed:
             if not 0.25 <= speed <= 4 or speed == 1:
                 raise OptionError(f"speed must lie in 0.25 ... 4 and differ from 1, got {speed}")
@@ -92,13 +103,21 @@ class SoundOptions(MediaOptions):
 class Hearing:
     """From a sound to what a model reads: log mel energies, scaled as training sounds call for.
 
-        x_t = (e_t - m - mean) / deviation        m: the sound's own mean over t where per_sound
+        e'_t = ln(exp(e_t) + exp(max e - r))      r: dynamic_range, where it is given
+        x_t = (e'_t - m - mean) / deviation       m: the sound's own mean over t where per_sound
 
     mean, deviation: of all training sounds. Saved as hearing.json.
     """
 
-    def __init__(self, features: LogMel, scale: Scale, per_sound: bool = False) -> None:
-        self.features, self.scale, self.per_sound = features, scale, per_sound
+    def __init__(
+        self,
+        features: LogMel,
+        scale: Scale,
+        per_sound: bool = False,
+        dynamic_range: float | None = None,
+    ) -> None:
+        self.features, self.scale = features, scale
+        self.per_sound, self.dynamic_range = per_sound, dynamic_range
 
     @classmethod
     def learn(cls, train: Source[Sound], options: SoundOptions, report: Report) -> "Hearing":
@@ -108,7 +127,8 @@ class Hearing:
             why = "cannot be read" if next(iter(train), None) else f"is there; {train.skipped}"
             raise DataError(f"{train.about}: no sound {why}, so nothing can be learnt")
         features = options.features(checked_rate(rate) or rate)
-        unscaled = cls(features, Scale((0.0,), (1.0,)), options.per_sound)
+        own = options.per_sound, options.dynamic_range
+        unscaled = cls(features, Scale((0.0,), (1.0,)), *own)
 
         def heard() -> Iterator[Any]:
             for number, sound in enumerate(train):
@@ -118,7 +138,7 @@ class Hearing:
                 if number % 64 == 0:
                     report("listening", number, 0)
 
-        return cls(features, Scale.fit(heard()), options.per_sound)
+        return cls(features, Scale.fit(heard()), *own)
 
     def __call__(self, sound: Sound, skipped: Skipped, skip_bad: bool = False) -> Any:
         """[T, F] of a sound; None where it is left out, which is counted."""
@@ -129,6 +149,8 @@ class Hearing:
         if not len(x):
             skipped.add(SHORT, sound.where)
             return None
+        if self.dynamic_range is not None:
+            x = np.logaddexp(x, x.max() - self.dynamic_range * DECIBEL)
         return self.scale(x - x.mean(0) if self.per_sound else x)
 
     def changed(self, x: Tensor, lengths: Tensor, augmentation: Augmentation) -> Tensor:
@@ -138,19 +160,19 @@ class Hearing:
         return augmentation(x, lengths, self.features, self.scale)
 
     def stream(self) -> "HearingStream":
-        """The same numbers while the sound comes; OptionError with per_sound."""
-        if self.per_sound:
+        """The same numbers while the sound comes; OptionError where they need the whole sound."""
+        if self.per_sound or self.dynamic_range is not None:
             raise OptionError(
-                "a sound's own mean is known at its end alone: train without --per-sound to "
-                "answer while it comes"
+                "a sound's own mean and loudest moment are known at its end alone: train without "
+                "--per-sound and --dynamic-range to answer while it comes"
             )
         return HearingStream(self)
 
     def save(self, folder: Path) -> None:
         """Write hearing.json."""
         features, scale = self.features.to_json(), self.scale.to_json()
-        value = {"features": features, "scale": scale, "per_sound": self.per_sound}
-        write_json(folder / FILE, value)
+        own = {"per_sound": self.per_sound, "dynamic_range": self.dynamic_range}
+        write_json(folder / FILE, {"features": features, "scale": scale, **own})
 
     @classmethod
     def load(cls, folder: Path) -> "Hearing":
@@ -158,7 +180,8 @@ class Hearing:
         value = read_json(folder / FILE)
         try:
             features = LogMel.from_json(value["features"])
-            return cls(features, Scale.from_json(value["scale"]), bool(value["per_sound"]))
+            own = value["per_sound"], value["dynamic_range"]
+            return cls(features, Scale.from_json(value["scale"]), *own)
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{folder / FILE}: says of nothing that elman could hear: {error!r}"
