@@ -66,9 +66,11 @@ def sample(
     loaded = load(run, cell)
     language = isinstance(loaded, WrittenLanguage)
     shown = {"probabilities": probabilities, "out": out is not None, "json": as_json}
-    odd = [name for name in (("out", "json") if language else ("probabilities",)) if shown[name]]
+    odd = [name for name in (("out",) if language else ("probabilities",)) if shown[name]]
     _require_taken(loaded, given, odd)
-    if language:
+    if language and as_json:
+        _whole(loaded, given)
+    elif language:
         _stream(loaded, given, probabilities)
     else:
         _each(loaded, given, out, as_json)
@@ -86,6 +88,12 @@ def _require_taken(loaded: Any, given: dict[str, Any], odd: list[str]) -> None:
             f"{loaded.run.folder}: a run of '{loaded.run.config['task']}' takes no {names}; it "
             f"takes {', '.join('--' + name.replace('_', '-') for name in takes)}"
         )
+
+
+def _whole(loaded: Any, given: dict[str, Any]) -> None:
+    """A text as a JSON object, with its tokens and how likely each was."""
+    how = {"prompt": loaded.prompt, "temperature": 0.8, **given}
+    print(json.dumps(loaded.scored(**how), ensure_ascii=False))
 
 
 def _stream(loaded: Any, given: dict[str, Any], probabilities: bool) -> None:

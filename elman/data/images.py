@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from elman.data.files import written_aside
 from elman.data.source import Skipped
@@ -21,6 +21,8 @@ MODES = {"grey": "L", "colour": "RGB"}
 #: How a picture of another shape comes to the one that is wanted.
 FITS = ("crop", "pad", "stretch")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+#: The colour of a sheet where there is no picture.
+BLANK = np.array([200, 216, 232], np.uint8)
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -79,6 +81,17 @@ def readable_image(
             ) from error
         skipped.add("picture that cannot be read", str(file))
         return None
+
+
+def image_size(file: str | Path) -> tuple[int, int] | None:
+    """(H, W) of a picture as `read_image` turns it, from its first bytes; None where it is none."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception:  # as in `read_image`
+        return None
+    return (width, height) if turned else (height, width)
 
 
 def _check(mode: str, fit: str, size: tuple[int, int] | None) -> None:
@@ -208,7 +221,7 @@ def write_sheet(
     zoom = zoom or max(1, 96 // max(height, width))
     columns = max(len(row) for row in rows)
     tall, wide = height * zoom + gap, width * zoom + gap
-    sheet = np.full((len(rows) * tall + gap, columns * wide + gap, 3), (200, 216, 232), np.uint8)
+    sheet = np.full((len(rows) * tall + gap, columns * wide + gap, 3), BLANK, np.uint8)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             if picture is None:

@@ -164,6 +164,7 @@ class Inputs:
                 min_count=options.min_count,
                 lower_case=options.lower_case,
                 specials=specials,
+                bpe_sample=options.bpe_sample,
             )
         )
 
