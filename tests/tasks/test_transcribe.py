@@ -14,7 +14,8 @@ from elman.data.audio import Sound
 from elman.data.source import Skipped, Source
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
-from elman.tasks.sounds import Hearing, SoundOptions
+from elman.tasks.hearing import Hearing
+from elman.tasks.sounds import SoundOptions
 from elman.tasks.streaming import answers
 from elman.tasks.texts import edits, transcript_counts, transcript_scores
 from tests.data.sounds import RATE, tones, words, write_sounds
