@@ -15,9 +15,9 @@ from torch import Tensor
 from elman.models import Regressor
 
 LENGTH = 600
-HIDDEN = 64
+HIDDEN = 32
 START = {"init": "chrono", "t_max": LENGTH}
-BUDGET = Budget(epochs=30, steps=250, batch_size=50, learning_rate=0.005)
+BUDGET = Budget(epochs=20, steps=250, batch_size=50, learning_rate=0.005)
 #: Cell, published by Bai et al. 2018, Table 1.
 CELLS = (("lstm", "0.164"), ("gru", "5.3e-5"))
 
@@ -33,9 +33,9 @@ def drawn(count: int, generator: torch.Generator) -> dict[str, Tensor]:
 
 def main() -> None:
     """Train both cells once for each seed, print the table."""
-    options = parsed("adding", __doc__)
+    options = parsed("adding", __doc__, only=[cell for cell, _ in CELLS])
     rows, seconds = [], []
-    for cell, published in CELLS:
+    for cell, published in options.chosen(CELLS):
         values = []
         for seed in options.seeds:
             torch.manual_seed(seed)

@@ -18,7 +18,7 @@ def cells(
     """
     from elman.cells import CELLS, cell_named
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)
     chosen = {name: cell_named(name)} if name else CELLS
     cell: Any
     for key, cell in chosen.items():

@@ -41,7 +41,7 @@ def explain(
     @ a matrix product, (x) an outer product. A line ends with the shape of its value and where
     in the cell it comes from.
     """
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)
     made = _made(cell, input_size, hidden_size, cell_option or [], dtype)
     if batch_size < 1:
         raise OptionError(f"--batch-size must be above 0, got {batch_size}")

@@ -47,7 +47,7 @@ def main() -> None:
     try:
         app()
     except ElmanError as error:
-        console = Console(stderr=True, soft_wrap=True)
+        console = Console(stderr=True, soft_wrap=True, emoji=False)
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
         sys.exit(2 if isinstance(error, OptionError) else 1)
     except KeyboardInterrupt:

@@ -8,7 +8,23 @@ from typing import Any, get_type_hints
 import typer
 
 #: The order in which panels are shown: what is tried first stands first.
-PANELS = ("Data", "Text", "Model", "Regularisers", "Length", "Optimisation", "Decoding", "Watching")
+PANELS = (
+    "Data",
+    "Text",
+    "Pictures",
+    "Sound",
+    "Model",
+    "Regularisers",
+    "Length",
+    "Optimisation",
+    "Decoding",
+    "Watching",
+)
+
+#: What a transcriber's search is told, in several commands.
+LM = "For a transcriber: a run of elman train lm that says which text is likely."
+LM_WEIGHT = "How much --lm counts."
+LENGTH_BONUS = "For a transcriber: added to a text's score for each unit."
 
 
 def with_options(

@@ -1,5 +1,6 @@
 """`elman predict`: what a trained model answers."""
 
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,13 +8,13 @@ from dataclasses import replace
 from inspect import signature
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 
-from elman.cli.options import with_options
+from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT, with_options
 from elman.data.source import Skipped
-from elman.errors import OptionError
+from elman.errors import DataError, OptionError
 from elman.models.decoding import Decoding
 
 
@@ -28,10 +29,17 @@ def predict(
         [], help="Inputs from a file like those trained on, which needs no answers in it."
     ),
     as_json: bool = typer.Option(False, "--json", help="A JSON object for each input."),
+    stream: bool = typer.Option(
+        False, "--stream", help="Answer each step of standard input as it comes."
+    ),
     attention: Path = typer.Option(
         None, help="Draw input against output, as out.png; of more inputs out-2.png ..."
     ),
     seed: int = typer.Option(None, help="The same seed draws the same."),
+    prefix: str = typer.Option(None, help="What each text that is written begins with."),
+    lm: str = typer.Option(None, help=LM),
+    lm_weight: float = typer.Option(None, help=LM_WEIGHT),
+    length_bonus: float = typer.Option(None, help=LENGTH_BONUS),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
     """Answer inputs: from the command line, from files, or line by line from standard input.
@@ -39,6 +47,8 @@ def predict(
     [bold]elman predict runs/classify "what a lovely film"[/]
     [bold]elman predict runs/translate --file new.de --beams 5 --json[/]
     [bold]tail -f log | elman predict runs/tag[/]
+    [bold]sensor | elman predict runs/classify --stream[/]   a step a line; an empty one begins anew
+    [bold]arecord -t raw -f S16_LE -r 8000 | elman predict runs/transcribe --stream[/]
 
     The options of decoding are for models that write. Those that are not given are as in the scores
     at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
@@ -46,48 +56,132 @@ def predict(
     from elman.tasks import load
 
     loaded = load(run, cell)
+    searched = {"lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
+    given = {name: value for name, value in searched.items() if value is not None}
+    if stream:
+        if texts or file or attention or options or given or prefix or seed is not None:
+            raise OptionError(
+                "--stream reads standard input, and of the options takes --json alone"
+            )
+        _stream(loaded, as_json)
+        return
     takes = signature(loaded.predict).parameters
     if "inputs" not in takes:
         loaded.predict()  # says what this run is for
     how: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if prefix is not None:
+        if "prefix" not in takes:
+            raise OptionError(f"{run}: --prefix is for translators and captioners")
+        how["prefix"] = prefix
     if (options or how) and "decoding" not in takes:
         raise OptionError(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
             "takes neither --seed nor any of the options of decoding"
         )
+    if given and "lm" not in takes:
+        raise OptionError(f"{run}: --{next(iter(given)).replace('_', '-')} is for transcribers")
+    how |= given
     if options:
         how["decoding"] = _decoding(loaded, options)
-    inputs, batch_size = _inputs(loaded, texts or [], file)
     left_out = Skipped()
-    for number, answer in enumerate(loaded.predict(inputs, batch_size=batch_size, **how), 1):
+    answers = _answers(loaded, texts or [], file, how)
+    for number, answer in enumerate(answers, 1):
         if attention is not None and "left_out" not in answer.record:
             _draw(answer, attention, number)
-        print(json.dumps(answer.record, ensure_ascii=False) if as_json else answer.text, flush=True)
+        _print(answer, as_json)
         if "left_out" in answer.record:
             left_out.add(f"no answer, as {answer.record['left_out']}", f"input {number}")
     if left_out.total:
         print(f"note: {left_out}", file=sys.stderr)
 
 
+def _stream(loaded: Any, as_json: bool) -> None:
+    from elman.tasks.streaming import answers, timing
+
+    seconds: list[float] = []
+    streaming = loaded.stream()
+    try:
+        for answer in answers(streaming, sys.stdin.buffer, seconds):
+            _print(answer, as_json, getattr(streaming, "between", "\n"))
+    finally:
+        print(f"note: {timing(seconds)}", file=sys.stderr)
+
+
+def _print(answer: Any, as_json: bool, between: str = "\n") -> None:
+    if as_json:
+        print(json.dumps(answer.record, ensure_ascii=False), flush=True)
+    else:
+        print(answer.text, end=between, flush=True)
+
+
 def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:
     """How the model is read out: as it was scored, but for what the user said."""
-    draws = said.get("temperature", 0) > 0
-    return replace(loaded.decoding, **({"beams": 1} if draws else {}), **said)
+    drawn = {"beams": 1} if said.get("temperature", 0) > 0 else {}
+    return replace(loaded.decoding, **{**drawn, **said})
 
 
-def _inputs(loaded: Any, texts: list[str], files: list[Path]) -> tuple[Iterable[Any], int]:
-    """The inputs, and how many are answered at once: one where a person or a pipe waits."""
+def _answers(
+    loaded: Any, texts: list[str], files: list[Path], how: dict[str, Any]
+) -> Iterator[Any]:
+    """The answers to what was given, else to standard input, as its lines come."""
     if texts or files:
-        parsed = (loaded.parse(text) for text in texts)
-        return chain(parsed, *(loaded.inputs(file) for file in files)), 64
+        given = ((f"input {number}", text) for number, text in enumerate(texts, 1))
+        inputs = chain(_parsed(loaded, given), *(loaded.inputs(file) for file in files))
+        return loaded.predict(inputs, **how)
     if sys.stdin.isatty():
         print("an input a line; Ctrl-D ends", file=sys.stderr)
-    return (loaded.parse(line) for line in _lines()), 1
+    lines = _lines(sys.stdin.buffer)
+    if "decoding" in how and how["decoding"].draws:
+        # Draws follow one another, whichever lines come together.
+        return loaded.predict(_parsed(loaded, chain.from_iterable(lines)), batch_size=1, **how)
+    return chain.from_iterable(
+        loaded.predict(inputs, **how) for several in lines for inputs in _whole(loaded, several)
+    )
 
 
-def _lines() -> Iterator[str]:
-    for line in sys.stdin:
-        yield line.rstrip("\r\n")
+def _parsed(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[Any]:
+    """The inputs that texts stand for; an error says which text it is about."""
+    for where, text in given:
+        try:
+            yield loaded.parse(text)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+
+
+def _whole(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[list[Any]]:
+    """The inputs as a list; where one is wrong, those before it, and then the error."""
+    inputs: list[Any] = []
+    try:
+        inputs.extend(_parsed(loaded, given))
+    except DataError:
+        yield inputs
+        raise
+    yield inputs
+
+
+def _lines(source: BinaryIO) -> Iterator[Iterator[tuple[str, str]]]:
+    """The lines that have come together, again and again; line ends may be mixed."""
+    count = itertools.count(1)
+    rest = b""
+    while data := source.read1(1 << 16):  # type: ignore[attr-defined]
+        *whole, rest = (rest + data).split(b"\n")
+        yield _decoded(whole, count)
+    if rest:
+        yield _decoded([rest], count)
+
+
+def _decoded(lines: list[bytes], count: Iterator[int]) -> Iterator[tuple[str, str]]:
+    """Where each line stands, and its text."""
+    for raw in lines:
+        for line in raw.removesuffix(b"\r").split(b"\r"):
+            where = f"standard input, line {next(count)}"
+            try:
+                yield where, line.decode("utf-8").removeprefix("\ufeff")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{where}: is not UTF-8 ({error.reason}); convert it, as with iconv, or give a "
+                    "file with --file, which is read as in training"
+                ) from error
 
 
 def _draw(answer: Any, path: Path, number: int) -> None:

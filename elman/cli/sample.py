@@ -2,9 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
 from inspect import Parameter, signature
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,15 @@ from elman.errors import OptionError
 
 def sample(
     run: Path = typer.Argument(help="A run folder, as runs/lm."),
-    count: int = typer.Option(None, help="Sequences to write. [dim]default: 10[/]"),
+    count: int = typer.Option(None, help="Sequences to write. [dim]default: 10; of music 1[/]"),
     label: str = typer.Option(None, help="What to write for, after train ... --conditional."),
     prompt: str = typer.Option(
-        None, help="What the text begins with. [dim]default: a line end, or how the text began[/]"
+        None,
+        help="What the text begins with; of music or pictures a file. [dim]default: a line end, "
+        "or how the text began[/]",
+    ),
+    prompt_length: int = typer.Option(
+        None, help="Frames, or rows of pixels, of that file. [dim]default: all; half the rows[/]"
     ),
     length: int = typer.Option(
         None, help="Tokens, or steps, to write. [dim]default: 500; as in training[/]"
@@ -33,7 +36,9 @@ def sample(
     probabilities: bool = typer.Option(
         False, "--probabilities", help="A token a line, a tab and its probability."
     ),
-    out: Path = typer.Option(None, help="Draw series of numbers, as sheet.png."),
+    out: Path = typer.Option(
+        None, help="Draw series or pictures, as sheet.png; write music, as piece.mid."
+    ),
     as_json: bool = typer.Option(False, "--json", help="A JSON object for each sequence."),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
 ) -> None:
@@ -41,6 +46,7 @@ def sample(
 
     [bold]elman sample runs/lm --prompt "The " --temperature 0.7 --seed 1[/]
     [bold]elman sample runs/generate --count 5[/]
+    [bold]elman sample runs/music --prompt begun.mid --out piece.mid[/]
     """
     from elman.tasks import load
     from elman.tasks.written_language import WrittenLanguage
@@ -49,6 +55,7 @@ def sample(
         "count": count,
         "label": label,
         "prompt": prompt,
+        "prompt_length": prompt_length,
         "length": length,
         "temperature": temperature,
         "top_k": top_k,
@@ -59,9 +66,11 @@ def sample(
     loaded = load(run, cell)
     language = isinstance(loaded, WrittenLanguage)
     shown = {"probabilities": probabilities, "out": out is not None, "json": as_json}
-    odd = [name for name in (("out", "json") if language else ("probabilities",)) if shown[name]]
+    odd = [name for name in (("out",) if language else ("probabilities",)) if shown[name]]
     _require_taken(loaded, given, odd)
-    if language:
+    if language and as_json:
+        _whole(loaded, given)
+    elif language:
         _stream(loaded, given, probabilities)
     else:
         _each(loaded, given, out, as_json)
@@ -79,6 +88,12 @@ def _require_taken(loaded: Any, given: dict[str, Any], odd: list[str]) -> None:
             f"{loaded.run.folder}: a run of '{loaded.run.config['task']}' takes no {names}; it "
             f"takes {', '.join('--' + name.replace('_', '-') for name in takes)}"
         )
+
+
+def _whole(loaded: Any, given: dict[str, Any]) -> None:
+    """A text as a JSON object, with its tokens and how likely each was."""
+    how = {"prompt": loaded.prompt, "temperature": 0.8, **given}
+    print(json.dumps(loaded.scored(**how), ensure_ascii=False))
 
 
 def _stream(loaded: Any, given: dict[str, Any], probabilities: bool) -> None:
@@ -104,25 +119,11 @@ def _escaped(token: str) -> str:
 
 
 def _each(loaded: Any, given: dict[str, Any], out: Path | None, as_json: bool) -> None:
-    """Sequences, each in a line, or all in a picture."""
+    """Sequences, each in a line, or all in a file."""
     written = loaded.write(**given)
     if out is not None:
-        _draw(written, out)
+        loaded.save(written, out)
         return
-    line: Callable[[Any], str] = loaded.task.inputs.line
     for found in written:
-        if as_json:
-            record = {"text": found} if isinstance(found, str) else {"series": found.tolist()}
-            print(json.dumps(record, ensure_ascii=False), flush=True)
-        else:
-            print(line(found), flush=True)
-
-
-def _draw(written: Iterator[Any], out: Path) -> None:
-    from elman.tasks.examples import batched
-    from elman.tasks.pictures import draw_sheet
-
-    first = next(written)
-    if isinstance(first, str):
-        raise OptionError(f"{out}: texts are not drawn; leave --out away, or take --json")
-    draw_sheet(out, [("", row) for row in batched(chain([first], written), 10)])
+        line = json.dumps(loaded.record(found), ensure_ascii=False) if as_json else None
+        print(line or loaded.line(found), flush=True)

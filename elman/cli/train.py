@@ -31,6 +31,7 @@ def _train(
     [bold]elman train classify reviews.csv[/]             a text and its label in each row
     [bold]elman train tag train.conll --crf[/]            a word and its tag in each line
     [bold]elman train translate train.de train.en[/]      two files, line by line
+    [bold]elman train forecast load.csv --horizon 24[/]   a time, and a column for each series
     [bold]elman train --resume runs/lm --epochs 20[/]     after Ctrl-C or a crash, or for longer
 
     Each trains on data of its own where no file is given. Options: [bold]elman train tag --help[/]
@@ -49,7 +50,7 @@ def _train(
     from elman.train import training
 
     run = open_run(resume)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)
     training.resume(task_of(run), run, console, cell, patience, **length)
 
 
@@ -65,7 +66,7 @@ def _add_command(kind: type[Task]) -> None:
 
         if "" in (files or []):
             raise OptionError("a file name is empty")
-        training.train(kind, files or [], options, out, force, Console(soft_wrap=True))
+        training.train(kind, files or [], options, out, force, Console(soft_wrap=True, emoji=False))
 
     app.command(kind.name, help=kind.help)(command)
 

@@ -101,6 +101,7 @@ def collate(rows: Sequence[Mapping[str, Value]]) -> Batch:
 
         [T_b] whole numbers       ->  "x": [T, B] int64,       "x_lengths": [B] int64
         [T_b] or [T_b, F] floats  ->  "x": [T, B(, F)] float32, "x_lengths": [B] int64
+        [H, W, C] uint8           ->  "x": [B, H, W, C] uint8
         a whole number            ->  "x": [B] int64
         a number                  ->  "x": [B] float32
         a string                  ->  not a tensor: `Batch.texts`
@@ -116,7 +117,9 @@ def collate(rows: Sequence[Mapping[str, Value]]) -> Batch:
             values = [row[name] for row in rows]
         except KeyError as error:
             raise ShapeError(f"column '{name}' is missing in a row of the batch") from error
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and value.ndim == 3 and value.dtype == np.uint8:
+            tensors[name] = _stacked(name, values)
+        elif isinstance(value, np.ndarray):
             tensors[name], tensors[f"{name}_lengths"] = _padded(name, values)
         elif isinstance(value, str):
             texts[name] = [str(v) for v in values]
@@ -141,6 +144,13 @@ def _padded(name: str, values: Sequence[Value]) -> tuple[Tensor, Tensor]:
     for b, array in enumerate(arrays):
         padded[: len(array), b] = array
     return torch.from_numpy(padded), torch.from_numpy(lengths)
+
+
+def _stacked(name: str, values: Sequence[Value]) -> Tensor:
+    arrays = [np.asarray(value) for value in values]
+    if any(a.shape != arrays[0].shape or a.dtype != np.uint8 for a in arrays):
+        raise ShapeError(f"column '{name}' must be uint8 [H, W, C] of one size in all rows")
+    return torch.from_numpy(np.stack(arrays))
 
 
 def _emptied(batch: Batch) -> Batch:

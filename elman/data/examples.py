@@ -102,6 +102,12 @@ class _Column:
                 self.values = inner.values.to_numpy().reshape(len(inner), inner.type.list_size)
             else:
                 self.values = inner.to_numpy()
+        elif pa.types.is_fixed_size_list(array.type):
+            shape, inner = [len(array)], array
+            while pa.types.is_fixed_size_list(inner.type):
+                shape.append(inner.type.list_size)
+                inner = inner.values
+            self.values = inner.to_numpy().reshape(shape)
         elif not pa.types.is_string(array.type):
             self.values = array.to_numpy()
 
@@ -109,8 +115,8 @@ class _Column:
         if self.values is None:
             return str(self.array[row].as_py())
         if self.offsets is None:
-            number: Value = self.values[row].item()
-            return number
+            value = self.values[row]
+            return value if self.values.ndim > 1 else value.item()
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def sizes(self) -> NDArray[np.int64]:
@@ -119,7 +125,7 @@ class _Column:
         return np.diff(self.offsets).astype(np.int64)
 
     def numbers(self) -> NDArray[Any]:
-        if self.offsets is not None or self.values is None:
+        if self.offsets is not None or self.values is None or self.values.ndim > 1:
             raise ShapeError(f"column '{self.name}' does not hold one number in each row")
         return self.values
 
@@ -127,8 +133,8 @@ class _Column:
 def write_examples(path: Path, rows: Iterable[Mapping[str, Value]]) -> Examples:
     """Write examples to an Arrow IPC file, whole or not at all, holding few of them in memory.
 
-    A column is [T] whole numbers, [T] or [T, F] float32, one whole number, one number or one
-    string; it is the same in all rows but for T, which may be 0.
+    A column is [T] whole numbers, [T] or [T, F] float32, [H, W, C] uint8 (a picture), one whole
+    number, one number or one string; it is the same in all rows but for T, which may be 0.
 
     Raises DataError where there is no row, and ShapeError where one is not as the first.
     """
@@ -174,14 +180,23 @@ def _type(name: str, value: Value) -> Any:
             return pa.list_(pa.from_numpy_dtype(value.dtype))
         if value.ndim == 2 and value.shape[1] > 0 and value.dtype == np.float32:
             return pa.list_(pa.list_(pa.float32(), value.shape[1]))
+        if value.ndim == 3 and value.size and value.dtype == np.uint8:
+            return _fixed(pa.uint8(), value.shape)
         raise ShapeError(
-            f"column '{name}' must be [T] whole numbers, or [T] or [T, F] float32, got "
-            f"{value.dtype} {list(value.shape)}"
+            f"column '{name}' must be [T] whole numbers, [T] or [T, F] float32, or [H, W, C] "
+            f"uint8, got {value.dtype} {list(value.shape)}"
         )
     for kind, found in ((str, pa.string()), (int, pa.int64()), (float, pa.float64())):
         if isinstance(value, kind) and not isinstance(value, bool):
             return found
     raise ShapeError(f"column '{name}' must be an array, a number or a string, got {value!r}")
+
+
+def _fixed(kind: Any, shape: Sequence[int]) -> Any:
+    """The type of an array of one shape."""
+    for size in reversed(shape):
+        kind = pa.list_(kind, size)
+    return kind
 
 
 def _record_batch(begin: int, rows: Sequence[Mapping[str, Value]], schema: Any) -> Any:
@@ -205,7 +220,7 @@ def _checked(begin: int, field: Any, values: list[Any]) -> list[Any]:
     known: set[Any] = set()
     for i, value in enumerate(values):
         is_array = isinstance(value, np.ndarray)
-        kind = (value.dtype, value.shape[1:], value.ndim) if is_array else type(value)
+        kind = _kind(value) if is_array else type(value)
         if kind in known:
             continue
         found = _type(field.name, value)
@@ -218,7 +233,17 @@ def _checked(begin: int, field: Any, values: list[Any]) -> list[Any]:
     return values
 
 
+def _kind(value: NDArray[Any]) -> Any:
+    """What arrays of one type have in common: all but T."""
+    return value.dtype, value.shape if value.ndim > 2 else value.shape[1:], value.ndim
+
+
 def _array(values: list[Any], kind: Any) -> Any:
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.array(np.stack(values).reshape(-1))
+        for size in reversed(values[0].shape):
+            flat = pa.FixedSizeListArray.from_arrays(flat, size)
+        return flat
     if not pa.types.is_list(kind):
         return pa.array(values, kind)
     offsets = np.zeros(len(values) + 1, dtype=np.int32)

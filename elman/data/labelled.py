@@ -8,6 +8,7 @@ from elman.data.lines import read_lines, unpacked_name
 from elman.data.rows import EMPTY_LINE, Row
 from elman.data.source import Skipped, Source
 from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
+from elman.data.text import require_text_file
 from elman.errors import DataError
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "utterance", "sequence")
@@ -86,6 +87,8 @@ def _from_tables(
 
 
 def _from_files(paths: Sequence[Path], encoding: str, labelled: bool) -> Source[LabelledText]:
+    for path in paths:
+        require_text_file(path)
     labels = labels_of_files(paths) if labelled else [""] * len(paths)
     lines = [(path, label) for path, label in zip(paths, labels, strict=True)]
     for path in paths:

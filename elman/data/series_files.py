@@ -114,13 +114,18 @@ def read_npz(file: Path, labelled: bool = True) -> Iterator[RawSeries]:
         yield values if values.ndim == 2 else values[:, None], _label(y[i]), f"{file}: series {i}"
 
 
-def _arrays(file: Path, labelled: bool) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def npz_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz file by their names in lower case; DataError where some are pickles."""
     require_text_file(file)
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
-            arrays = {name.lower(): archive[name] for name in archive.files}
+            return {name.lower(): archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: cannot be read as .npz of plain arrays: {error}") from error
+
+
+def _arrays(file: Path, labelled: bool) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    arrays = npz_arrays(file)
     for name in ("x", "y") if labelled else ("x",):
         if name not in arrays:
             raise DataError(

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from elman.data.lines import checked_encoding, unpacked_name
 from elman.data.rows import (
@@ -75,6 +75,14 @@ class Table:
             return read_json_rows(self.file, self.encoding, skipped)
         return self._rows_of_cells(skipped)
 
+    def values(self, skipped: Skipped) -> Iterator[tuple[str, list[Any]]]:
+        """Where each row stands, and its values in the order of the columns."""
+        if self.suffix in (*PARQUET, *JSON_LINES):
+            for where, values in self.rows(skipped):
+                yield where, [values.get(name) for name in self.columns]
+            return
+        yield from self._whole_cells(skipped)
+
     def require(self, names: Iterable[str]) -> None:
         """Raise DataError for the first name that is no column; it lists those that are."""
         for name in names:
@@ -144,6 +152,11 @@ class Table:
 
     def _rows_of_cells(self, skipped: Skipped) -> Iterator[Row]:
         names = self.columns
+        for where, cells in self._whole_cells(skipped):
+            yield Row(where, dict(zip(names, cells, strict=True)))
+
+    def _whole_cells(self, skipped: Skipped) -> Iterator[tuple[str, list[str]]]:
+        names = self.columns
         for index, (where, cells) in enumerate(self._cells(skipped)):
             if len(cells) != len(names):
                 mend = "save it as CSV" if self.delimiter == "\t" else "quote that text"
@@ -152,7 +165,7 @@ class Table:
                     f"where a text holds {self.delimiter!r}: {mend}"
                 )
             if index > 0 or not self.header:
-                yield Row(where, dict(zip(names, cells, strict=True)))
+                yield where, cells
 
 
 def read_rows(file: str | Path, **options: Unpack[TableOptions]) -> Source[Row]:

@@ -32,10 +32,10 @@ def tagged_sentences(
     separators: Sequence[str] = SEPARATORS,
     encoding: str = "utf-8",
 ) -> Source[TaggedSentence]:
-    """Tagged sentences: one folder holds parallel files (`PARALLEL`), other files are CoNLL.
+    """Tagged sentences: parallel files (`PARALLEL`), or the folder of them; others are CoNLL.
 
-    CoNLL: a word a line with its tag in another column, an empty line between sentences. For the
-    folder see `parallel_files`. Raises DataError, OptionError.
+    CoNLL: a word a line with its tag in another column, an empty line between sentences. For
+    parallel files see `parallel_files`. Raises DataError, OptionError.
     """
     paths = [Path(file) for file in files]
     if not paths:
@@ -49,6 +49,8 @@ def tagged_sentences(
                 f"(perhaps {PARALLEL[2]}), this one holds {held}"
             )
         return parallel_files(words, tags, label if label.exists() else None, encoding=encoding)
+    if len(paths) > 1 and {path.name for path in paths} <= set(PARALLEL):
+        return _named_files(paths, encoding)
     checked_encoding(encoding)
     for path in paths:
         next(read_lines(path, encoding), None)
@@ -64,6 +66,18 @@ def tagged_sentences(
     tag = "the last column" if tag_column is None else f"column {tag_column}"
     names = ", ".join(map(str, paths))
     return Source(f"{names}: words in column {word_column}, tags in {tag}", read)
+
+
+def _named_files(paths: Sequence[Path], encoding: str) -> Source[TaggedSentence]:
+    """Parallel files that are told apart by their names, in any order."""
+    by_name = {path.name: path for path in paths}
+    words, tags, label = (by_name.get(name) for name in PARALLEL)
+    if words is None or tags is None or len(by_name) < len(paths):
+        raise DataError(
+            f"{', '.join(map(str, paths))}: parallel files are {PARALLEL[0]} and {PARALLEL[1]}, "
+            f"perhaps {PARALLEL[2]}, one of each; or name their folder"
+        )
+    return parallel_files(words, tags, label, encoding=encoding)
 
 
 def untagged_sentences(

@@ -93,8 +93,55 @@ class Pooling(nn.Module):
             scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
         return (scores.softmax(dim=0) * x).sum(dim=0)
 
+    def running(self) -> "RunningPooling":
+        """The pooling of a sequence while it comes; OptionError where a part reads backwards."""
+        return RunningPooling(self)
+
     def extra_repr(self) -> str:
         return f"{self.size}, kind={self.kind!r}"
+
+
+class RunningPooling:
+    """The pooling of all steps so far: ``y_t = running(u_t)``, made by `Pooling.running`.
+
+        y_t = pooling(u_1 ... u_t)
+
+    u_t: [B, size]   ->   y_t: [B, size]
+    """
+
+    def __init__(self, pooling: Pooling) -> None:
+        if pooling.kind == "last" and pooling.forward_size < pooling.size:
+            raise OptionError("pooling 'last': what reads backwards needs the whole sequence")
+        self.pooling = pooling
+        self.count = 0
+        # The sum of what there was, by its weights, and their sum: as logarithms, for attention.
+        self.total: Tensor | None = None
+        self.log_weight: Tensor | None = None
+
+    def __call__(self, u: Tensor) -> Tensor:
+        kind, before = self.pooling.kind, self.total
+        self.count += 1
+        if kind == "last":
+            return u
+        if kind == "attention":
+            return self._attended(u)
+        if kind == "max":
+            self.total = u if before is None else torch.maximum(before, u)
+            return self.total
+        self.total = u if before is None else before + u
+        return self.total / self.count
+
+    def _attended(self, u: Tensor) -> Tensor:
+        key, score = self.pooling.key, self.pooling.score
+        assert key is not None and score is not None
+        weight = score(torch.tanh(key(u)))
+        if self.total is None or self.log_weight is None:
+            self.total, self.log_weight = u, weight
+            return u
+        together = torch.logaddexp(self.log_weight, weight)
+        kept, new = (self.log_weight - together).exp(), (weight - together).exp()
+        self.total, self.log_weight = kept * self.total + new * u, together
+        return self.total
 
 
 def forward_size_of(layer: Any) -> int:

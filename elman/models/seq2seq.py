@@ -4,16 +4,22 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elman.errors import OptionError, ShapeError, require_probability
+from elman.errors import OptionError, ShapeError
 from elman.layers import PlanReport
-from elman.layers.layer import checked_lengths
 from elman.models.bridge import Bridge
 from elman.models.decoder import Decoder, DecoderState
 from elman.models.encoder import Encoder, StackOptions
 from elman.models.loss import Loss
+from elman.models.teacher import (
+    Lesson,
+    check_teaching,
+    checked_tokens,
+    inside,
+    lesson,
+    taught,
+)
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,7 @@ class EncoderDecoder(nn.Module):
         **options: Unpack[StackOptions],
     ) -> None:
         super().__init__()
-        require_probability(label_smoothing=label_smoothing)
-        _check_ids(target_size, start=start, end=end)
+        check_teaching(target_size, label_smoothing, start=start, end=end)
         if feed_context and attention is not None:
             raise OptionError(
                 "feed_context is for a model without attention, which finds a context of its own "
@@ -133,7 +138,7 @@ class EncoderDecoder(nn.Module):
         Returns logits [T + 1, B, V] and the weights of attention [T + 1, B, S] or None; past
         target_lengths[b] + 1 they mean nothing.
         """
-        inputs, _, lengths = self._framed(target, target_lengths, source)
+        inputs, _, lengths = self._lesson(target, target_lengths, source)
         state = self.start_state(source, source_lengths)
         hidden, weights = self.decoder(inputs, state, lengths)
         return self.decoder.logits(hidden), weights
@@ -151,29 +156,18 @@ class EncoderDecoder(nn.Module):
         sampling: the probability that the model is fed its own word, see `Decoder.forward`; above
         0 the decoder runs one step at a time. Training takes label_smoothing in, evaluation not.
         """
-        if not 0 <= sampling <= 1:
-            raise OptionError(f"sampling must be a probability in [0, 1], got {sampling!r}")
-        inputs, labels, lengths = self._framed(target, target_lengths, source)
+        given = self._lesson(target, target_lengths, source)
         state = self.start_state(source, source_lengths)
-        hidden, _ = self.decoder(inputs, state, lengths, sampling)
-        # The logits are by far the largest thing here: none for the padding.
-        valid = _inside(lengths, len(inputs)).flatten().nonzero()[:, 0]
-        logits = self.decoder.logits(hidden.flatten(0, 1).index_select(0, valid))
-        total = F.cross_entropy(
-            logits,
-            labels.flatten()[valid],
-            reduction="sum",
-            label_smoothing=self.label_smoothing if self.training else 0.0,
-        )
-        return Loss(total, len(valid))
+        smoothing = self.label_smoothing if self.training else 0.0
+        return taught(self.decoder, given, state, sampling=sampling, label_smoothing=smoothing)
 
     def start_state(self, source: Tensor, lengths: Tensor | None = None) -> DecoderState:
         """What `step` starts from: a nest of tuples of tensors, the batch on axis 0 of each.
 
         source: [S, B], or [S] for a batch of one   lengths: [B]
         """
-        source, lengths = _checked("source", source, lengths)
-        source = torch.where(_inside(lengths, len(source)), source, 0)
+        source, lengths = checked_tokens("source", source, lengths)
+        source = torch.where(inside(lengths, len(source)), source, 0)
         if self.reverse_source:
             source = _reversed(source, lengths)
         outputs, last = self.encoder(source, lengths)
@@ -203,43 +197,13 @@ class EncoderDecoder(nn.Module):
         )
         return EncoderDecoderPlan(encoder, decoder, self.decoder.by_step(sampling))
 
-    def _framed(
-        self, target: Tensor, lengths: Tensor | None, source: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """start before the target, the target with end behind it, and how long both are."""
-        target, lengths = _checked("target", target, lengths)
-        B = target.shape[1]
+    def _lesson(self, target: Tensor, lengths: Tensor | None, source: Tensor) -> Lesson:
+        given = lesson(target, lengths, self.start, self.end)
+        B = given.labels.shape[1]
         sources = source.shape[1] if source.dim() == 2 else 1
         if sources != B:
             raise ShapeError(f"source has {sources} sequences, target {B}: one of each is a pair")
-        longer = torch.cat((target, target.new_full((1, B), self.end)))
-        labels = torch.where(_inside(lengths, len(longer)), longer, self.end).long()
-        inputs = torch.cat((labels.new_full((1, B), self.start), labels[:-1]))
-        return inputs, labels, lengths + 1
-
-
-def _check_ids(size: int, **ids: int) -> None:
-    for name, token in ids.items():
-        if not 0 <= token < size:
-            raise OptionError(f"{name} must be an id of the target, 0 ... {size - 1}, got {token}")
-
-
-def _checked(name: str, tokens: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """tokens as [T, B], and lengths for each."""
-    if tokens.dim() not in (1, 2) or tokens.is_floating_point():
-        raise ShapeError(
-            f"{name} must be whole numbers [T, B] or [T], got {tokens.dtype} {list(tokens.shape)}"
-        )
-    tokens = tokens[:, None] if tokens.dim() == 1 else tokens
-    T, B = tokens.shape
-    if lengths is None:
-        return tokens, torch.full((B,), T, device=tokens.device)
-    return tokens, checked_lengths(lengths, T, B, tokens.device)
-
-
-def _inside(lengths: Tensor, steps: int) -> Tensor:
-    """[T, B] bool: which steps are inside their sequence."""
-    return torch.arange(steps, device=lengths.device)[:, None] < lengths
+        return given
 
 
 def _reversed(x: Tensor, lengths: Tensor) -> Tensor:

@@ -6,13 +6,11 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from elman.cells import Cell
-from elman.cells.cell import as_returned
 from elman.errors import OptionError, ShapeError, require_positive, unknown
-from elman.layers import Recurrent, Stack
 from elman.models.encoder import StackOptions, build_stack
 from elman.models.frames import Binary, Normal
 from elman.models.items import Items, Tokens
+from elman.models.start import Start
 
 
 class VectorDecoderOptions(StackOptions, total=False):
@@ -85,9 +83,7 @@ class VectorDecoder(nn.Module):
         self.vector_size, self.word_dropout = vector_size, word_dropout
         read = self.items.fed_size + vector_size
         self.stack = build_stack(read, hidden_size, num_layers, **options)
-        self.starts = nn.ModuleList(
-            nn.Linear(vector_size, sum(_free(cell).values())) for cell in _cells(self.stack)
-        )
+        self.starts = Start(vector_size, self.stack)
         self.dropout = nn.Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.stack.output_size, self.items.output_size)
 
@@ -115,12 +111,7 @@ class VectorDecoder(nn.Module):
 
     def start_state(self, vector: Tensor) -> Any:
         """The state before the first step: (the stack's, v), the batch on axis 0 of each part."""
-        if vector.dim() != 2 or vector.shape[-1] != self.vector_size:
-            raise ShapeError(
-                f"the vectors must be [B, {self.vector_size}], got {list(vector.shape)}"
-            )
-        pairs = zip(_cells(self.stack), self.starts, strict=True)
-        return tuple(_start(cell, start(vector).tanh()) for cell, start in pairs), vector
+        return self.starts(vector), vector
 
     def step(self, items: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One item more: [N] tokens or [N, F] frames   ->   outputs [N, ...], the new state.
@@ -184,25 +175,6 @@ class VectorDecoder(nn.Module):
         kept = torch.rand(u.shape[:2], device=u.device) >= self.word_dropout
         kept[:1] = True
         return u * kept[..., None]
-
-
-def _cells(stack: Stack) -> list[Cell]:
-    return [layer.cell for layer in stack.layers if isinstance(layer, Recurrent)]
-
-
-def _free(cell: Cell) -> dict[str, int]:
-    """The parts of the state that mean something by themselves, and their sizes."""
-    names = cell.state_sizes if cell.zoneout_parts is None else cell.zoneout_parts
-    return {name: cell.state_sizes[name] for name in names}
-
-
-def _start(cell: Cell, values: Tensor) -> Any:
-    """The cell's state with ``values`` [B, S] in its free parts, as a layer takes it."""
-    free = _free(cell)
-    own = cell.initial_state((len(values),), values)
-    start = dict(zip(cell.state_sizes, own, strict=True))
-    start |= dict(zip(free, torch.split(values, list(free.values()), dim=-1), strict=True))
-    return as_returned(tuple(start.values()))
 
 
 def _items(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -11,30 +11,39 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from elman.cells import Cell
+from elman.data.audio import Sound
 from elman.data.batch import Batch
 from elman.data.batches import collate
 from elman.data.corpus import Report
 from elman.data.embedded import embedded_file
 from elman.data.examples import Examples
-from elman.data.labelled import LabelledText
+from elman.data.sound_files import are_sounds, labelled_sounds
 from elman.data.source import Source
 from elman.data.vocabulary import Labels
-from elman.errors import require_probability, unknown
+from elman.errors import OptionError, require_probability, unknown
 from elman.layers.pooling import KINDS as POOLINGS
 from elman.models.classifier import Classifier
+from elman.models.loss import Loss
 from elman.models.scores import accuracy, accuracy_counts
 from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
-from elman.tasks.inputs import InputOptions, Inputs, Record
+from elman.tasks.hearing import FILE as HEARING
+from elman.tasks.hearing import Hearing, SoundInputs
+from elman.tasks.inputs import KINDS, InputOptions, Inputs, Record, value_of
 from elman.tasks.pictures import draw_confusion
+from elman.tasks.sounds import SoundOptions, at_speeds
+from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
 from elman.train.custom_cell import cell_class
 
 
 @dataclass(frozen=True)
-class ClassifyOptions(InputOptions):
+class ClassifyOptions(InputOptions, SoundOptions):
     """What `elman train classify` takes beside the files."""
 
+    kinds = (*KINDS, "sounds")
+
+    kind: str = option("auto", f"What the files hold: {', '.join(kinds)}.", "Data")
     skip_unknown_labels: bool = option(
         False, "Leave out, and count, what has a label that training does not know.", "Data"
     )
@@ -54,22 +63,25 @@ class ClassifyOptions(InputOptions):
             raise unknown("pooling", self.pooling, POOLINGS)
 
 
-class Classification(ExampleTask[ClassifyOptions, Record]):
-    """Texts or series of numbers, each with one label."""
+class Classification(ExampleTask[ClassifyOptions, Record | Sound]):
+    """Texts, series of numbers, pictures or sounds, each with one label."""
 
     name = "classify"
     title = "a classifier"
-    help = """Train a classifier of texts or of series of numbers.
+    help = """Train a classifier of texts, of series of numbers, of pictures or of sounds.
 
     [bold]elman train classify[/]                            8x8 digits, read row by row
     [bold]elman train classify reviews.csv[/]                a text and a label in each row
     [bold]elman train classify mr.pos mr.neg[/]              a file for each label, a text a line
     [bold]elman train classify train.ts --test test.ts[/]    series of numbers, of sktime
     [bold]elman train classify dna.csv --tokenizer char[/]
+    [bold]elman train classify photos/ --size 32[/]          a folder of pictures for each label
+    [bold]elman train classify train-images-idx3-ubyte.gz --step-size 1[/]   pixel by pixel
+    [bold]elman train classify commands/[/]                  a folder of sounds for each label
     """
     files_help = (
-        "CSV, TSV, JSONL, parquet; a text file for each label; .ts, .npz. "
-        "[dim]default: 8x8 digits[/]"
+        "CSV, TSV, JSONL, parquet; .ts, .npz, idx; for each label a text file, or a folder of "
+        "sounds or pictures. [dim]default: 8x8 digits[/]"
     )
     options_type = ClassifyOptions
     criterion = "accuracy"
@@ -82,27 +94,48 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
         super().check(options, files)
         _model(options, 2, {"vocab_size": 2}, 1, cell_class(options.cell))
 
-    def read(self, files: list[str]) -> Source[Record]:
+    def read(self, files: list[str]) -> Source[Any]:
+        o = self.options
         if not files:
-            return self.options.read([embedded_file("digits.csv.gz")], **self.embedded)
-        return self.options.read(files)
+            return o.read([embedded_file("digits.csv.gz")], **self.embedded)
+        if o.kind == "sounds" or (o.kind == "auto" and are_sounds(files, **o.table)):
+            columns: dict[str, Any] = {"file_column": o.file_column, "label_column": o.label_column}
+            return labelled_sounds(files, **columns, skip_bad=o.skip_bad, **o.table)
+        return o.read(files)
+
+    def sources(self) -> dict[str, Source[Record | Sound]]:
+        parts = super().sources()
+        return {**parts, "train": at_speeds(parts["train"], self.options.speed)}
 
     @property
     def embedded(self) -> dict[str, Any]:
         """How files like the embedded one are read, where it is trained on."""
         return {} if self.files else {"step_size": self.options.step_size or 8}
 
-    def learn(self, train: Source[Record], report: Report) -> dict[str, Any]:
-        Inputs.fit(train, self.options).save(self.run.folder / "inputs.json")
+    def learn(self, train: Source[Record | Sound], report: Report) -> dict[str, Any]:
+        o = self.options
+        if isinstance(next(iter(train), None), Sound):
+            Hearing.learn(train, o, report).save(self.run.folder)  # type: ignore[arg-type]
+        else:
+            if o.augmentation.changes or o.speed:
+                raise OptionError("speed, warp, gain, noise and masks change sounds alone")
+            Inputs.fit(train, o).save(self.run.folder / "inputs.json")
         return Labels.fit((record.label for record in train), train.about).to_json()
 
-    def encode(self, record: Record, source: Source[Record]) -> Mapping[str, Any] | None:
+    def encode(
+        self, record: Record | Sound, source: Source[Record | Sound]
+    ) -> Mapping[str, Any] | None:
         skipped = source.skipped if self.options.skip_unknown_labels else None
         label = self.labels.id(record.label, record.where, skipped)
         if label is None:
             return None
-        value = record.text if isinstance(record, LabelledText) else record.values
-        x = self.cut(self.inputs.encode(value), record, source)
+        inputs = self.inputs
+        if isinstance(record, Sound):
+            assert isinstance(inputs, SoundInputs)
+            x = inputs.hearing(record, source.skipped, self.options.skip_bad)
+        else:
+            x = inputs.encode(value_of(record))
+        x = None if x is None else self.cut(x, record, source)
         return None if x is None else {"x": x, "label": label}
 
     @property
@@ -113,7 +146,13 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
     @property
     def inputs(self) -> Inputs:
         """What the model reads of a record."""
-        return self.once("inputs", lambda: Inputs.load(self.run.folder / "inputs.json"))
+        return self.once("inputs", self._inputs)
+
+    def _inputs(self) -> Inputs:
+        folder = self.run.folder
+        if (folder / HEARING).is_file():
+            return SoundInputs(Hearing.load(folder), self.options)
+        return Inputs.load(folder / "inputs.json")
 
     def build(self, cell: type[Cell]) -> Classifier:
         inputs = self.inputs
@@ -127,6 +166,12 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
         return f"{text}, {units.vocab_size} kinds of unit ({units.tokenizer.unit})"
 
     # What it is judged by
+
+    def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
+        t, inputs = dict(batch.tensors), self.inputs
+        if model.training and isinstance(inputs, SoundInputs):
+            t["x"] = inputs.hearing.changed(t["x"], t["x_lengths"], self.options.augmentation)
+        return model.loss(**t)
 
     def measure(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
         t = batch.tensors
@@ -163,6 +208,7 @@ class Classification(ExampleTask[ClassifyOptions, Record]):
 class TrainedClassifier(TrainedOnExamples):
     """A trained classifier."""
 
+    model: Classifier
     task: Classification
 
     @property
@@ -183,12 +229,19 @@ class TrainedClassifier(TrainedOnExamples):
         encoded = (self.task.inputs.encode(value) for value in inputs)
         return answered(encoded, batch_size, lambda x: len(x) == 0, self._answers)
 
+    def stream(self) -> "ClassifierStream":
+        heard = isinstance(self.task.inputs, SoundInputs)
+        return SoundClassifierStream(self) if heard else ClassifierStream(self)
+
     def _answers(self, encoded: list[Any]) -> Iterator[Answer]:
-        for p in self.answers(encoded, len(encoded)):
-            ranked = sorted(zip(self.labels, p.tolist(), strict=True), key=lambda pair: -pair[1])
-            label, share = ranked[0]
-            record = {"label": label, "probability": share, "probabilities": dict(ranked)}
-            yield Answer(f"{label}\t{share:.4f}", record)
+        return map(self.answer, self.answers(encoded, len(encoded)))
+
+    def answer(self, p: torch.Tensor) -> Answer:
+        """What [num_classes] probabilities say."""
+        ranked = sorted(zip(self.labels, p.tolist(), strict=True), key=lambda pair: -pair[1])
+        label, share = ranked[0]
+        record = {"label": label, "probability": share, "probabilities": dict(ranked)}
+        return Answer(f"{label}\t{share:.4f}", record)
 
     def answers(self, encoded: Iterable[Any], batch_size: int = 64) -> Iterator[torch.Tensor]:
         """[num_classes] probabilities for each of what `Inputs.encode` gave."""
@@ -196,6 +249,51 @@ class TrainedClassifier(TrainedOnExamples):
             t = collate([{"x": x} for x in rows]).tensors
             with torch.inference_mode():
                 yield from self.model(t["x"], t["x_lengths"]).softmax(-1)
+
+
+class ClassifierStream(Lines):
+    """The label of what there was so far, after each line: a step of numbers or a piece of text."""
+
+    def __init__(self, trained: TrainedClassifier) -> None:
+        self.trained = trained
+        reader = trained.model.reader
+        self.layers = stack_stream(trained.run.folder, reader.encoder.stack)
+        self.pooled = trained.model.pooling.running()
+
+    def __call__(self, piece: Any) -> Answer | None:
+        model, x = self.trained.model, self.vectors(piece)
+        pooled = [self.pooled(self.layers(u[0])[None]) for u in model.reader.vectors(x[:, None])]
+        if not pooled:
+            return None
+        return self.trained.answer(model.output(pooled[-1])[0].softmax(-1))
+
+    def vectors(self, piece: Any) -> torch.Tensor:
+        """[n] units, or [n, F] numbers, of a piece."""
+        inputs = self.trained.task.inputs
+        return torch.from_numpy(inputs.encode(inputs.parse(piece)))
+
+    def end(self) -> None:
+        self.layers.reset()
+        self.pooled = self.trained.model.pooling.running()
+
+
+class SoundClassifierStream(ClassifierStream):
+    """The label of what was heard so far, at each step of a sound that comes as PCM."""
+
+    def __init__(self, trained: TrainedClassifier) -> None:
+        super().__init__(trained)
+        assert isinstance(trained.task.inputs, SoundInputs)
+        self.heard = trained.task.inputs.hearing.stream()
+
+    def pieces(self, stdin: BinaryIO) -> Iterator[Any]:
+        return self.heard.pieces(stdin)
+
+    def vectors(self, piece: Any) -> torch.Tensor:
+        return self.heard(piece)
+
+    def end(self) -> None:
+        super().end()
+        self.heard.end()
 
 
 def _model(

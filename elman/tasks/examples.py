@@ -1,6 +1,5 @@
 """What all tasks share whose data are examples: rows that are read each as a whole."""
 
-import shlex
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,26 +8,21 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from elman.cells import Cell
 from elman.data.batch import Batches
 from elman.data.batches import Batched
 from elman.data.corpus import Report
 from elman.data.examples import Examples, write_examples
-from elman.data.files import write_json
 from elman.data.source import Source, split
 from elman.errors import DataError, OptionError
 from elman.tasks.options import ExampleOptions
+from elman.tasks.scored import ScoredTask
 from elman.tasks.trained import NO_STEP, Answer, Trained
-from elman.train.custom_cell import cell_argument
 from elman.train.progress import reported
 from elman.train.run import Run
-from elman.train.task import Task
 
 PARTS = ("train", "valid", "test")
 
@@ -38,15 +32,15 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 
-class ExampleTask(Task[O], Generic[O, R]):
+class ExampleTask(ScoredTask[O], Generic[O, R]):
     """A training on examples. R: the record that a file is read as.
 
     A subclass says how files are read, what is learnt from the training part before (units,
     labels), and how a record becomes the arrays that the model's ``loss`` takes.
     """
 
-    #: The column whose length the batches are sorted by.
-    bucket_by: ClassVar[str] = "x"
+    #: The column whose length the batches are sorted by; None: they are not.
+    bucket_by: ClassVar[str | None] = "x"
 
     def __init__(self, run: Run, options: O) -> None:
         super().__init__(run, options)
@@ -111,8 +105,10 @@ class ExampleTask(Task[O], Generic[O, R]):
         first = next(rows, None)
         if first is None:
             left_out = f"; left out: {source.skipped}" if source.skipped.total else ""
+            share = part == "valid" and not self.options.valid
+            cure = "a larger --valid-fraction, files with --valid, or more" if share else "more"
             raise DataError(
-                f"{source.about}: the {part} part has no example{left_out}; give more data"
+                f"{source.about}: the {part} part has no example{left_out}; give {cure} data"
             )
         return write_examples(file, chain([first], rows))
 
@@ -155,17 +151,7 @@ class ExampleTask(Task[O], Generic[O, R]):
 
     def score(self, model: Any, examples: Examples, report: Report | None = None) -> dict[str, Any]:
         """The scores of a model on examples."""
-        sums: dict[str, float] = {}
-        batches = self._in_order(examples)
-        model.eval()
-        for number in range(len(batches)):
-            with torch.inference_mode():
-                found, _ = self.measure(model, batches.batch(number), None)
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if report is not None:
-                report("evaluating", number + 1, len(batches))
-        return self.scores(sums)
+        return self.score_batches(model, self._in_order(examples), report)
 
     def score_files(self, model: Any, files: list[str], report: Report) -> dict[str, Any]:
         """The scores of a model, and of the trivial baseline, on files."""
@@ -198,25 +184,8 @@ class ExampleTask(Task[O], Generic[O, R]):
         """
         with reported(console) as report:
             scores, examples = self.own_scores(trained.model, report)
-        write_json(self.run.folder / "scores.json", scores)
-        baseline = scores["baseline"]
-        said = {"test": "test part", "valid": "validation part, which chose the weights"}
-        beside = escape(str(baseline.get("name", "")))
-        table = Table("score", "model", beside, title=said[scores["part"]])
-        for name, value in scores.items():
-            if isinstance(value, float):
-                beside = f"{baseline[name]:,.4f}" if name in baseline else ""
-                table.add_row(name.replace("_", " "), f"{value:,.4f}", beside)
-        console.print(table)
+        self.keep_scores(scores, console)
         return examples
-
-    def point_to(self, console: Console, *names: str) -> None:
-        """Print which files of the run folder to look at, and how the model is used."""
-        folder = self.run.folder
-        shown = ", ".join(str(folder / name) for name in ("curves.png", *names))
-        use = f"{shlex.quote(str(folder))}{cell_argument(self.options.cell)}"
-        for line in (f"see:    {shown}", f'more:   elman predict {use} "..."'):
-            console.print(line, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)

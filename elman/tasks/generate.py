@@ -29,7 +29,7 @@ from elman.models.loss import Loss
 from elman.option import option
 from elman.tasks.examples import ExampleTask, batched, load_best
 from elman.tasks.independent import Independent
-from elman.tasks.inputs import InputOptions, Inputs, Record
+from elman.tasks.inputs import InputOptions, Inputs, Record, value_of
 from elman.tasks.pictures import draw_sheet
 from elman.tasks.written_sequences import WrittenSequences
 from elman.train.custom_cell import cell_argument, cell_class
@@ -171,8 +171,7 @@ class Generation(ExampleTask[GenerateOptions, Record]):
         return {**found, "length": int(sizes.max() if kind == "text" else np.median(sizes))}
 
     def encode(self, record: Record, source: Source[Record]) -> Mapping[str, Any] | None:
-        value = record.values if isinstance(record, LabelledSeries) else record.text
-        x = self.cut(self.inputs.encode(value), record, source)
+        x = self.cut(self.inputs.encode(value_of(record)), record, source)
         if x is None or not self.options.conditional:
             return None if x is None else {"x": x}
         skipped = source.skipped if self.options.skip_unknown_labels else None

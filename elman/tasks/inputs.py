@@ -1,32 +1,40 @@
 """From records to what a model reads: the ids of a text's units, or scaled numbers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.files import read_json, write_json
+from elman.data.images import FITS, parse_size
 from elman.data.labelled import TEXT_NAMES, LabelledText, labelled_texts, text_of
 from elman.data.lines import read_lines, unpacked_name
 from elman.data.numbers import Scale, Threshold, scale_from_json
+from elman.data.pictures import PictureOptions, is_pictures, pixel_order
 from elman.data.sentences import Sentences
 from elman.data.series import LabelledSeries, labelled_series
+from elman.data.series_files import as_float32
 from elman.data.source import Skipped, Source
 from elman.data.tables import Table, is_table
-from elman.errors import DataError, RunError, unknown
+from elman.errors import DataError, OptionError, RunError, unknown
 from elman.option import option
-from elman.tasks.options import TextOptions
+from elman.tasks.options import MediaOptions, TextOptions
 
 KINDS = ("auto", "text", "numbers")
 Record = LabelledText | LabelledSeries
+#: Files that hold series of numbers and nothing else.
+NUMBERS = (".ts", ".npz")
 
 
 @dataclass(frozen=True)
-class InputOptions(TextOptions):
+class InputOptions(TextOptions, MediaOptions):
     """What every task takes that reads texts or series of numbers."""
+
+    #: What --kind can be.
+    kinds: ClassVar[tuple[str, ...]] = KINDS
 
     kind: str = option("auto", f"What the files hold: {', '.join(KINDS)}.", "Data")
     text_column: str | None = option(
@@ -36,32 +44,65 @@ class InputOptions(TextOptions):
         None, "The column of labels. [dim]default: label, class, intent ...[/]", "Data"
     )
     step_size: int | None = option(
-        None, "Numbers in a row of a table that make one step. [dim]default: 1[/]", "Data"
-    )
+        None, "Numbers in a row of a table, or values of a picture, that make one step. "
+        "[dim]default: 1; a row of the picture[/]", "Data",
+    )  # fmt: skip
     missing: str | None = option(
         None, "What takes the place of a missing number: carry (the step before) or zero.", "Data"
+    )
+    size: str | None = option(
+        None, "Height and width of pictures, as 28 or 24x32. [dim]default: as they are[/]",
+        "Pictures",
+    )  # fmt: skip
+    fit: str = option("crop", f"How others come to that size: {', '.join(FITS)}.", "Pictures")
+    colour: bool = option(False, "Read red, green and blue, not grey.", "Pictures")
+    permute: int | None = option(
+        None, "Read the pixels in an order drawn from this seed.", "Pictures"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind not in KINDS:
-            raise unknown("kind", self.kind, KINDS)
+        if self.kind not in self.kinds:
+            raise unknown("kind", self.kind, self.kinds)
+        if self.fit not in FITS:
+            raise unknown("fit", self.fit, FITS)
+        if self.size is not None:
+            parse_size(self.size)
+        pixel_order(1, self.permute)
 
     def read(self, files: list[str], labelled: bool = True, **more: Any) -> Source[Any]:
         """The texts or series in files; their labels are "" where labelled is False."""
         how: dict[str, Any] = {"label_column": self.label_column, "labelled": labelled}
         if self.holds_numbers(files):
-            given = {"step_size": self.step_size, "missing": self.missing, **more}
+            self._require_no_text(files[0])
+            images: PictureOptions = {
+                "size": self.size,
+                "fit": self.fit,
+                "colour": self.colour,
+                "skip_bad": self.skip_bad,
+            }
+            of_pictures = {"permute": self.permute, "images": images}
+            given = {"step_size": self.step_size, "missing": self.missing, **of_pictures, **more}
             return labelled_series(files, **how, **given, **self.table)
         return labelled_texts(files, text_column=self.text_column, **how, **self.table)
 
+    def _require_no_text(self, file: str) -> None:
+        """Raise OptionError where something is said of texts, and the files hold numbers."""
+        default = {f.name: f.default for f in fields(self)}
+        for name in ("text_column", "tokenizer", "vocab_size", "min_count", "lower_case"):
+            if getattr(self, name) != default[name]:
+                raise OptionError(
+                    f"{name} is for texts, and {file} holds series of numbers; leave it out, or "
+                    "say --kind text"
+                )
+
     def holds_numbers(self, files: list[str]) -> bool:
-        """Whether files hold series of numbers: .ts and .npz do, and a table without a column
+        """Whether files hold series of numbers: .ts, .npz and pictures do, a table without a column
         that is usually one of texts, whose first row holds numbers."""
         if self.kind != "auto":
             return self.kind == "numbers"
         suffix = unpacked_name(Path(files[0])).suffix.lower()
-        if suffix in (".ts", ".npz"):
+        if suffix in NUMBERS or is_pictures(files[0]):
             return True
         if self.text_column is not None or not is_table(files[0]):
             return False
@@ -80,6 +121,11 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return value is None
     return True
+
+
+def value_of(record: Record) -> Any:
+    """The text of a record, or its series."""
+    return record.text if isinstance(record, LabelledText) else record.values
 
 
 class Inputs:
@@ -118,6 +164,7 @@ class Inputs:
                 min_count=options.min_count,
                 lower_case=options.lower_case,
                 specials=specials,
+                bpe_sample=options.bpe_sample,
             )
         )
 
@@ -137,8 +184,12 @@ class Inputs:
     def encode(self, value: Any) -> NDArray[Any]:
         """A text as [T] ids, or [T, F] numbers scaled."""
         if self.units is not None:
+            if not isinstance(value, str):
+                raise DataError(f"a series of {len(value)} steps: the model reads texts")
             return self.units.encode(value)
         assert self.scale is not None
+        if isinstance(value, str):
+            raise DataError(f"'{value[:40]}': is a text, and the model reads series of numbers")
         if value.shape[1] != self.scale.size:
             raise DataError(
                 f"a step has {value.shape[1]} numbers, the model was trained with {self.scale.size}"
@@ -162,9 +213,12 @@ class Inputs:
             values = [float(v) for v in text.replace(";", " ").replace(",", " ").split()]
         except ValueError as error:
             raise DataError(f"'{text[:40]}': expected numbers, steps of {size}: {error}") from error
-        if not values or len(values) % size:
+        if len(values) % size:
             raise DataError(f"'{text[:40]}': {len(values)} numbers make no steps of {size}")
-        return np.array(values, dtype=np.float32).reshape(-1, size)
+        found = as_float32(values).reshape(-1, size)
+        if not np.isfinite(found).all():
+            raise DataError(f"'{text[:40]}': holds what is no finite number in float32")
+        return found
 
     def line(self, value: Any) -> str:
         """A line that `parse` reads as this input again."""
@@ -175,7 +229,9 @@ class Inputs:
     def read(self, file: str | Path, options: InputOptions, **more: Any) -> Iterator[Any]:
         """The inputs in a file; where it has labels they are not looked at."""
         if self.units is None:
-            return (record.values for record in options.read([str(file)], **more))
+            return (value_of(record) for record in options.read([str(file)], **more))
+        if unpacked_name(Path(file)).suffix.lower() in NUMBERS:
+            raise DataError(f"{file}: holds series of numbers, and the model reads texts")
         if not is_table(file):
             return (line for line in read_lines(Path(file), options.encoding) if line.strip())
         table = Table(file, **options.table)

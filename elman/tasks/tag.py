@@ -48,6 +48,9 @@ class TagOptions(UnitOptions):
     character_embedding: int = option(25, "Size of a letter's vector.", "Model")
     character_hidden: int = option(25, "Units, each way, that read a word's letters.", "Model")
     bidirectional: bool = option(True, "Read from both ends.", "Model")
+    window: int = option(
+        1, "Words that each step reads: its own and as many neighbours on each side.", "Model"
+    )
     crf: bool = option(
         False, "Score neighbouring tags together: a conditional random field.", "Model"
     )
@@ -278,6 +281,7 @@ def _model(options: TagOptions, cell: type[Cell], **found: Any) -> Tagger:
         hidden_size=options.hidden,
         num_layers=options.layers,
         bidirectional=options.bidirectional,
+        window=options.window,
         crf=options.crf,
         label_weight=options.label_weight,
         pooling=options.pooling,

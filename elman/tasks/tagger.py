@@ -9,10 +9,12 @@ from elman.data.batch import Batch
 from elman.data.batches import collate
 from elman.data.lines import read_lines, unpacked_name
 from elman.data.tagged import PARALLEL, untagged_sentences
+from elman.errors import OptionError
 from elman.models.scores import named
 from elman.models.spans import spans
 from elman.models.tagger import Tagger
 from elman.tasks.examples import TrainedOnExamples, answered
+from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class TrainedTagger(TrainedOnExamples):
         if path.is_dir():
             path = path / PARALLEL[0]
         in_lines = path.name == PARALLEL[0] or unpacked_name(path).suffix == ".txt"
-        if in_lines or any(Path(given).is_dir() for given in self.task.files):
+        if in_lines or any(is_parallel(Path(given)) for given in self.task.files):
             return (line.split() for line in read_lines(path, encoding))
         column = self.options.word_column
         return untagged_sentences(path, word_column=column, encoding=encoding)
@@ -51,6 +53,9 @@ class TrainedTagger(TrainedOnExamples):
     def predict(self, inputs: Iterable[Sequence[str]], *, batch_size: int = 64) -> Iterator[Answer]:
         """For the words of each sentence their tags, and its label."""
         return answered(inputs, batch_size, lambda words: not words, self._answers)
+
+    def stream(self) -> "TaggerStream":
+        return TaggerStream(self)
 
     def _answers(self, several: list[Sequence[str]]) -> Iterator[Answer]:
         given = known(collate([self.task.encode_words(words) for words in several]))
@@ -85,6 +90,39 @@ class TrainedTagger(TrainedOnExamples):
             record["label_probability"] = float(label_shares[best])
             text = f"{record['label']}\t{text}"
         return Answer(text, record)
+
+
+class TaggerStream(Lines):
+    """The tag of each word as it comes, a word a line; of the label nothing is said."""
+
+    def __init__(self, trained: TrainedTagger) -> None:
+        if trained.model.crf is not None:
+            raise OptionError(
+                f"{trained.run.folder}: a CRF's best tags are those of a whole sentence; train "
+                "without --crf"
+            )
+        if trained.model.reader.window > 1:
+            raise OptionError(
+                f"{trained.run.folder}: reads each word with those after it; train with --window 1"
+            )
+        self.trained = trained
+        self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
+
+    def __call__(self, piece: str) -> Answer:
+        model, task = self.trained.model, self.trained.task
+        given = known(collate([task.encode_words([piece])]))
+        hidden = self.layers(model.reader.vectors(*to_read(given))[0, 0])
+        p = model.output(hidden).softmax(-1)
+        tag, share = task.tags.names[int(p.argmax())], float(p.max())
+        return Answer(f"{piece}/{tag}", {"word": piece, "tag": tag, "probability": share})
+
+    def end(self) -> None:
+        self.layers.reset()
+
+
+def is_parallel(path: Path) -> bool:
+    """Whether these are sentences a line: a folder of parallel files, or one of them."""
+    return path.is_dir() or path.name in PARALLEL
 
 
 def to_read(given: dict[str, Any]) -> tuple[Any, ...]:

@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
 from elman.train.run import Run
+
+if TYPE_CHECKING:
+    from elman.tasks.streaming import Streaming
 
 #: Why an input has no answer.
 NO_STEP = "the input is empty"
@@ -57,6 +60,13 @@ class Trained:
     def parse(self, text: str) -> Any:
         """The input that a line of text stands for."""
         raise self._cannot("predict", "sample")
+
+    def stream(self) -> "Streaming":
+        """The model in the middle of a sequence: answers while the input comes."""
+        raise OptionError(
+            f"{self.run.folder}: a run of '{self.run.config['task']}' answers nothing before the "
+            "end of its input, so it takes no --stream"
+        )
 
     def evaluate(self, *given: Any, **how: Any) -> dict[str, Any]:
         """The scores on files of the kind that the model was trained on."""

@@ -103,6 +103,14 @@ class TranslateOptions(TextOptions):
                 "attention dot compares vectors of one size, and what is read from both ends has "
                 "twice the decoder's: use general, or --no-bidirectional"
             )
+        once = ("variational", "weight_drop")
+        drawn = [name for name in once if getattr(self, name)]
+        if drawn and (self.input_feeding or self.sampling):
+            raise OptionError(
+                f"{drawn[0]} is drawn once a sequence, and with "
+                f"{'input_feeding' if self.input_feeding else 'sampling'} the decoder runs one "
+                "step at a time: leave out one of them"
+            )
         if not 0 <= self.sampling <= 1:
             raise OptionError(f"sampling must lie in [0, 1], got {self.sampling}")
         for name, valid in (
@@ -154,6 +162,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         unit = o.tokenizer if o.tokenizer != "auto" else self._unit(train)
         size = o.vocab_size or {"bpe": 8000}.get(unit)
         how: dict[str, Any] = {"min_count": o.min_count, "lower_case": o.lower_case}
+        how["bpe_sample"] = o.bpe_sample
         for side, specials in (("source", ["end"]), ("target", ["start", "end"])):
             texts = (getattr(pair, side) for pair in train)
             Sentences.fit(unit, texts, vocab_size=size, specials=specials, **how).save(

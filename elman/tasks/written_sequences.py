@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from elman.data.batches import collate
 from elman.errors import OptionError, require_positive, unknown
-from elman.models.decoding import Decoding, decode
+from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.models.latent import interpolate
 from elman.models.sampling import check_sampling
-from elman.tasks.examples import TrainedOnExamples, batched
+from elman.tasks.examples import TrainedOnExamples, answered, batched
+from elman.tasks.pictures import draw_sheet
 from elman.tasks.trained import Answer
 
 AT_ONCE = 64
@@ -30,6 +32,11 @@ class WrittenSequences(TrainedOnExamples):
     def labels(self) -> tuple[str, ...]:
         """The labels that it writes for, the most frequent first; none with a latent variable."""
         return self.task.labels.names if self.options.conditional else ()
+
+    @property
+    def decoding(self) -> Decoding:
+        """The likeliest unit at each step; no text of the training data is empty."""
+        return Decoding(min_length=1, max_length=self.task.found["length"])
 
     def write(
         self,
@@ -82,7 +89,6 @@ class WrittenSequences(TrainedOnExamples):
         length: int | None = None,
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
-        decoding: Decoding | None = None,
     ) -> list[Any]:
         """A sequence for each vector."""
         length = self.task.found["length"] if length is None else length
@@ -93,22 +99,43 @@ class WrittenSequences(TrainedOnExamples):
                 vectors, length, temperature=temperature, generator=generator
             )
             return [inputs.decode(x[:, i].numpy()) for i in range(len(vectors))]
-        unseen, end = inputs.units.tokenizer.unknown_id, inputs.units.end_id
-        if decoding is None:
-            # No text of the training data is empty.
-            decoding = Decoding(temperature=temperature, min_length=1, max_length=length)
+        # No text of the training data is empty.
+        decoding = Decoding(temperature=temperature, min_length=1, max_length=length)
+        found = self._texts(vectors, decoding, generator)
+        return [inputs.decode(best.content) for best, *_ in found]
+
+    def _texts(
+        self, vectors: Tensor, decoding: Decoding, generator: torch.Generator | None
+    ) -> list[list[Hypothesis]]:
+        """The n_best texts of each vector."""
+        units = self.task.inputs.units
+        unseen = units.tokenizer.unknown_id
         with torch.inference_mode():
-            found = decode(
+            return decode(
                 self.model.step,
                 self.model.start_state(vectors),
                 batch_size=len(vectors),
-                start=end,
-                end=end,
+                start=units.end_id,
+                end=units.end_id,
                 decoding=decoding,
                 exclude=[] if unseen is None else [unseen],
                 generator=generator,
             )
-        return [inputs.decode(best.content) for best, *_ in found]
+
+    def line(self, found: Any) -> str:
+        """What was written, in a line for people."""
+        return self.task.inputs.line(found)
+
+    def record(self, found: Any) -> dict[str, Any]:
+        """What was written, for programs."""
+        return {"text": found} if isinstance(found, str) else {"series": found.tolist()}
+
+    def save(self, written: Iterator[Any], out: Path) -> None:
+        """Draw series; OptionError for texts."""
+        first = next(written)
+        if isinstance(first, str):
+            raise OptionError(f"{out}: texts are not drawn; leave --out away, or take --json")
+        draw_sheet(out, [("", row) for row in batched(chain([first], written), 10)])
 
     # From inputs
 
@@ -133,6 +160,8 @@ class WrittenSequences(TrainedOnExamples):
         """Each input as the model writes it again from the mean of its latent variable, which the
         record holds; of a conditional model the inputs are labels.
 
+        log_probability in the record is that of what was written, given the vector that it was
+        written from, in nats; of normal numbers the density of the scaled ones.
         decoding: of texts, as `elman.models.decoding.Decoding`; the likeliest unit at each step
         where not given. seed: of what is drawn.
         """
@@ -141,12 +170,13 @@ class WrittenSequences(TrainedOnExamples):
                 "series of numbers take no options of decoding: each number is its likeliest one; "
                 f"draw with elman sample {self.run.folder}"
             )
-        if decoding is not None and decoding.n_best > 1:
-            raise OptionError(f"each input is written once: leave out n_best={decoding.n_best}")
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
-        for several in batched(inputs, batch_size):
-            yield from self._answers(several, decoding, generator)
+
+        def answer(several: list[Any]) -> Iterator[Answer]:
+            return self._answers(several, decoding, generator)
+
+        return answered(inputs, batch_size, _is_empty, answer)
 
     def _answers(
         self, several: list[Any], decoding: Decoding | None, generator: torch.Generator
@@ -159,14 +189,35 @@ class WrittenSequences(TrainedOnExamples):
             vectors = self.encode(several)
             lengths = [len(self.task.inputs.encode(value)) for value in several]
             about = [{"latent": z.tolist()} for z in vectors]
-        series = self.task.inputs.units is None
-        longest = max(lengths) if series else max(self.task.found["length"], *lengths)
-        written = self._written(vectors, longest, 0.0, generator, decoding)
-        for found, length, record in zip(written, lengths, about, strict=True):
-            cut = found[:length] if series else found
-            values = cut.tolist() if series else cut
-            name = "series" if series else "text"
-            yield Answer(self.task.inputs.line(cut), {name: values, **record})
+        if self.task.inputs.units is None:
+            return self._series_answers(vectors, lengths, about)
+        if decoding is None:
+            longest = max(self.task.found["length"], *lengths)
+            decoding = Decoding(min_length=1, max_length=longest)
+        found = self._texts(vectors, decoding, generator)
+        return map(self._text_answer, found, about)
+
+    def _text_answer(self, found: list[Hypothesis], about: dict[str, Any]) -> Answer:
+        texts = [self.task.inputs.decode(one.content) for one in found]
+        several = [
+            {"text": text, "log_probability": one.log_probability}
+            for text, one in zip(texts, found, strict=True)
+        ]
+        more = {"n_best": several} if len(several) > 1 else {}
+        return Answer("\n".join(texts), {**several[0], **about, **more})
+
+    def _series_answers(
+        self, vectors: Tensor, lengths: list[int], about: list[dict[str, Any]]
+    ) -> Iterator[Answer]:
+        steps = torch.tensor(lengths)
+        with torch.inference_mode():
+            x, _ = self.model.generate(vectors, max(lengths), temperature=0.0)
+            given = self.model.vector(vectors) if self.options.conditional else vectors
+            _, log_p = self.model.decoder(x, given, steps)
+        for i, length in enumerate(lengths):
+            found = self.task.inputs.decode(x[:length, i].numpy())
+            record = {"series": found.tolist(), "log_probability": float(log_p[i])}
+            yield Answer(self.line(found), {**record, **about[i]})
 
     def encode(self, inputs: Sequence[Any]) -> Tensor:
         """The means of q(z | x): [N, latent]. OptionError for a model without z."""
@@ -197,3 +248,8 @@ class WrittenSequences(TrainedOnExamples):
             rows += [("given, and again", pairs)]
         ends = zip(given[::2], given[1::2], strict=False)
         return rows + [("between", self.between(a, b)) for a, b in list(ends)[:3]]
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a text, a label or a series has nothing in it."""
+    return not (value.strip() if isinstance(value, str) else len(value))

@@ -27,12 +27,14 @@ class Position:
 
 @dataclass
 class Checkpoint:
-    """Tensors by name for the model, the optimiser and the carried state of each process."""
+    """Tensors by name for the model, the optimiser, the carried state of each process, and the
+    running mean of the weights where there is one."""
 
     position: Position
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     carried: dict[str, Tensor]
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -45,6 +47,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         save_tensors(aside / "model.safetensors", checkpoint.model)
         save_tensors(aside / "optimizer.safetensors", checkpoint.optimizer)
         save_tensors(aside / "carried.safetensors", checkpoint.carried)
+        if checkpoint.average:
+            save_tensors(aside / "average.safetensors", checkpoint.average)
         write_json(aside / "position.json", asdict(checkpoint.position))
     for old in checkpoints_in(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -75,8 +79,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         position = Position(**value)
     except TypeError as error:
         raise RunError(f"{path}: position.json is no position of elman's: {error}") from error
-    names = ("model", "optimizer", "carried")
-    return Checkpoint(position, *(load_tensors(path / f"{n}.safetensors") for n in names))
+    names = ["model", "optimizer", "carried"]
+    names += ["average"] if (path / "average.safetensors").exists() else []
+    return Checkpoint(position, **{n: load_tensors(path / f"{n}.safetensors") for n in names})
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Tensor]:

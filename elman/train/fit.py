@@ -12,14 +12,12 @@ from rich.console import Console
 from torch import nn
 
 from elman.data.batch import Batches
-from elman.errors import RunError, unknown
 from elman.train.checkpoint import newest_checkpoint
 from elman.train.module import SequenceModule
 from elman.train.task import Task
 from elman.train.together import backend, company, process_rank
 from elman.train.watch import Watch
 
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
 
@@ -79,28 +77,6 @@ class _Ends(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModule)
         trainer.should_stop = pl_module.over
-
-
-def use_threads(threads: int | None) -> None:
-    """Compute with this many CPU threads; None leaves torch's choice."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
-def require_accelerator(name: str, devices: int) -> None:
-    """Raise OptionError where there is no such kind of device, RunError where too few are here."""
-    if name not in ACCELERATORS:
-        raise unknown("accelerator", name, ACCELERATORS)
-    missing = {
-        "gpu": not torch.cuda.is_available() and not torch.backends.mps.is_available(),
-        "cuda": not torch.cuda.is_available(),
-        "mps": not torch.backends.mps.is_available(),
-    }
-    if missing.get(name, False):
-        raise RunError(f"--accelerator {name}: this machine has none; use cpu or auto")
-    count = torch.cuda.device_count()
-    if name in ("auto", "gpu", "cuda") and 0 < count < devices:
-        raise RunError(f"--devices {devices}: this machine has {count}; or --accelerator cpu")
 
 
 @contextmanager

@@ -10,11 +10,13 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elman.data.batch import Batch, Batches
 from elman.errors import TrainingError
 from elman.layers.layer import detach, map_state
+from elman.train.average import running_mean
 from elman.train.checkpoint import Checkpoint, Position, flatten, unflatten
 from elman.train.options import TrainOptions
 from elman.train.schedule import exhausted, learning_rate
@@ -34,6 +36,8 @@ class SequenceModule(L.LightningModule):
         self.task = task
         self.model = model
         self.options: TrainOptions = task.options
+        share = self.options.average
+        self.average: AveragedModel | None = running_mean(model, share) if share else None
         self.train_batches = train
         self.valid_batches = valid
         self.position = Position()
@@ -50,6 +54,11 @@ class SequenceModule(L.LightningModule):
         self.scores: dict[str, float] = {}
         self._sums: dict[str, float] = {}
         self._valid_state: Any = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is validated and kept: the model, or the one that has the mean of its weights."""
+        return self.model if self.average is None else self.average.module
 
     # What is left to do
 
@@ -140,6 +149,8 @@ class SequenceModule(L.LightningModule):
             # Here, because Lightning has given the model its precision by now.
             self.model.load_state_dict(self._restored.model)
             _restore(self.trainer.optimizers[0], self._restored.optimizer)
+            if self.average is not None:
+                self.average.load_state_dict(self._restored.average)
             self._restored = None
         self.carried = map_state(lambda s: s.to(self.device), self.carried)
 
@@ -181,6 +192,8 @@ class SequenceModule(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.position.step += 1
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         self._agree()
         # Batches that were read ahead are not trained on.
         self.trainer.should_stop = self.over
@@ -212,7 +225,7 @@ class SequenceModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         state = None if batch.first else self._valid_state
-        sums, self._valid_state = self.task.measure(self.model, batch, state)
+        sums, self._valid_state = self.task.measure(self.judged, batch, state)
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * batch.weight
 
@@ -239,6 +252,7 @@ class SequenceModule(L.LightningModule):
             self.model.state_dict(),
             _optimizer_tensors(self.trainer.optimizers[0]),
             flatten(carried),
+            {} if self.average is None else self.average.state_dict(),
         )
 
     def _gathered(self, share: Tensor) -> Tensor:

@@ -56,6 +56,12 @@ class TrainOptions:
     clip_value: float = option(
         0.0, "Clip each element of the gradient to +-this, before --clip; 0: never.", "Optimisation"
     )
+    average: float = option(
+        0.0,
+        "Judge and keep a running mean of the weights: this share of it stays at each step, as "
+        "0.99; 0: the weights themselves.",
+        "Optimisation",
+    )
     validate_every: int | None = option(
         None, "Steps between validations. [dim]default: an epoch, at most 1000[/]", "Watching"
     )
@@ -87,6 +93,8 @@ class TrainOptions:
         maybe = ("epochs", "steps", "patience", "validate_every", "threads")
         require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
         require_probability(momentum=self.momentum)
+        if not 0 <= self.average < 1:
+            raise OptionError(f"average must be 0 or above and below 1, got {self.average}")
         for name, most in (("minutes", 1e6), ("learning_rate", 1e3)):
             value = getattr(self, name)
             if value is not None and not 0 < value <= most:

@@ -10,7 +10,7 @@ from rich.console import Console
 from elman.cells import Cell
 from elman.errors import RunError
 from elman.train.custom_cell import cell_argument, cell_class, is_built_in
-from elman.train.fit import fit, require_accelerator, use_threads
+from elman.train.machine import require_accelerator, use_threads
 from elman.train.options import ModelOptions
 from elman.train.progress import reported
 from elman.train.run import Run, new_run, open_run
@@ -97,6 +97,9 @@ def _seen(folder: Path) -> Run:
 
 def _go_on(task: Task, cell: type[Cell], console: Console) -> Run:
     """Train from where the run stands to its end, then show what came of it."""
+    # Lightning takes seconds to import, which nothing but training should wait for.
+    from elman.train.fit import fit
+
     use_threads(task.options.threads)
     torch.manual_seed(task.options.seed)
     model = task.build(cell)

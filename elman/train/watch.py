@@ -136,7 +136,7 @@ class Watch(L.Callback):
         if module.interrupted:
             self._checkpoint(module)
             if self.leads and not self.run.weights_file.is_file():
-                save_model(self.run.weights_file, module.model)
+                save_model(self.run.weights_file, module.judged)
 
     # Steps
 
@@ -197,7 +197,7 @@ class Watch(L.Callback):
                 highlight=False,
             )
             if best:
-                save_model(self.run.weights_file, module.model)
+                save_model(self.run.weights_file, module.judged)
             if time.monotonic() - self._drawn > DRAW_SECONDS:
                 self._draw(module)
         self._checkpoint(module)

@@ -158,6 +158,17 @@ def test_collate_pads_and_loses_nothing(rows):
     assert "text" not in batch.tensors
 
 
+def test_pictures_are_stacked_and_a_share_of_none_keeps_their_size(tmp_path):
+    rows = [{"x": np.arange(i), "picture": np.full((2, 4, 3), i, dtype=np.uint8)} for i in range(5)]
+    batched = Batched(write_examples(tmp_path / "a.arrow", rows), 5, shuffle=False)
+    pictures = batched.batch(0).tensors["picture"]
+    assert pictures.dtype == torch.uint8 and pictures.shape == (5, 2, 4, 3)
+    assert pictures[:, 1, 3, 2].tolist() == [0, 1, 2, 3, 4]
+    assert batched.batch(0, slice(5, None)).tensors["picture"].shape == (0, 2, 4, 3)
+    with pytest.raises(ShapeError, match="one size"):
+        collate([rows[0], {"x": np.arange(1), "picture": np.zeros((4, 2, 3), dtype=np.uint8)}])
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

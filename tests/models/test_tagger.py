@@ -45,8 +45,10 @@ def without_padding(characters, word_lengths, b, n):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("spelt", [False, True])
 @pytest.mark.parametrize("crf", [False, True])
-def test_a_batch_is_its_sequences_one_at_a_time(bidirectional, spelt, crf):
-    model = tagger(bidirectional=bidirectional, crf=crf, num_labels=2, **(SPELT if spelt else {}))
+@pytest.mark.parametrize("window", [1, 5])
+def test_a_batch_is_its_sequences_one_at_a_time(bidirectional, spelt, crf, window):
+    options = {"bidirectional": bidirectional, "crf": crf, "window": window, "num_labels": 2}
+    model = tagger(**options, **(SPELT if spelt else {}))
     x, y, spelling = tokens(), tags(), words() if spelt else ()
     together = model.loss(x, LENGTHS, y, LABEL, *spelling)
     emissions, logits = model(x, LENGTHS, *spelling)
@@ -69,8 +71,10 @@ def test_a_batch_is_its_sequences_one_at_a_time(bidirectional, spelt, crf):
 
 @pytest.mark.parametrize("crf", [False, True])
 @pytest.mark.parametrize("spelt", [False, True])
-def test_padding_changes_nothing(crf, spelt):
-    model = tagger(crf=crf, num_labels=2, num_layers=2, **(SPELT if spelt else {}))
+@pytest.mark.parametrize("window", [1, 3])
+def test_padding_changes_nothing(crf, spelt, window):
+    options = {"crf": crf, "window": window, "num_labels": 2, "num_layers": 2}
+    model = tagger(**options, **(SPELT if spelt else {}))
     spelling = words() if spelt else ()
     found = loss_gradients(model, tokens(), LENGTHS, tags(), LABEL, *spelling)
     if spelt:
@@ -108,7 +112,15 @@ def test_a_field_is_put_on_the_emissions():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"crf": True}, {"num_labels": 2, "crf": True}, SPELT, {"bidirectional": False}]
+    "options",
+    [
+        {},
+        {"crf": True},
+        {"num_labels": 2, "crf": True},
+        SPELT,
+        {"bidirectional": False},
+        {"bidirectional": False, "window": 3},
+    ],
 )
 def test_one_batch_can_be_learnt_by_heart(options):
     model = tagger(**{**options, "hidden_size": 16})
@@ -148,6 +160,29 @@ def test_a_tagger_sees_the_future_where_not_said_otherwise():
     later = x.clone()
     later[-1] = (x[-1] + 1) % VOCAB
     assert (model(x)[0][0] != model(later)[0][0]).all()
+
+
+def test_a_step_reads_its_neighbours():
+    torch.manual_seed(0)
+    model = Tagger(K, input_size=2, hidden_size=5, window=3)
+    x = torch.randn(4, 1, 2)
+    end = torch.zeros(1, 1, 2)
+    before, after = torch.cat((end, x[:2])), torch.cat((x[1:3], end))
+    expected = torch.cat((before, x[:3], after), dim=-1)
+    assert_equal(model.reader.vectors(x, torch.tensor([3]))[:3], expected)
+    ahead, one_way = (
+        x.clone(),
+        Tagger(K, input_size=2, hidden_size=5, window=3, bidirectional=False),
+    )
+    ahead[3] += 1
+    same = one_way(ahead)[0] == one_way(x)[0]
+    assert same[:2].all() and not same[2:].any()
+
+
+@pytest.mark.parametrize("window", [0, 2, -1])
+def test_a_window_is_odd(window):
+    with pytest.raises(OptionError, match="window must be"):
+        tagger(window=window)
 
 
 def test_a_word_is_read_from_both_ends_by_itself():

@@ -1,4 +1,6 @@
+import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,3 +22,15 @@ def shared(tmp_path_factory):
         assert not end.value.code
 
     return folder, train
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """A function that puts bytes, or text, into standard input."""
+
+    def put(given):
+        data = given.encode() if isinstance(given, str) else given
+        stdin = SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False)
+        monkeypatch.setattr("elman.cli.predict.sys.stdin", stdin)
+
+    return put

@@ -41,24 +41,18 @@ def test_a_run_holds_scores_and_pictures(trained):
     assert scores["accuracy"] == 1.0 > scores["baseline"]["accuracy"] == 0.5
 
 
-def test_predictions_from_the_command_a_file_and_a_pipe(trained, elman, monkeypatch):
+def test_predictions_from_the_command_a_file_and_a_pipe(trained, elman, pipe):
     said = elman("predict", trained, "a dull film", "what a fine film", "--json")
     answers = [json.loads(line) for line in said.out.splitlines()]
     assert [answer["label"] for answer in answers] == ["neg", "pos"]
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     test = trained.parent / "test.csv"
     assert len(elman("predict", trained, "--file", test).out.splitlines()) == 20
-    monkeypatch.setattr("sys.stdin", iter(["a fine film\n", "dull\n"]))
-    monkeypatch.setattr("elman.cli.predict.sys.stdin", _Lines(["a fine film\n", "dull\n"]))
+    pipe("a fine film\ndull\n")
     assert [line.split("\t")[0] for line in elman("predict", trained).out.splitlines()] == [
         "pos",
         "neg",
     ]
-
-
-class _Lines(list):
-    def isatty(self):
-        return False
 
 
 def test_eval_on_other_files_and_on_the_own_test_part(trained, elman):
@@ -106,6 +100,7 @@ def test_the_embedded_digits(elman, tmp_path):
         ("text,label\na,x\nb,y\n" * 9, ["--text-column", "txt"], "did you mean 'text'"),
         ("text,label\na,x\nb,y\n" * 9, ["--valid-fraction", 0], "valid_fraction must lie"),
         ("text,label\na,x\nb,y\n" * 9, ["--pooling", "lst"], "did you mean 'last'"),
+        ("text,label\na,x\nb,y\n", [], "give a larger --valid-fraction"),
         ("text,label\na,x\nb,y\n" * 9, ["--dropout", 2], "dropout must be a probability"),
     ],
 )
@@ -176,10 +171,36 @@ def test_what_a_classifier_cannot_do(trained, elman):
     assert done.code == 2 and "has no attention to draw" in done.err
 
 
-def test_a_language_model_has_no_answers(elman, tmp_path):
-    (tmp_path / "text.txt").write_text("a b c\n" * 200)
-    small = ["--hidden", 8, "--batch-size", 4, "--bptt", 8, "--threads", 1, "--steps", 1]
-    assert elman("train", "lm", "text.txt", *small, "--out", "lm").code == 0
-    for more in ([], ["--beams", 3]):
-        done = elman("predict", "lm", "a", *more)
-        assert done.code == 2 and "has no 'predict'; try elman sample lm" in done.err
+def test_what_comes_through_a_pipe_is_read_line_by_line(trained, elman, pipe):
+    pipe(b"\xef\xbb\xbfa fine film\r\ndull\rdull\n\n")
+    assert [line.split("\t")[0] for line in elman("predict", trained).out.split("\n")] == [
+        *("pos", "neg", "neg", "", ""),
+    ]
+    pipe(b"a fine film\n" * 9000 + b"\xff\n")  # more than comes at once
+    done = elman("predict", trained)
+    first = done.out.splitlines()[0]
+    assert done.code == 1 and first.startswith("pos") and done.out == f"{first}\n" * 9000
+    assert "standard input, line 9001: is not UTF-8" in done.err
+
+
+def test_texts_and_numbers_are_not_taken_for_each_other(trained, elman, tmp_path, pipe):
+    x = np.random.default_rng(0).normal(size=(20, 4, 2))
+    np.savez(tmp_path / "x.npz", x=x, y=["pos", "neg"] * 10)
+    command = ["train", "classify", "x.npz", *TINY[4:], "--hidden", 4, "--steps", 1, "--out", "x"]
+    done = elman(*command, "--text-column", "review")
+    assert done.code == 2 and "text_column is for texts" in done.err
+    assert elman(*command).code == 0
+    for run, file in ((trained, "x.npz"), ("x", trained.parent / "test.csv")):
+        for ask in (["eval", run, file], ["predict", run, "--file", file]):
+            done = elman(*ask)
+            assert done.code == 1 and "model reads" in done.err, done.err
+    for text, said in (("1 nan", "no finite number"), ("1 1e99", "no finite"), ("1", "no steps")):
+        done = elman("predict", "x", "1 2", text)
+        assert done.code == 1 and "input 2: " in done.err and said in done.err
+    pipe("1 2\n\n3 4\n")
+    done = elman("predict", "x")
+    assert done.out.split("\n")[1] == "" and len(done.out.splitlines()) == 3
+
+
+def test_words_between_colons_are_no_pictures(elman):
+    assert "nope.py:x: there" in elman("train", "classify", "--cell", "nope.py:x").err

@@ -241,3 +241,30 @@ def test_sampling_says_what_it_does_not_take(elman, names):
     ):
         done = elman("sample", "run", *options)
         assert done.code == 2 and message in done.err, done.err
+
+
+def test_answers_have_their_probability_and_empty_inputs_none(elman, names, pipe):
+    assert elman("train", "generate", names, *SMALL, "--steps", 30).code == 0
+    pipe("red green\n\nblue red\n")
+    done = elman("predict", "run", "--json", "--beams", 3, "--n-best", 3)
+    found = [json.loads(line) for line in lines(done)]
+    assert found[1] == {"left_out": "the input is empty"}
+    chances = [one["log_probability"] for one in found[0]["n_best"]]
+    assert chances == sorted(chances, reverse=True) and len(chances) == 3
+    assert found[0]["log_probability"] == chances[0] < 0
+    trained = library.load("run")
+    z = torch.tensor([found[0]["latent"]])
+    x = torch.from_numpy(trained.task.inputs.encode(found[0]["text"]))[:, None]
+    assert trained.model.decoder(x, z)[1].item() == pytest.approx(chances[0], abs=1e-4)
+
+
+def test_series_have_their_probability(elman, waves):
+    assert elman("train", "generate", waves, *SMALL, "--steps", 5).code == 0
+    (found,) = [
+        json.loads(line) for line in lines(elman("predict", "run", "1 99; 2 101", "--json"))
+    ]
+    assert np.shape(found["series"]) == (2, 2)
+    trained = library.load("run")
+    x = torch.from_numpy(trained.task.inputs.encode(np.array(found["series"])))[:, None]
+    log_p = trained.model.decoder(x, torch.tensor([found["latent"]]))[1]
+    assert log_p.item() == pytest.approx(found["log_probability"], abs=1e-3)

@@ -84,11 +84,6 @@ def answers(elman, *arguments):
     return [json.loads(line) for line in done.out.splitlines()]
 
 
-class Pipe(list):
-    def isatty(self):
-        return False
-
-
 def test_a_run_holds_scores_beside_the_baseline(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"scores.json", "confusion.png", "curves.png", "words.json", "letters.json"} <= names
@@ -100,9 +95,7 @@ def test_a_run_holds_scores_beside_the_baseline(trained):
     assert scores["baseline"]["name"] == "each word's commonest tag"
 
 
-def test_predictions_with_spans_from_the_command_files_and_a_pipe(
-    trained, elman, tmp_path, monkeypatch
-):
+def test_predictions_with_spans_from_the_command_files_and_a_pipe(trained, elman, tmp_path, pipe):
     data = trained.parent
     found = answers(elman, trained, "play jazz in New Rom", "Bonn has tea")
     assert found[0]["tags"] == ["O", "O", "O", "B-city", "I-city"]
@@ -116,7 +109,7 @@ def test_predictions_with_spans_from_the_command_files_and_a_pipe(
     done = elman("predict", trained, "--file", tmp_path / "new.txt")
     assert done.out.splitlines()[1] == ""
     assert "1 x no answer, as the input is empty (first: input 2)" in done.err
-    monkeypatch.setattr("elman.cli.predict.sys.stdin", Pipe(["Ulm has rain\n", " \n"]))
+    pipe("Ulm has rain\n \n")
     assert elman("predict", trained).out == "Ulm/B-city has/O rain/O\n\n"
 
 
@@ -299,6 +292,18 @@ def test_folders_whose_files_do_not_fit(elman, tmp_path, name, text, said):
         (path / file).write_text(content)
     done = elman("train", "tag", path, *TINY, "--steps", 1, "--out", "run")
     assert done.code == 1 and re.search(said, done.err.replace("\n", " ")), done.err
+
+
+def test_parallel_files_may_be_named_one_by_one(elman, tmp_path):
+    files = {"seq.in": "play x\n" * 12, "seq.out": "O B-x\n" * 12, "label": "a\nb\n" * 6}
+    for file, content in files.items():
+        (tmp_path / file).write_text(content)
+    command = ["train", "tag", *TINY, "--steps", 1, "--valid-fraction", 0.4, "--out", "run"]
+    done = elman(*command, "label", "seq.out", "seq.in")
+    assert done.code == 0 and "seq.in: tags in seq.out, label in label" in done.out, done.err
+    assert len(elman("predict", "run", "--file", "seq.in").out.splitlines()) == 12
+    done = elman(*command, "--force", "seq.in", "label")
+    assert done.code == 1 and "parallel files are seq.in and seq.out" in done.err
 
 
 def test_a_tag_that_only_other_files_have(trained, elman, tmp_path):

@@ -14,7 +14,7 @@ from elman.models.decoding import Decoding
 from elman.tasks.translate import SCHEDULES, TranslateOptions, Translation
 from elman.train.run import Run
 from elman.train.watch import Watch
-from tests.tasks.test_tag import CELL, Pipe, answers
+from tests.tasks.test_tag import CELL, answers
 
 TINY = [
     *("--hidden", 16, "--embedding", 10, "--batch-size", 16, "--learning-rate", 0.03),
@@ -68,7 +68,7 @@ def test_a_run_holds_scores_beside_the_baseline(trained):
     assert len(sample) == 3 and sample[0].split()[0] in WORDS
 
 
-def test_predictions_from_the_command_files_and_a_pipe(trained, elman, tmp_path, monkeypatch):
+def test_predictions_from_the_command_files_and_a_pipe(trained, elman, tmp_path, pipe):
     assert elman("predict", trained, "eins zwei").out == "one two\n"
     found = answers(elman, trained, "drei vier", "eins")
     assert [a["source"] for a in found] == ["drei vier", "eins"]
@@ -80,7 +80,7 @@ def test_predictions_from_the_command_files_and_a_pipe(trained, elman, tmp_path,
     done = elman("predict", trained, "--file", "new.txt")
     assert done.out.splitlines() == ["one two", "", "two one"]
     assert "1 x no answer, as the input is empty (first: input 2)" in done.err
-    monkeypatch.setattr("elman.cli.predict.sys.stdin", Pipe(["eins zwei\r\n", "\n"]))
+    pipe("eins zwei\r\n\n")
     assert elman("predict", trained).out == "one two\n\n"
 
 
@@ -122,6 +122,13 @@ def test_draws_repeat_with_their_seed(trained, elman):
     drawn = ["predict", trained, "eins", "vier", "--temperature", 5, "--max-length", 12]
     one, two = elman(*drawn, "--seed", 4), elman(*drawn, "--seed", 4)
     assert one.code == 0 and one.out == two.out != elman(*drawn, "--seed", 5).out
+
+
+def test_drawing_takes_one_beam(trained, elman):
+    done = elman("predict", trained, "eins", "--temperature", 1, "--beams", 3)
+    assert done.code == 2 and "beams (3) search and temperature (1.0) draws" in done.err
+    done = elman("train", "translate", "--variational", 0.1, "--input-feeding")
+    assert done.code == 2 and "variational is drawn once a sequence" in done.err
 
 
 def test_attention_is_drawn(trained, elman, tmp_path):
@@ -283,7 +290,7 @@ GOOD = "source\ttarget\n" + "a b\tx y\n" * 30
         (GOOD, ["--source-column", "src"], "did you mean 'source'.*source, target"),
         (GOOD, ["--target-column", "source"], "'source' cannot be both source and target"),
         ("one\n" + "a\n" * 30, [], "which column is the target.*one"),
-        ("source\ttarget\na\tb\n", [], "the valid part has no example; give more data"),
+        ("source\ttarget\na\tb\n", [], "the valid part has no example; give a larger"),
         ("source\ttarget\na\t\n\tb\n", [], "has no example; left out: 1 x empty target"),
         (GOOD + "a b c\n", [], "line 32: has 1 columns, but the first line has 2"),
         (GOOD, ["--attention", "dott"], "did you mean 'dot'"),
@@ -334,3 +341,28 @@ def test_a_very_long_source(elman, tmp_path, trained):
 def test_commands_for_other_models(trained, elman):
     done = elman("sample", trained)
     assert done.code == 2 and "has no 'sample'; try elman predict" in done.err
+
+
+def test_a_text_may_be_begun(trained, elman):
+    (found,) = answers(elman, trained, "eins zwei", "--prefix", "three")
+    assert found["text"].split()[0] == "three"
+    loaded = library.load(trained)
+    plain, begun = (next(iter(loaded.predict(["vier"], prefix=p))).record for p in ("", "four"))
+    assert plain["text"] == "four" and begun == pytest.approx(plain)
+    done = elman("predict", trained, "eins", "--prefix", "Ω")
+    assert done.code == 1 and "never seen" in done.err
+
+
+def test_a_row_without_a_source_has_no_answer(trained, elman, tmp_path):
+    (tmp_path / "new.jsonl").write_text('{"source": "eins zwei"}\n{"source": null}\n')
+    assert elman("predict", trained, "--file", "new.jsonl").out == "one two\n\n"
+
+
+def test_draws_do_not_depend_on_the_lines_that_come_together(trained, elman, pipe):
+    given = ["eins zwei", "drei", "vier vier", "zwei eins drei"] * 3
+    loaded = library.load(trained)
+    drawing = Decoding(temperature=2.0, max_length=9, length_penalty=1.0)
+    alone = loaded.predict(given, decoding=drawing, seed=4, batch_size=1)
+    pipe("\n".join(given))
+    how = ["--temperature", 2, "--max-length", 9, "--seed", 4]
+    assert elman("predict", trained, *how).out == "".join(a.text + "\n" for a in alone)

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     ("task", "file", "options", "processes"),
     [
         ("classify", "classify.csv", {"precision": "bf16", "word_dropout": 0.1}, 1),
-        ("classify", "classify.csv", {}, 2),
+        ("classify", "classify.csv", {"average": 0.9}, 2),
         ("translate", "translate.tsv", {"sampling": 0.5, "beams": 1}, 1),
     ],
 )

@@ -3,10 +3,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from elman.data.corpus import Streams
-from elman.errors import TrainingError
+from elman.errors import OptionError, TrainingError
 from elman.models import LanguageModel
+from elman.train.average import running_mean
 from elman.train.module import SequenceModule
 from elman.train.options import TrainOptions
 
@@ -55,3 +57,23 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change():
     next(built.model.parameters()).grad[0] = math.inf
     with pytest.raises(TrainingError, match="gradient norm became inf after step 0"):
         built.configure_gradient_clipping(None)
+
+
+def test_a_running_mean_of_weights():
+    model = nn.Linear(2, 1, bias=False)
+    average, expected = running_mean(model, 0.3), None
+    for n in range(20):
+        nn.init.normal_(model.weight)
+        average.update_parameters(model)
+        kept = min(0.3, (1 + n) / (10 + n)) if n else 0.0
+        old = torch.zeros(1, 2) if expected is None else expected
+        expected = kept * old + (1 - kept) * model.weight.detach()
+        assert torch.allclose(average.module.weight, expected)
+    assert model.weight.requires_grad and not average.module.weight.requires_grad
+
+
+def test_the_mean_is_judged_and_kept_where_it_is_asked_for():
+    plain, averaged = module(), module(average=0.9)
+    assert plain.judged is plain.model and averaged.judged is averaged.average.module
+    with pytest.raises(OptionError, match="average must be 0 or above and below 1"):
+        module(average=1.0)
