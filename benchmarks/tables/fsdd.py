@@ -19,14 +19,14 @@ import soundfile
 from common import Options, Row, Training, parsed, percent, report, tested, train
 
 OFFICIAL = (
-    "--hidden 128 --dropout 0.4 --pooling max --batch-size 32 --learning-rate 0.003 --epochs 15 "
-    "--speed 0.95 --speed 1.05"
+    "--hidden 128 --dropout 0.4 --pooling max --batch-size 32 --learning-rate 0.003 --epochs 12 "
+    "--frequency-mask 4 --gain 6"
 )
 SPEAKERS = (
-    "--per-sound --hidden 96 --dropout 0.5 --pooling mean --batch-size 64 --learning-rate 0.004 "
-    "--epochs 10"
+    "--per-sound --dynamic-range 30 --hidden 64 --dropout 0.5 --pooling mean --batch-size 64 "
+    "--learning-rate 0.004 --epochs 5"
 )
-STRINGS = "--hidden 128 --dropout 0.3 --batch-size 16 --learning-rate 0.003 --epochs 8"
+STRINGS = "--hidden 128 --dropout 0.3 --batch-size 16 --learning-rate 0.003 --epochs 6"
 #: Strings of each part.
 COUNTS = {"train": 2400, "valid": 240, "test": 300}
 

@@ -48,6 +48,7 @@ def evaluate(
     [bold]elman eval runs/classify new-reviews.csv --json[/]
     """
     from elman.tasks import load
+    from elman.tasks.scored import baselines_in
     from elman.train.progress import reported
 
     how = _said(
@@ -71,13 +72,14 @@ def evaluate(
     if as_json:
         print(json.dumps(scores))
         return
-    baseline = scores.pop("baseline", {})
+    beside = baselines_in(scores)
+    scores.pop("baseline", None)
     skipped = scores.pop("skipped", None)
     for name, value in scores.items():
-        beside = f"{_number(baseline[name]):>14}" if name in baseline else ""
-        print(f"{name:<22}{_number(value):>14}{beside}")
-    if baseline:
-        print(f"\nbeside it: {baseline['name']}")
+        theirs = "".join(f"{_number(b[name]) if name in b else '':>14}" for b in beside)
+        print(f"{name:<22}{_number(value):>14}{theirs}".rstrip())
+    if beside:
+        print(f"\nbeside it: {', '.join(baseline['name'] for baseline in beside)}")
     if skipped is not None:
         print(f"left out: {skipped}")
 

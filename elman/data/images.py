@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from elman.data.files import written_aside
 from elman.data.source import Skipped
@@ -81,6 +81,17 @@ def readable_image(
             ) from error
         skipped.add("picture that cannot be read", str(file))
         return None
+
+
+def image_size(file: str | Path) -> tuple[int, int] | None:
+    """(H, W) of a picture as `read_image` turns it, from its first bytes; None where it is none."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception:  # as in `read_image`
+        return None
+    return (width, height) if turned else (height, width)
 
 
 def _check(mode: str, fit: str, size: tuple[int, int] | None) -> None:

@@ -1,6 +1,7 @@
 """Recurrent sequence models."""
 
 from elman.models.autoregressive import AutoregressiveForecaster
+from elman.models.captioner import Captioner
 from elman.models.classifier import Classifier, Regressor
 from elman.models.crf import CRF
 from elman.models.decoding import Decoding, Hypothesis, decode
@@ -11,6 +12,7 @@ from elman.models.language_model import LanguageModel
 from elman.models.latent import SequenceVAE, interpolate
 from elman.models.loss import Loss
 from elman.models.outputs import output_named
+from elman.models.picture_encoder import PictureEncoder
 from elman.models.seq2seq import EncoderDecoder
 from elman.models.tagger import Tagger
 from elman.models.transcriber import Transcriber
@@ -18,6 +20,7 @@ from elman.models.transcriber import Transcriber
 __all__ = [
     "CRF",
     "AutoregressiveForecaster",
+    "Captioner",
     "Classifier",
     "Decoding",
     "Encoder",
@@ -28,6 +31,7 @@ __all__ = [
     "Hypothesis",
     "LanguageModel",
     "Loss",
+    "PictureEncoder",
     "Regressor",
     "SequenceVAE",
     "Tagger",
