@@ -21,6 +21,8 @@ MODES = {"grey": "L", "colour": "RGB"}
 #: How a picture of another shape comes to the one that is wanted.
 FITS = ("crop", "pad", "stretch")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+#: The colour of a sheet where there is no picture.
+BLANK = np.array([200, 216, 232], np.uint8)
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -79,6 +81,12 @@ def readable_image(
             ) from error
         skipped.add("picture that cannot be read", str(file))
         return None
+
+
+def fit_image(pixels: Pixels, size: tuple[int, int], fit: str = "crop") -> Pixels:
+    """A colour picture [H, W, 3] brought to another size, (H, W), as `read_image` does."""
+    _check("colour", fit, size)
+    return np.asarray(_mended(Image.fromarray(pixels), size, "RGB", fit))
 
 
 def image_size(file: str | Path) -> tuple[int, int] | None:
@@ -219,7 +227,7 @@ def write_sheet(
     zoom = zoom or max(1, 96 // max(height, width))
     columns = max(len(row) for row in rows)
     tall, wide = height * zoom + gap, width * zoom + gap
-    sheet = np.full((len(rows) * tall + gap, columns * wide + gap, 3), (200, 216, 232), np.uint8)
+    sheet = np.full((len(rows) * tall + gap, columns * wide + gap, 3), BLANK, np.uint8)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             if picture is None:

@@ -13,6 +13,7 @@ from elman.tasks.language_model import LanguageModelling
 from elman.tasks.music import Music
 from elman.tasks.pixels import PixelTask
 from elman.tasks.tag import Tagging
+from elman.tasks.track import Tracking
 from elman.tasks.transcribe import Transcription
 from elman.tasks.translate import Translation
 from elman.train.custom_cell import cell_class
@@ -30,6 +31,7 @@ KINDS: tuple[type[Task], ...] = (
     Captioning,
     PixelTask,
     Music,
+    Tracking,
     Forecasting,
     Transcription,
 )

@@ -19,7 +19,7 @@ from elman.data.captions import CaptionedPicture, captioned_pictures
 from elman.data.corpus import Report
 from elman.data.examples import Examples
 from elman.data.files import write_text
-from elman.data.images import Pixels, image_size, parse_size, readable_image
+from elman.data.images import Pixels, fit_image, image_size, parse_size, readable_image
 from elman.data.nearest import nearest_pictures
 from elman.data.scenes import SIDE, scenes
 from elman.data.sentences import Sentences
@@ -111,7 +111,8 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
             o.tokenizer,
             (text for text, count in captions.items() for _ in range(count)),
             vocab_size=o.vocab_size or (4096 if o.tokenizer == "bpe" else None),
-            min_count=1 if o.tokenizer in ("byte", "bpe") else o.min_count,
+            min_count=o.min_count,
+            bpe_sample=o.bpe_sample,
             lower_case=o.lower_case,
             specials=["start", "end"],
         )
@@ -157,9 +158,9 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
 
     def picture(self, record: Captioned, skipped: Skipped) -> Pixels | None:
         """A picture as the model reads it; None where it cannot be read, and that may be."""
-        if isinstance(record, DrawnPicture):
-            return record.picture
         o = self.options
+        if isinstance(record, DrawnPicture):
+            return fit_image(record.picture, self.size, o.fit)
         return readable_image(record.file, skipped, self.size, skip_bad=o.skip_bad, fit=o.fit)
 
     def build(self, cell: type[Cell]) -> Captioner:
@@ -266,7 +267,8 @@ def _encoder(
     """What reads pictures of this size, and what a `Captioner` is told of it."""
     o = options
     if not is_backbone(o.encoder):
-        return PictureEncoder(size, o.features, grid=o.grid, dropout=o.drop_features), {}
+        grid = o.grid or (4 if max(size) <= 32 else 8)
+        return PictureEncoder(size, o.features, grid=grid, dropout=o.drop_features), {}
     module, feature_size, mean, std = backbone(o.encoder, size, pretrained=pretrained)
     return module, {"feature_size": feature_size, "mean": mean, "std": std}
 

@@ -257,7 +257,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
             **backtest.scores,
             "part": part,
             "windows": len(windows),
-            "last_value": last,
+            **{f"{name}_last_value": value for name, value in last.items()},
             "baseline": {"name": name, **season},
         }
 
@@ -308,8 +308,6 @@ class Forecasting(ScoredTask[ForecastOptions]):
             backtest = self.backtest(trained.model, windows, report)
         scores = self.scored(backtest, "test", windows)
         self.keep_scores(scores, console)
-        last = "  ".join(f"{name} {value:.4f}" for name, value in scores["last_value"].items())
-        console.print(f"the last value, again and again: {last}", highlight=False)
         self._keep_steps(backtest)
         draw_forecasts(self.run.folder / "forecasts.png", self, trained.model)
         self.point_to(console, "forecasts.png", "backtest.csv")

@@ -23,7 +23,7 @@ from elman.option import option
 from elman.tasks.examples import ExampleTask, load_best
 from elman.tasks.independent import Independent
 from elman.tasks.options import MediaOptions
-from elman.tasks.told_pictures import ToldPictures, half_shown
+from elman.tasks.told_pictures import ToldPictures
 from elman.train.custom_cell import cell_argument, cell_class
 
 #: The longer side of pictures where --size says nothing, at most.
@@ -199,7 +199,7 @@ class PixelTask(ExampleTask[PixelOptions, Picture]):
         half = self.shape[0] // 2
         rows = [trained.complete(given, half, seed=seed + i) for i in range(4)]
         shown = [self.picture_of(x) for x in given]
-        begun = [half_shown(trained, x, half) for x in given]
+        begun = [trained.begun(x, half) for x in given]
         write_sheet(folder / "completions.png", [shown, begun, *rows])
         use = f"{folder}{cell_argument(self.options.cell)}"
         shown_files = ", ".join(

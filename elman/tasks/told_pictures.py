@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from elman.data.images import Pixels, write_sheet
+from elman.data.images import BLANK, Pixels, write_sheet
 from elman.data.pictures import Picture, to_levels
 from elman.errors import DataError, OptionError, require_positive
 from elman.models.pixels import PixelModel, Telling
@@ -77,6 +77,13 @@ class ToldPictures(TrainedOnExamples):
         x = torch.from_numpy(np.stack(given, 1).astype(np.int64))
         return self._drawn(x.shape[1], x, self._known(rows), 1.0, generator)
 
+    def begun(self, x: NDArray[np.integer], rows: int) -> Pixels:
+        """A picture [D] of levels in colour, of which only what `complete` is given is shown."""
+        told = np.zeros(len(x), bool)
+        told[self.model.order.numpy()[: self._known(rows)]] = True
+        known = told.reshape(self.task.shape)
+        return np.where(known, self.task.picture_of(x), BLANK).astype(np.uint8)
+
     def _drawn(
         self,
         count: int,
@@ -96,7 +103,7 @@ class ToldPictures(TrainedOnExamples):
 
     def _rows(self, asked: int | None) -> int:
         H = self.task.shape[0]
-        rows = max(H // 2, 0) if asked is None else asked
+        rows = H // 2 if asked is None else asked
         if not 0 <= rows <= H:
             raise OptionError(
                 f"prompt_length must lie in 0 ... {H}, the rows there are, got {rows}"
@@ -194,13 +201,5 @@ class RowStream(Lines):
         words = line.replace(",", " ").split()
         if len(words) != size or not all(w.isdigit() and int(w) <= 255 for w in words):
             raise DataError(f"'{line[:40]}': a row is {size} whole numbers from 0 to 255")
-        return to_levels(np.array(words, dtype=np.uint8), self.trained.options.levels).tolist()
-
-
-def half_shown(trained: ToldPictures, x: NDArray[np.integer], rows: int) -> Pixels:
-    """A picture in colour of which all but what `complete` is given is blank."""
-    order = trained.model.order.numpy()[: trained._known(rows)]
-    told = np.zeros(len(x), bool)
-    told[order] = True
-    picture, known = trained.task.picture_of(x), told.reshape(trained.task.shape)
-    return np.where(known, picture, np.array([200, 216, 232], np.uint8)).astype(np.uint8)
+        o = self.trained.options
+        return to_levels(np.array(words, dtype=np.uint8), o.levels, o.draw_levels).tolist()

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from elman.data.panel import Panel
-from elman.data.panel_files import Cuts, Rules, write_panel
-from elman.data.panel_rows import Named, PanelRows
+from elman.data.panel_files import write_panel
+from elman.data.panel_roles import Named
+from elman.data.panel_rows import PanelRows
+from elman.data.panel_rules import Cuts, Rules
 from elman.data.source import Skipped
 from elman.data.windows import WindowBatches, Windows, shuffled
 from elman.errors import DataError, OptionError, RunError

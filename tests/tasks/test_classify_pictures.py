@@ -46,6 +46,13 @@ def test_idx_files_are_classified_by_rows_and_by_pixels(options, steps, elman, m
     assert np.mean([label == str(i % 2) for i, label in enumerate(labels)]) >= 0.95
 
 
+def test_idx_files_are_written_row_by_row(elman, mnist):
+    more = ["--hidden", 8, "--latent", 2, "--steps", 3, "--importance", 2, "--threads", 1]
+    done = elman("train", "generate", "train-images-idx3-ubyte.gz", *more, "--out", "run")
+    assert done.code == 0, done.err
+    assert (mnist / "run/samples.png").is_file()
+
+
 def test_a_folder_for_each_label_in_any_size_with_a_bad_file(elman, tmp_path):
     draw = np.random.default_rng(0)
     for label, colour in (("red", 0), ("blue", 2)):

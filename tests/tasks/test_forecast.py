@@ -46,7 +46,7 @@ def test_a_run_holds_scores_pictures_and_errors_by_step(trained):
     assert {"scores.json", "forecasts.png", "curves.png", "backtest.csv"} <= names
     scores = json.loads((trained / "scores.json").read_text())
     assert scores["part"] == "test" and scores["windows"] == 2 * 27
-    assert scores["mse"] < scores["last_value"]["mse"]
+    assert scores["mse"] < scores["mse_last_value"]
     assert scores["baseline"]["name"] == "seasonal naive (24)"
     assert 0.5 < scores["coverage"] <= 1 and scores["coverage_wanted"] == pytest.approx(0.9)
     rows = (trained / "backtest.csv").read_text().splitlines()
