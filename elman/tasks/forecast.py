@@ -214,7 +214,8 @@ class Forecasting(ScoredTask[ForecastOptions]):
             for name, value in sums.items()
             if name.startswith("error_")
         }
-        return {**super().scores(sums), **(error_scores(errors) if errors else {})}
+        found = error_scores(errors) if errors else {}
+        return {**super().scores(sums), **{k: v for k, v in found.items() if k != "mae"}}
 
     def backtest(self, model: Any, windows: Windows, report: Report | None = None) -> Backtest:
         """Forecast from each window, beside what came."""
