@@ -70,7 +70,7 @@ def _group(draw: random.Random) -> Group:
 
 def _places(relation: str, draw: random.Random) -> tuple[tuple[float, float], ...]:
     """Where the middles of two groups are, as shares of the side."""
-    near, far = 0.25 + draw.uniform(-0.03, 0.03), 0.75 + draw.uniform(-0.03, 0.03)
+    near, far = 0.25 + draw.uniform(-0.02, 0.02), 0.75 + draw.uniform(-0.02, 0.02)
     across = [0.5 + draw.uniform(-0.12, 0.12) for _ in range(2)]
     if relation in ("right of", "below"):
         near, far = far, near
@@ -87,7 +87,7 @@ def _drawn(groups: list[tuple[Group, tuple[float, float], float]], draw: random.
     canvas = ImageDraw.Draw(image)
     for group, (x, y), share in groups:
         turn = draw.uniform(0, 2 * math.pi)
-        radius = share * draw.uniform(0.16, 0.2) * (1.3 if group.number == 1 else 1.0)
+        radius = share * draw.uniform(0.14, 0.175) * (1.3 if group.number == 1 else 1.0)
         colour = tuple(min(255, max(0, c + draw.randint(-15, 15))) for c in COLOURS[group.colour])
         for k in range(group.number):
             # Around the middle, so far from it that they do not touch.

@@ -126,6 +126,11 @@ class Sentences:
         text = _prepared(sentence, self.tokenizer.unit, self.lower_case)
         return self._framed(self.tokenizer.encode(text), start, end)
 
+    def require_known(self, sentence: str) -> Ids:
+        """The ids of what a sentence begins with; DataError names what was never seen."""
+        text = _prepared(sentence, self.tokenizer.unit, self.lower_case)
+        return self.tokenizer.require_known(text)
+
     def encode_words(self, words: Sequence[str], *, start: bool = False, end: bool = False) -> Ids:
         """One id for each word of a sentence that is cut already; for the unit "token"."""
         if not isinstance(self.tokenizer, TokenTokenizer):

@@ -111,7 +111,8 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
             o.tokenizer,
             (text for text, count in captions.items() for _ in range(count)),
             vocab_size=o.vocab_size or (4096 if o.tokenizer == "bpe" else None),
-            min_count=1 if o.tokenizer in ("byte", "bpe") else o.min_count,
+            min_count=o.min_count,
+            bpe_sample=o.bpe_sample,
             lower_case=o.lower_case,
             specials=["start", "end"],
         )
@@ -266,7 +267,8 @@ def _encoder(
     """What reads pictures of this size, and what a `Captioner` is told of it."""
     o = options
     if not is_backbone(o.encoder):
-        return PictureEncoder(size, o.features, grid=o.grid, dropout=o.drop_features), {}
+        grid = o.grid or (4 if max(size) <= 32 else 8)
+        return PictureEncoder(size, o.features, grid=grid, dropout=o.drop_features), {}
     module, feature_size, mean, std = backbone(o.encoder, size, pretrained=pretrained)
     return module, {"feature_size": feature_size, "mean": mean, "std": std}
 

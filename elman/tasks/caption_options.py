@@ -51,7 +51,11 @@ class CaptioningOptions(MediaOptions, TextOptions):
     pretrained: bool = option(True, "Such a network begins with its library's weights.", "Model")
     freeze: bool = option(False, "Such a network keeps its weights.", "Model")
     features: int = option(128, "conv: numbers that it says of each place.", "Model")
-    grid: int = option(8, "conv: places on a side, at most.", "Model")
+    grid: int | None = option(
+        None,
+        "conv: places on a side, at most. [dim]default: 4 for pictures up to 32 x 32, else 8[/]",
+        "Model",
+    )
     attention: str = option("additive", f"One of {', '.join(ATTENTIONS)}.", "Model")
     input_feeding: bool = option(
         False, "What was attended to enters the next step too; slower.", "Model"
@@ -83,7 +87,9 @@ class CaptioningOptions(MediaOptions, TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(beams=self.beams, features=self.features, grid=self.grid)
+        require_positive(
+            beams=self.beams, features=self.features, grid=8 if self.grid is None else self.grid
+        )
         require_probability(label_smoothing=self.label_smoothing, drop_features=self.drop_features)
         for name, valid in (("attention", ATTENTIONS), ("fit", FITS)):
             if getattr(self, name) not in valid:

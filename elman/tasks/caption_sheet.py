@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from elman.data.images import Pixels
 from elman.tasks.pictures import save_figure
@@ -48,28 +49,35 @@ def draw_looks(path: Path, answer: Any) -> None:
     count = min(len(words), MOST)
     columns = min(5, count + 1)
     figure, axes = _panels(math.ceil((count + 1) / columns), columns, (1.9, 2.1))
-    height, width = picture.shape[:2]
     axes[0].imshow(picture)
     axes[0].set_title(_plain(answer.text.split("\n")[0]), size=7)
-    grey = picture.mean(axis=2, keepdims=True).repeat(3, axis=2).astype(np.uint8)
     for place, word, looked in zip(axes[1:], words[:count], weights, strict=False):
-        place.imshow(grey, alpha=0.6)
-        place.imshow(
-            looked / max(looked.max(), 1e-9), cmap="inferno", alpha=0.6, vmin=0, vmax=1,
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="bilinear",
-        )  # fmt: skip
+        place.imshow(_lit(picture, looked / max(looked.max(), 1e-9)))
         place.set_title(_plain(word.strip() or word), size=9)
     save_figure(figure, path)
 
 
+def _lit(picture: Pixels, light: Any) -> Any:
+    """The picture from 0 to 1, dark where there is no light. light: [h, w] from 0 to 1."""
+    size = picture.shape[1], picture.shape[0]
+    spread = Image.fromarray(light.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    return picture / 255 * (0.15 + 0.85 * np.asarray(spread)[..., None])
+
+
 def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """A figure of places of this size, (width, height) in inches; words stand above a picture, or
+    where a place is much higher than wide below it."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows))
+    width, height = size
+    figure = Figure(figsize=(width * columns, height * rows))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    # Pictures touch the sheet's sides, and leave the space between the rows to the words.
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.3 / rows, top=1 - 0.14 / rows)
-    figure.subplots_adjust(wspace=0.06, hspace=0.42 if size[1] > 1.2 * size[0] else 0.22)
+    below = 0.9 * (height / width - 1) / (height / width) if height > 1.2 * width else 0.02
+    above = 0.02 if below > 0.02 else 0.14
+    figure.subplots_adjust(
+        left=0.01, right=0.99, bottom=below / rows, top=1 - above / rows, wspace=0.06,
+        hspace=(below + above) / (1 - below - above),
+    )  # fmt: skip
     for place in axes:
         place.set_axis_off()
     return figure, axes

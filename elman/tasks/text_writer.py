@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.data.sentences import Sentences
+from elman.data.tokenizer import Ids
 from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.tasks.examples import TrainedOnExamples, answered
 from elman.tasks.trained import Answer
@@ -45,21 +46,28 @@ class TextWriter(TrainedOnExamples):
         *,
         decoding: Decoding | None = None,
         seed: int | None = None,
+        prefix: str = "",
         batch_size: int = 64,
     ) -> Iterator[Answer]:
         """The texts that the model writes for these.
 
         decoding: as `elman.models.decoding.Decoding`; as `decoding` where not given. seed: of what
-        is drawn; None draws others every time.
+        is drawn; None draws others every time. prefix: what each text begins with; DataError where
+        it holds what the model cannot write.
         """
         how = decoding or self.decoding
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
-        answers = partial(self._answers, how=how, generator=generator if how.draws else None)
+        answers = partial(
+            self._answers,
+            how=how,
+            generator=generator if how.draws else None,
+            prefix=self.target.require_known(prefix),
+        )
         return answered(inputs, batch_size, self.is_empty, answers)
 
     def _answers(
-        self, inputs: list[Any], how: Decoding, generator: torch.Generator | None
+        self, inputs: list[Any], how: Decoding, generator: torch.Generator | None, prefix: Ids
     ) -> Iterator[Answer]:
         target = self.target
         unseen = target.tokenizer.unknown_id
@@ -72,6 +80,7 @@ class TextWriter(TrainedOnExamples):
                 start=target.start_id,
                 end=target.end_id,
                 decoding=how,
+                prefix=torch.from_numpy(prefix)[:, None].expand(-1, len(inputs)),
                 exclude=[target.start_id] + ([] if unseen is None else [unseen]),
                 source_lengths=lengths,
                 generator=generator,

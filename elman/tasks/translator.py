@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from elman.data.batches import collate
+from elman.data.labelled import text_of
 from elman.data.lines import read_lines
 from elman.data.pairs import SOURCE_NAMES
 from elman.data.sentences import Sentences
@@ -47,7 +48,7 @@ class Translator(TextWriter):
         usual = {name.lower() for name in table.columns} & set(SOURCE_NAMES)
         first = None if usual else table.columns[0]
         column = table.find("source", SOURCE_NAMES, o.source_column or first)
-        return (str(row.values[column]) for row in table.rows(Skipped()))
+        return (text_of(row, column) for row in table.rows(Skipped()))
 
     @property
     def target(self) -> Sentences:

@@ -176,10 +176,11 @@ def test_what_comes_through_a_pipe_is_read_line_by_line(trained, elman, pipe):
     assert [line.split("\t")[0] for line in elman("predict", trained).out.split("\n")] == [
         *("pos", "neg", "neg", "", ""),
     ]
-    pipe(b"a fine film\n\xff\n")
+    pipe(b"a fine film\n" * 9000 + b"\xff\n")  # more than comes at once
     done = elman("predict", trained)
-    assert done.code == 1 and done.out.startswith("pos")
-    assert "standard input, line 2: is not UTF-8" in done.err
+    first = done.out.splitlines()[0]
+    assert done.code == 1 and first.startswith("pos") and done.out == f"{first}\n" * 9000
+    assert "standard input, line 9001: is not UTF-8" in done.err
 
 
 def test_texts_and_numbers_are_not_taken_for_each_other(trained, elman, tmp_path, pipe):
