@@ -83,6 +83,12 @@ def readable_image(
         return None
 
 
+def fit_image(pixels: Pixels, size: tuple[int, int], fit: str = "crop") -> Pixels:
+    """A colour picture [H, W, 3] brought to another size, (H, W), as `read_image` does."""
+    _check("colour", fit, size)
+    return np.asarray(_mended(Image.fromarray(pixels), size, "RGB", fit))
+
+
 def image_size(file: str | Path) -> tuple[int, int] | None:
     """(H, W) of a picture as `read_image` turns it, from its first bytes; None where it is none."""
     try:

@@ -19,7 +19,7 @@ from elman.data.captions import CaptionedPicture, captioned_pictures
 from elman.data.corpus import Report
 from elman.data.examples import Examples
 from elman.data.files import write_text
-from elman.data.images import Pixels, image_size, parse_size, readable_image
+from elman.data.images import Pixels, fit_image, image_size, parse_size, readable_image
 from elman.data.nearest import nearest_pictures
 from elman.data.scenes import SIDE, scenes
 from elman.data.sentences import Sentences
@@ -158,9 +158,9 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
 
     def picture(self, record: Captioned, skipped: Skipped) -> Pixels | None:
         """A picture as the model reads it; None where it cannot be read, and that may be."""
-        if isinstance(record, DrawnPicture):
-            return record.picture
         o = self.options
+        if isinstance(record, DrawnPicture):
+            return fit_image(record.picture, self.size, o.fit)
         return readable_image(record.file, skipped, self.size, skip_bad=o.skip_bad, fit=o.fit)
 
     def build(self, cell: type[Cell]) -> Captioner:

@@ -42,6 +42,7 @@ class CaptioningOptions(MediaOptions, TextOptions):
     )
     fit: str = option("pad", f"How those of another shape come to it: {', '.join(FITS)}.", "Data")
     lower_case: bool = option(True, "Read and write captions in lower case.", "Text")
+    hidden: int = option(128, "Units in each layer.", "Model")
     encoder: str = option(
         "conv",
         "What reads the picture: conv, or a network of another library, as torchvision:resnet18, "
@@ -50,7 +51,7 @@ class CaptioningOptions(MediaOptions, TextOptions):
     )
     pretrained: bool = option(True, "Such a network begins with its library's weights.", "Model")
     freeze: bool = option(False, "Such a network keeps its weights.", "Model")
-    features: int = option(128, "conv: numbers that it says of each place.", "Model")
+    features: int = option(64, "conv: numbers that it says of each place.", "Model")
     grid: int | None = option(
         None,
         "conv: places on a side, at most. [dim]default: 4 for pictures up to 32 x 32, else 8[/]",

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from elman.data.captions import pictures_in
-from elman.data.images import Pixels, read_image
+from elman.data.images import Pixels, fit_image, read_image
 from elman.data.sentences import Sentences
+from elman.errors import ShapeError
 from elman.models.captioner import Captioner
 from elman.models.decoding import Decoding, Hypothesis
 from elman.tasks.text_writer import TextWriter, symbol
@@ -30,8 +31,8 @@ class CaptionWriter(TextWriter):
 
     @property
     def decoding(self) -> Decoding:
-        """Beam search, as for the scores at the end of training."""
-        return Decoding(beams=self.options.beams, length_penalty=1.0, max_length=60)
+        """Beam search, as for the scores at the end of training; something is always said."""
+        return Decoding(beams=self.options.beams, length_penalty=1.0, max_length=60, min_length=1)
 
     @property
     def target(self) -> Sentences:
@@ -57,9 +58,14 @@ class CaptionWriter(TextWriter):
         return state, None, list(zip(inputs, pictures, strict=True))
 
     def _read(self, given: Any) -> Pixels:
-        if isinstance(given, np.ndarray) and given.shape == (*self.task.size, 3):
-            return given
-        return read_image(given, self.task.size, fit=self.options.fit)
+        size, fit = self.task.size, self.options.fit
+        if not isinstance(given, np.ndarray):
+            return read_image(given, size, fit=fit)
+        if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8:
+            raise ShapeError(
+                f"a picture must be uint8 [H, W, 3], got {given.dtype} {list(given.shape)}"
+            )
+        return fit_image(given, size, fit)
 
     def answer(self, known: Any, record: dict[str, Any], text: str, best: Hypothesis) -> Answer:
         """The caption, and where each of its units looked."""

@@ -15,6 +15,7 @@ from PIL import Image
 
 import elman as library
 from elman.data.scenes import scenes
+from elman.errors import ShapeError
 from elman.models.decoding import Decoding
 from elman.tasks.caption import Captioning, captions_of
 from elman.tasks.caption_options import CaptioningOptions
@@ -130,6 +131,10 @@ def test_one_answer_is_that_in_a_batch_and_of_pixels(trained):
     assert together == [next(loaded.predict([file])).text for file in files]
     pixels = [np.asarray(Image.open(file)) for file in files]
     assert together == [a.text for a in loaded.predict(pixels)]
+    large = [np.kron(p, np.ones((3, 3, 1), dtype=np.uint8)) for p in pixels]
+    assert together == [a.text for a in loaded.predict(large)]
+    with pytest.raises(ShapeError, match=r"must be uint8 \[H, W, 3\]"):
+        list(loaded.predict([pixels[0][..., 0]]))
     how = Decoding(max_length=2)
     assert all(len(a.text.split()) <= 2 for a in loaded.predict(files, decoding=how))
 
@@ -153,8 +158,8 @@ def test_every_kind_of_model(elman, tmp_path, more):
 
 def test_the_embedded_scenes(elman, tmp_path, monkeypatch):
     monkeypatch.setattr("elman.tasks.caption.SCENES", 60)
-    done = train(elman, *TINY, "--steps", 1)
-    assert "60 drawn scenes" in done.out and "read as 32 x 32" in done.out
+    done = train(elman, *TINY, "--steps", 1, "--size", 24)
+    assert "60 drawn scenes" in done.out and "read as 24 x 24" in done.out
     assert re.search(r"nearest\s*picture's", done.out)
 
 
