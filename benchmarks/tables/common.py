@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from elman.data.files import read_json, write_json, write_text
+
+M = TypeVar("M", bound=tuple[Any, ...])
 
 #: What a quick look adds to a recipe: the last of an option that is given twice counts.
 QUICK = "--epochs 1 --steps 20"
@@ -39,12 +41,17 @@ class Options:
     threads: int | None
     accelerator: str
     json: Path | None
+    only: list[str] | None = None
 
     @property
     def machine(self) -> str:
         """What every `elman train` is told of the machine."""
         threads = "" if self.threads is None else f"--threads {self.threads} "
         return f"{threads}--accelerator {self.accelerator}"
+
+    def chosen(self, models: Iterable[M]) -> list[M]:
+        """The models, each with its name first, that --only leaves."""
+        return [model for model in models if self.only is None or model[0] in self.only]
 
     @property
     def length(self) -> str:
@@ -53,8 +60,10 @@ class Options:
         return (f" {QUICK}" if self.quick else "") + epochs
 
 
-def parsed(name: str, text: str | None, seeds: Sequence[int] = (0, 1, 2)) -> Options:
-    """The options on the command line of a row; text: its docstring."""
+def parsed(
+    name: str, text: str | None, seeds: Sequence[int] = (0, 1, 2), only: Sequence[str] = ()
+) -> Options:
+    """The options on the command line of a row; text: its docstring; only: its models."""
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,6 +71,8 @@ def parsed(name: str, text: str | None, seeds: Sequence[int] = (0, 1, 2)) -> Opt
     add("--data", type=Path, default=Path("../shared/data"), help="where the data sets lie")
     add("--work", type=Path, default=Path("runs/tables"), help="run folders and prepared files")
     add("--seeds", type=int, nargs="+", default=list(seeds), help="one training each")
+    if only:
+        add("--only", nargs="+", choices=list(only), help="these models alone")
     add("--epochs", type=int, help="instead of the recipe's")
     add("--quick", action="store_true", help="a few steps of one seed: does it run?")
     add("--keep", action="store_true", help="keep what a former call finished")

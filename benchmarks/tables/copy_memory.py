@@ -41,10 +41,10 @@ def drawn(count: int, generator: torch.Generator) -> dict[str, Tensor]:
 
 def main() -> None:
     """Train each cell once for each seed, print the table."""
-    options = parsed("copy_memory", __doc__)
+    options = parsed("copy_memory", __doc__, only=[cell for cell, _ in CELLS])
     rows, seconds = [], []
     beside = f"{SYMBOLS * math.log(KINDS - 2) / (BLANKS + 2 * SYMBOLS):.4f} (no memory)"
-    for cell, published in CELLS:
+    for cell, published in options.chosen(CELLS):
         values = []
         for seed in options.seeds:
             torch.manual_seed(seed)

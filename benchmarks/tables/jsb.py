@@ -22,10 +22,10 @@ CELLS = (("lstm", "8.45"), ("gru", "8.43"), ("elman", "8.91"))
 
 def main() -> None:
     """Train each cell once for each seed, print the table."""
-    options = parsed("jsb", __doc__)
+    options = parsed("jsb", __doc__, only=[cell for cell, _ in CELLS])
     file = options.data / "jsb" / "JSB_Chorales.mat"
     rows, seconds = [], []
-    for cell, published in CELLS:
+    for cell, published in options.chosen(CELLS):
         recipe = f"--cell {cell} {RECIPE}{OWN.get(cell, '')}"
         done = [
             train(options, "music", [file], recipe, f"{cell}-seed{seed}", seed)

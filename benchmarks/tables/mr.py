@@ -15,8 +15,8 @@ from common import Row, parsed, percent, report
 from folds import Example, cross_validated
 
 RECIPE = (
-    "--tokenizer token --min-count 2 --hidden 128 --embedding 128 --pooling max --dropout 0.5 "
-    "--word-dropout 0.2 --learning-rate 0.001 --batch-size 50 --epochs 8"
+    "--tokenizer token --min-count 2 --hidden 64 --embedding 64 --pooling mean --dropout 0.5 "
+    "--word-dropout 0.1 --learning-rate 0.01 --average 0.99 --batch-size 50 --epochs 5"
 )
 
 

@@ -11,6 +11,7 @@ import typer
 PANELS = (
     "Data",
     "Text",
+    "Pictures",
     "Sound",
     "Model",
     "Regularisers",

@@ -1,5 +1,6 @@
 """`elman predict`: what a trained model answers."""
 
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,7 @@ def predict(
         None, help="Draw input against output, as out.png; of more inputs out-2.png ..."
     ),
     seed: int = typer.Option(None, help="The same seed draws the same."),
+    prefix: str = typer.Option(None, help="What each text that is written begins with."),
     lm: str = typer.Option(None, help=LM),
     lm_weight: float = typer.Option(None, help=LM_WEIGHT),
     length_bonus: float = typer.Option(None, help=LENGTH_BONUS),
@@ -57,7 +59,7 @@ def predict(
     searched = {"lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
     given = {name: value for name, value in searched.items() if value is not None}
     if stream:
-        if texts or file or attention or options or given or seed is not None:
+        if texts or file or attention or options or given or prefix or seed is not None:
             raise OptionError(
                 "--stream reads standard input, and of the options takes --json alone"
             )
@@ -67,6 +69,10 @@ def predict(
     if "inputs" not in takes:
         loaded.predict()  # says what this run is for
     how: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if prefix is not None:
+        if "prefix" not in takes:
+            raise OptionError(f"{run}: --prefix is for translators and captioners")
+        how["prefix"] = prefix
     if (options or how) and "decoding" not in takes:
         raise OptionError(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
@@ -77,9 +83,9 @@ def predict(
     how |= given
     if options:
         how["decoding"] = _decoding(loaded, options)
-    inputs, batch_size = _inputs(loaded, texts or [], file)
     left_out = Skipped()
-    for number, answer in enumerate(loaded.predict(inputs, batch_size=batch_size, **how), 1):
+    answers = _answers(loaded, texts or [], file, how)
+    for number, answer in enumerate(answers, 1):
         if attention is not None and "left_out" not in answer.record:
             _draw(answer, attention, number)
         _print(answer, as_json)
@@ -114,14 +120,23 @@ def _decoding(loaded: Any, said: dict[str, Any]) -> Decoding:
     return replace(loaded.decoding, **{**drawn, **said})
 
 
-def _inputs(loaded: Any, texts: list[str], files: list[Path]) -> tuple[Iterable[Any], int]:
-    """The inputs, and how many are answered at once: one where a person or a pipe waits."""
+def _answers(
+    loaded: Any, texts: list[str], files: list[Path], how: dict[str, Any]
+) -> Iterator[Any]:
+    """The answers to what was given, else to standard input, as its lines come."""
     if texts or files:
         given = ((f"input {number}", text) for number, text in enumerate(texts, 1))
-        return chain(_parsed(loaded, given), *(loaded.inputs(file) for file in files)), 64
+        inputs = chain(_parsed(loaded, given), *(loaded.inputs(file) for file in files))
+        return loaded.predict(inputs, **how)
     if sys.stdin.isatty():
         print("an input a line; Ctrl-D ends", file=sys.stderr)
-    return _parsed(loaded, _lines(sys.stdin.buffer)), 1
+    lines = _lines(sys.stdin.buffer)
+    if "decoding" in how and how["decoding"].draws:
+        # Draws follow one another, whichever lines come together.
+        return loaded.predict(_parsed(loaded, chain.from_iterable(lines)), batch_size=1, **how)
+    return chain.from_iterable(
+        loaded.predict(inputs, **how) for several in lines for inputs in _whole(loaded, several)
+    )
 
 
 def _parsed(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[Any]:
@@ -133,20 +148,40 @@ def _parsed(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[Any]:
             raise DataError(f"{where}: {error}") from error
 
 
-def _lines(source: BinaryIO) -> Iterator[tuple[str, str]]:
-    """Where each line stands, and the line, as it comes; line ends may be mixed."""
-    number = 0
-    for raw in source:
-        try:
-            text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"standard input, line {number + 1}: is not UTF-8 ({error.reason}); convert it, as "
-                "with iconv, or give a file with --file, which is read as in training"
-            ) from error
-        for line in text.removesuffix("\n").removesuffix("\r").split("\r"):
-            number += 1
-            yield f"standard input, line {number}", line
+def _whole(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[list[Any]]:
+    """The inputs as a list; where one is wrong, those before it, and then the error."""
+    inputs: list[Any] = []
+    try:
+        inputs.extend(_parsed(loaded, given))
+    except DataError:
+        yield inputs
+        raise
+    yield inputs
+
+
+def _lines(source: BinaryIO) -> Iterator[Iterator[tuple[str, str]]]:
+    """The lines that have come together, again and again; line ends may be mixed."""
+    count = itertools.count(1)
+    rest = b""
+    while data := source.read1(1 << 16):  # type: ignore[attr-defined]
+        *whole, rest = (rest + data).split(b"\n")
+        yield _decoded(whole, count)
+    if rest:
+        yield _decoded([rest], count)
+
+
+def _decoded(lines: list[bytes], count: Iterator[int]) -> Iterator[tuple[str, str]]:
+    """Where each line stands, and its text."""
+    for raw in lines:
+        for line in raw.removesuffix(b"\r").split(b"\r"):
+            where = f"standard input, line {next(count)}"
+            try:
+                yield where, line.decode("utf-8").removeprefix("\ufeff")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{where}: is not UTF-8 ({error.reason}); convert it, as with iconv, or give a "
+                    "file with --file, which is read as in training"
+                ) from error
 
 
 def _draw(answer: Any, path: Path, number: int) -> None:

@@ -17,11 +17,11 @@ def sample(
     label: str = typer.Option(None, help="What to write for, after train ... --conditional."),
     prompt: str = typer.Option(
         None,
-        help="What the text begins with; of music a file. [dim]default: a line end, or how the "
-        "text began[/]",
+        help="What the text begins with; of music or pictures a file. [dim]default: a line end, "
+        "or how the text began[/]",
     ),
     prompt_length: int = typer.Option(
-        None, help="So many frames of that file. [dim]default: all[/]"
+        None, help="Frames, or rows of pixels, of that file. [dim]default: all; half the rows[/]"
     ),
     length: int = typer.Option(
         None, help="Tokens, or steps, to write. [dim]default: 500; as in training[/]"
@@ -37,7 +37,7 @@ def sample(
         False, "--probabilities", help="A token a line, a tab and its probability."
     ),
     out: Path = typer.Option(
-        None, help="Draw series of numbers, as sheet.png; write music, as piece.mid."
+        None, help="Draw series or pictures, as sheet.png; write music, as piece.mid."
     ),
     as_json: bool = typer.Option(False, "--json", help="A JSON object for each sequence."),
     cell: str = typer.Option(None, help="Your own cell, as path.py:ClassName."),
@@ -66,9 +66,11 @@ def sample(
     loaded = load(run, cell)
     language = isinstance(loaded, WrittenLanguage)
     shown = {"probabilities": probabilities, "out": out is not None, "json": as_json}
-    odd = [name for name in (("out", "json") if language else ("probabilities",)) if shown[name]]
+    odd = [name for name in (("out",) if language else ("probabilities",)) if shown[name]]
     _require_taken(loaded, given, odd)
-    if language:
+    if language and as_json:
+        _whole(loaded, given)
+    elif language:
         _stream(loaded, given, probabilities)
     else:
         _each(loaded, given, out, as_json)
@@ -86,6 +88,12 @@ def _require_taken(loaded: Any, given: dict[str, Any], odd: list[str]) -> None:
             f"{loaded.run.folder}: a run of '{loaded.run.config['task']}' takes no {names}; it "
             f"takes {', '.join('--' + name.replace('_', '-') for name in takes)}"
         )
+
+
+def _whole(loaded: Any, given: dict[str, Any]) -> None:
+    """A text as a JSON object, with its tokens and how likely each was."""
+    how = {"prompt": loaded.prompt, "temperature": 0.8, **given}
+    print(json.dumps(loaded.scored(**how), ensure_ascii=False))
 
 
 def _stream(loaded: Any, given: dict[str, Any], probabilities: bool) -> None:

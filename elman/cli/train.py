@@ -31,6 +31,7 @@ def _train(
     [bold]elman train classify reviews.csv[/]             a text and its label in each row
     [bold]elman train tag train.conll --crf[/]            a word and its tag in each line
     [bold]elman train translate train.de train.en[/]      two files, line by line
+    [bold]elman train forecast load.csv --horizon 24[/]   a time, and a column for each series
     [bold]elman train --resume runs/lm --epochs 20[/]     after Ctrl-C or a crash, or for longer
 
     Each trains on data of its own where no file is given. Options: [bold]elman train tag --help[/]

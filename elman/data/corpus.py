@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from elman.data.batch import Batch
 from elman.data.files import written_aside
 from elman.data.text import Text
-from elman.data.tokenizer import Tokenizer
+from elman.data.tokenizer import BPE_SAMPLE, BPETokenizer, Tokenizer
 from elman.errors import DataError, RunError
 
 #: Called with what is being done and how many characters of it have been.
@@ -71,9 +71,15 @@ def encode_part(
 
 
 def fit_tokenizer(
-    kind: type[Tokenizer], text: Text, stop: int, vocab_size: int | None, report: Report
+    kind: type[Tokenizer],
+    text: Text,
+    stop: int,
+    vocab_size: int | None,
+    report: Report,
+    bpe_sample: int = BPE_SAMPLE,
 ) -> Tokenizer:
-    """Learn the units from the first ``stop`` characters."""
+    """Learn the units from the first ``stop`` characters; of byte pairs from ``bpe_sample`` of
+    them, see `elman.data.tokenizer.spread`."""
 
     def counted() -> Iterator[str]:
         done = 0
@@ -82,6 +88,8 @@ def fit_tokenizer(
             done += len(block)
             report("learning the units", done, stop)
 
+    if issubclass(kind, BPETokenizer):
+        return kind.fit(counted(), vocab_size, bpe_sample)
     return kind.fit(counted(), vocab_size)
 
 

@@ -56,7 +56,7 @@ class Frequency:
         if self.unit == "month":
             return np.floor_divide(_month(times) - int(_month(self.anchor)), self.every)
         if self.unit == "business day":
-            return np.busday_count(_day(np.array(self.anchor)), _day(times)).astype(np.int64)
+            return np.busday_count(_day(self.anchor), _day(times)).astype(np.int64)
         away = times - self.anchor
         return np.floor_divide(2 * away + self.every, 2 * self.every)
 
@@ -66,24 +66,19 @@ class Frequency:
         if self.unit == "month":
             return self._in_months(int(_month(self.anchor)) + index * self.every)
         if self.unit == "business day":
-            anchor = _day(np.array(self.anchor))
+            anchor = _day(self.anchor)
             days = np.busday_offset(anchor, index, roll="forward")
             rest = self.anchor - int(anchor.astype(np.int64)) * DAY
             return days.astype(np.int64) * DAY + rest
         return self.anchor + index * self.every
 
     def _in_months(self, months: Times) -> Times:
-        first = months.astype("datetime64[M]")
-        begin = first.astype("datetime64[D]").astype(np.int64)
-        length = (first + 1).astype("datetime64[D]").astype(np.int64) - begin
-        day = int(_day(np.array(self.anchor)).astype(np.int64))
         own = int(_month(self.anchor))
-        within = day - int(np.array(own, "datetime64[M]").astype("datetime64[D]").astype(np.int64))
-        last = within + 1 == int(
-            np.array(own + 1, "datetime64[M]").astype("datetime64[D]").astype(np.int64)
-        ) - (day - within)
-        at = length - 1 if last and within >= 27 else np.minimum(within, length - 1)
-        return (begin + at) * DAY + (self.anchor - day * DAY)
+        day = int(_day(self.anchor).astype(np.int64)) - int(_first_day(own))
+        begin = _first_day(months)
+        last = _first_day(months + 1) - begin - 1
+        at_end = day >= 27 and day == int(_first_day(own + 1) - _first_day(own)) - 1
+        return (begin + (last if at_end else np.minimum(day, last))) * DAY + self.anchor % DAY
 
     def from_time(self, anchor: int) -> "Frequency":
         """The same steps from another anchor."""
@@ -246,6 +241,12 @@ def _on_one_day(times: Times) -> bool:
 def _month(times: Any) -> Any:
     whole = np.asarray(times, dtype=np.int64)
     return whole.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
+
+
+def _first_day(month: Any) -> Any:
+    """Days since 1970 of the first of a month."""
+    first = np.asarray(month, dtype=np.int64).astype("datetime64[M]")
+    return first.astype("datetime64[D]").astype(np.int64)
 
 
 def _day(times: Any) -> Any:

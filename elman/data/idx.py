@@ -58,11 +58,12 @@ def read_idx(file: str | Path) -> NDArray[Any]:
 
 
 def read_idx_images(file: str | Path) -> NDArray[np.uint8]:
-    """The pictures of an idx file, [N, H, W] or [N, H, W, C]; DataError where it holds none."""
+    """Pictures, [N, H, W] or [N, H, W, 1 or 3]; DataError for what an idx file holds else."""
     images = read_idx(file)
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape[1:]:
+    shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+    if images.dtype != np.uint8 or not shaped or 0 in images.shape[1:]:
         raise DataError(
-            f"{file}: pictures are bytes [N, H, W] or [N, H, W, C], got {images.dtype} "
+            f"{file}: pictures are bytes [N, H, W] or [N, H, W, 1 or 3], got {images.dtype} "
             f"{list(images.shape)}"
         )
     return images

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from elman.data.files import written_aside
 from elman.data.source import Skipped
@@ -21,6 +21,8 @@ MODES = {"grey": "L", "colour": "RGB"}
 #: How a picture of another shape comes to the one that is wanted.
 FITS = ("crop", "pad", "stretch")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+#: The colour of a sheet where there is no picture.
+BLANK = np.array([200, 216, 232], np.uint8)
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -81,6 +83,23 @@ def readable_image(
         return None
 
 
+def fit_image(pixels: Pixels, size: tuple[int, int], fit: str = "crop") -> Pixels:
+    """A colour picture [H, W, 3] brought to another size, (H, W), as `read_image` does."""
+    _check("colour", fit, size)
+    return np.asarray(_mended(Image.fromarray(pixels), size, "RGB", fit))
+
+
+def image_size(file: str | Path) -> tuple[int, int] | None:
+    """(H, W) of a picture as `read_image` turns it, from its first bytes; None where it is none."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception:  # as in `read_image`
+        return None
+    return (width, height) if turned else (height, width)
+
+
 def _check(mode: str, fit: str, size: tuple[int, int] | None) -> None:
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
@@ -96,14 +115,31 @@ def _mended(image: Image.Image, size: tuple[int, int] | None, mode: str, fit: st
         # A JPEG is decoded no larger than it takes; upright or not.
         image.draft(None, (2 * max(size), 2 * max(size)))
     flat = _over_white(_eight_bits(ImageOps.exif_transpose(image), image.format)).convert(mode)
-    if size is None or flat.size == size[::-1]:
-        return flat
+    return _sized(flat, size, fit)
+
+
+def reshaped(
+    pixels: Pixels, size: tuple[int, int] | None, *, mode: str = "colour", fit: str = "crop"
+) -> Pixels:
+    """A picture [H, W, 1 or 3] in another size and mode, as `read_image` brings it there."""
+    _check(mode, fit, size)
+    channels = 1 if mode == "grey" else 3
+    if pixels.shape[2] == channels and size in (None, pixels.shape[:2]):
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    found = np.asarray(_sized(image.convert(MODES[mode]), size, fit))
+    return found.reshape(*found.shape[:2], -1)
+
+
+def _sized(image: Image.Image, size: tuple[int, int] | None, fit: str) -> Image.Image:
+    if size is None or image.size == size[::-1]:
+        return image
     wanted, how = size[::-1], Image.Resampling.BICUBIC
     if fit == "stretch":
-        return flat.resize(wanted, how)
+        return image.resize(wanted, how)
     if fit == "crop":
-        return ImageOps.fit(flat, wanted, how)
-    return ImageOps.pad(flat, wanted, how, color="white")
+        return ImageOps.fit(image, wanted, how)
+    return ImageOps.pad(image, wanted, how, color="white")
 
 
 def _eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
@@ -124,7 +160,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 # Folders
 
 
-def find_images(folder: str | Path, *, deep: bool = False) -> list[Path]:
+def find_images(folder: str | Path, deep: bool = False) -> list[Path]:
     """The pictures in a folder by their suffix, in order, hidden ones left out.
 
     deep: those of folders in it too. Raises DataError where there is none.
@@ -191,7 +227,7 @@ def write_sheet(
     zoom = zoom or max(1, 96 // max(height, width))
     columns = max(len(row) for row in rows)
     tall, wide = height * zoom + gap, width * zoom + gap
-    sheet = np.full((len(rows) * tall + gap, columns * wide + gap, 3), (200, 216, 232), np.uint8)
+    sheet = np.full((len(rows) * tall + gap, columns * wide + gap, 3), BLANK, np.uint8)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             if picture is None:

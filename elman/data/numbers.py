@@ -59,6 +59,42 @@ class Scale:
         return cls(tuple(value["mean"]), tuple(value["deviation"]))
 
 
+class Moments:
+    """Mean and deviation of columns with gaps, a chunk at a time (Chan et al. 1983)."""
+
+    def __init__(self) -> None:
+        self.count: NDArray[np.float64] = np.zeros(1)
+        self.mean: NDArray[np.float64] = np.zeros(1)
+        self.squares: NDArray[np.float64] = np.zeros(1)
+        self.least: NDArray[np.float64] = np.full(1, np.inf)
+        self.most: NDArray[np.float64] = np.full(1, -np.inf)
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take in [N, F] more values; NaN is none."""
+        there = ~np.isnan(values)
+        x = np.where(there, values, 0)
+        n = there.sum(axis=0)
+        middle = x.sum(axis=0) / np.maximum(n, 1)
+        total = self.count + n
+        squares = (np.where(there, values - middle, 0) ** 2).sum(axis=0)
+        share = n / np.maximum(total, 1)
+        self.squares = self.squares + squares + (middle - self.mean) ** 2 * self.count * share
+        self.mean = self.mean + (middle - self.mean) * share
+        self.count = total
+        self.least = np.minimum(self.least, np.where(there, values, np.inf).min(axis=0))
+        self.most = np.maximum(self.most, np.where(there, values, -np.inf).max(axis=0))
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """[F] which columns never change."""
+        return self.most <= self.least
+
+    def scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means and deviations; 1 of what never changes."""
+        deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
+        return self.mean, np.where(~self.constant & (deviation > 0), deviation, 1.0)
+
+
 @dataclass(frozen=True)
 class Threshold:
     """Numbers as ones and zeros: those nearer to the largest, and those nearer to the smallest.

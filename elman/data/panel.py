@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from elman.data.files import read_json
 from elman.data.frequency import Frequency
-from elman.data.panel_rows import Roles
+from elman.data.panel_roles import Roles
 from elman.data.times import Times
 from elman.errors import RunError
 

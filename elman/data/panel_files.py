@@ -10,65 +10,15 @@ from numpy.typing import NDArray
 from elman.data.corpus import Report
 from elman.data.files import write_json, written_aside
 from elman.data.frequency import Frequency
+from elman.data.numbers import Moments
 from elman.data.panel import Block, Panel, Unit
 from elman.data.panel_grid import CHUNK, Stretch, frequency_of, read_raw, write_grid
 from elman.data.panel_rows import PanelRows
+from elman.data.panel_rules import Cuts, Rules
 from elman.data.source import Skipped
-from elman.data.times import time_of
-from elman.errors import DataError, OptionError
+from elman.errors import DataError
 
-#: What takes the place of what nobody measured.
-FILLS = ("carry", "zero", "error")
 Grid = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """Where training ends and validation ends: as shares of the whole time, or as dates."""
-
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.1
-    valid_from: str | None = None
-    test_from: str | None = None
-
-    def steps(self, frequency: Frequency, total: int) -> tuple[int, int]:
-        """The steps, counted from the first of all, before which training and validation end."""
-        test = total - round(self.test_fraction * total)
-        if self.test_from is not None:
-            test = _step(frequency, self.test_from, "test_from")
-        valid = total - round((self.valid_fraction + self.test_fraction) * total)
-        if self.test_from is not None:
-            valid = test - round(self.valid_fraction * total)
-        if self.valid_from is not None:
-            valid = _step(frequency, self.valid_from, "valid_from")
-        if not 0 < valid < test <= total:
-            raise OptionError(
-                f"training must end before validation and that before the test part: of {total} "
-                f"steps they would end at {valid}, {test} and {total}"
-            )
-        return valid, test
-
-
-def _step(frequency: Frequency, text: str, what: str) -> int:
-    if frequency.unit == "step":
-        if not text.strip().isdigit():
-            raise OptionError(f"{what}: steps are numbers here, got '{text}'")
-        return (int(text) - frequency.anchor) // frequency.every
-    return int(frequency.index(np.array([time_of(text, what)]))[0])
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What is done with tables that are not as they should be.
-
-    frequency: its name, None where it is found out. season: None: the frequency's. need: steps
-    that a series must have to be of use.
-    """
-
-    frequency: str | None = None
-    duplicates: str = "error"
-    missing: str = "carry"
-    season: int | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +139,7 @@ class _Work:
 
     def covariate_scale(self, blocks: tuple[Block, ...]) -> tuple[tuple[float, float], ...]:
         """Of each covariate over all series, on the rows of training."""
-        moments = _Moments()
+        moments = Moments()
         for block in blocks:
             end = block.begin + (block.cuts[0] or block.history)
             for values in self.chunks(block.begin, end):
@@ -200,7 +150,7 @@ class _Work:
         found: list[Unit] = []
         for number, block in enumerate(blocks):
             end = block.cuts[0] or block.cuts[1] or block.history
-            moments = _Moments()
+            moments = Moments()
             for values in self.chunks(block.begin, block.begin + end):
                 moments.add(values[:, : self.targets])
             error = self._naive_error(block, end)
@@ -217,7 +167,7 @@ class _Work:
         block: Block,
         number: int,
         column: int,
-        moments: "_Moments",
+        moments: "Moments",
         error: float,
         learnt: Learnt | None,
     ) -> Unit | None:
@@ -277,10 +227,14 @@ class _Work:
                 own = [u for u in units if u.block == number]
                 mean, deviation = _scales(own, self.targets, covariate_scale)
                 last: NDArray[np.float64] | None = None
+                at = 0
                 for values in self.chunks(block.begin, block.begin + block.rows):
                     there = ~np.isnan(values[:, : self.targets])
-                    self._count_gaps(there, block)
-                    gaps = gaps or not there.all()
+                    # What is still to come is no gap.
+                    past = there[: max(block.history - at, 0)]
+                    at += len(values)
+                    self._count_gaps(past, block)
+                    gaps = gaps or not past.all()
                     filled, last = self._filled(values, last, block)
                     v.write(((filled - mean) / deviation).astype("<f4").tobytes())
                     m.write(there.tobytes())
@@ -343,37 +297,3 @@ def _scales(
     for place, (m, d) in enumerate(covariates, targets):
         mean[place], deviation[place] = m, d
     return mean, deviation
-
-
-class _Moments:
-    """Mean and deviation of columns with gaps, a chunk at a time (Chan et al. 1983)."""
-
-    def __init__(self) -> None:
-        self.count: NDArray[np.float64] = np.zeros(1)
-        self.mean: NDArray[np.float64] = np.zeros(1)
-        self.squares: NDArray[np.float64] = np.zeros(1)
-        self.least: NDArray[np.float64] = np.full(1, np.inf)
-        self.most: NDArray[np.float64] = np.full(1, -np.inf)
-
-    def add(self, values: Grid) -> None:
-        there = ~np.isnan(values)
-        x = np.where(there, values, 0)
-        n = there.sum(axis=0)
-        middle = x.sum(axis=0) / np.maximum(n, 1)
-        total = self.count + n
-        squares = (np.where(there, values - middle, 0) ** 2).sum(axis=0)
-        share = n / np.maximum(total, 1)
-        self.squares = self.squares + squares + (middle - self.mean) ** 2 * self.count * share
-        self.mean = self.mean + (middle - self.mean) * share
-        self.count = total
-        self.least = np.minimum(self.least, np.where(there, values, np.inf).min(axis=0))
-        self.most = np.maximum(self.most, np.where(there, values, -np.inf).max(axis=0))
-
-    @property
-    def constant(self) -> NDArray[np.bool_]:
-        return self.most <= self.least
-
-    def scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means and deviations; 1 of what never changes."""
-        deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
-        return self.mean, np.where(~self.constant & (deviation > 0), deviation, 1.0)

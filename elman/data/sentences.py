@@ -9,8 +9,10 @@ import numpy as np
 
 from elman.data.files import read_json, write_json
 from elman.data.tokenizer import (
+    BPE_SAMPLE,
     SENTENCE_TOKENIZERS,
     UNKNOWN,
+    BPETokenizer,
     Ids,
     SymbolTokenizer,
     Tokenizer,
@@ -54,8 +56,12 @@ class Sentences:
         min_count: int = 1,
         lower_case: bool = False,
         specials: Sequence[str] = (),
+        bpe_sample: int = BPE_SAMPLE,
     ) -> "Sentences":
-        """Learn the units of sentences; at most vocab_size, each seen min_count times or more."""
+        """Learn the units of sentences; at most vocab_size, each seen min_count times or more.
+
+        bpe_sample: characters that byte pairs are learnt from, see `elman.data.tokenizer.spread`.
+        """
         if unit not in SENTENCE_TOKENIZERS:
             raise unknown("tokenizer", unit, SENTENCE_TOKENIZERS)
         kind = SENTENCE_TOKENIZERS[unit]
@@ -63,11 +69,13 @@ class Sentences:
         if min_count > 1 and not issubclass(kind, SymbolTokenizer):
             raise OptionError(f"min_count is for char, word and token, not for {unit}")
         blocks = (_prepared(sentence, unit, lower_case) for sentence in sentences)
-        tokenizer = (
-            kind.fit(blocks, vocab_size, min_count)
-            if issubclass(kind, SymbolTokenizer)
-            else kind.fit(blocks, vocab_size)
-        )
+        tokenizer: Tokenizer
+        if issubclass(kind, SymbolTokenizer):
+            tokenizer = kind.fit(blocks, vocab_size, min_count)
+        elif issubclass(kind, BPETokenizer):
+            tokenizer = kind.fit(blocks, vocab_size, bpe_sample)
+        else:
+            tokenizer = kind.fit(blocks, vocab_size)
         return cls(tokenizer, lower_case=lower_case, specials=specials)
 
     @classmethod
@@ -117,6 +125,11 @@ class Sentences:
         """The ids of a sentence, after the start id and before the end id where asked for."""
         text = _prepared(sentence, self.tokenizer.unit, self.lower_case)
         return self._framed(self.tokenizer.encode(text), start, end)
+
+    def require_known(self, sentence: str) -> Ids:
+        """The ids of what a sentence begins with; DataError names what was never seen."""
+        text = _prepared(sentence, self.tokenizer.unit, self.lower_case)
+        return self.tokenizer.require_known(text)
 
     def encode_words(self, words: Sequence[str], *, start: bool = False, end: bool = False) -> Ids:
         """One id for each word of a sentence that is cut already; for the unit "token"."""

@@ -1,4 +1,4 @@
-"""Series of numbers with a label: sktime's .ts, NumPy's .npz, tables of numbers."""
+"""Series of numbers with a label: sktime's .ts, NumPy's .npz, tables of numbers, pictures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from elman.data.labelled import LABEL_NAMES, label_of
 from elman.data.lines import unpacked_name
+from elman.data.picture_series import picture_series
+from elman.data.pictures import PictureOptions, is_pictures
 from elman.data.rows import Row
 from elman.data.series_files import RawSeries, as_float32, read_npz, read_ts
 from elman.data.source import Skipped, Source
@@ -38,6 +40,8 @@ def labelled_series(
     step_size: int | None = None,
     missing: str | None = None,
     labelled: bool = True,
+    permute: int | None = None,
+    images: PictureOptions | None = None,
     **options: Unpack[TableOptions],
 ) -> Source[LabelledSeries]:
     """Series with labels, T steps of F values each; T may differ, F may not.
@@ -45,6 +49,8 @@ def labelled_series(
     .ts: as sktime writes it. .npz: x [N, T] or [N, T, F], y [N], perhaps lengths [N].
     Tables: each row is one series, all columns but the label's are numbers, or one other column
     is a list of numbers or of steps; step_size numbers in a row make a step, 1 where not given.
+    Pictures: see `elman.data.picture_series`, which permute and images are for; a step is a row
+    of the picture where step_size is not given.
     The label's column is found by its usual names; without a header it is the last.
     labelled: False needs no labels; where a column is named as one, or has its usual name, it is
     no value all the same, and all labels are "".
@@ -63,9 +69,21 @@ def labelled_series(
         raise DataError("no file is given to read series from")
     if step_size is not None:
         require_positive(step_size=step_size)
-        if not any(is_table(path) for path in paths):
-            raise OptionError(f"step_size is for tables of numbers; {paths[0]} has steps already")
-    sources = [_opened(path, label_column, step_size or 1, labelled, options) for path in paths]
+        if not any(is_table(path) or is_pictures(path) for path in paths):
+            raise OptionError(
+                f"step_size is for tables of numbers and for pictures; {paths[0]} has steps already"
+            )
+    with_pictures = [is_pictures(path) for path in paths]
+    if any(with_pictures) and not all(with_pictures):
+        other = paths[with_pictures.index(False)]
+        raise DataError(f"{other}: holds no pictures, and others do; give files of one kind")
+    if permute is not None and not any(with_pictures):
+        raise OptionError(f"permute is for pictures, and {paths[0]} holds none")
+    if all(with_pictures):
+        sources = [picture_series(paths, labelled, step_size, permute, images)]
+    else:
+        size = step_size or 1
+        sources = [_opened(path, label_column, size, labelled, options) for path in paths]
 
     def read(skipped: Skipped) -> Iterator[LabelledSeries]:
         size = None
@@ -96,7 +114,7 @@ def _opened(
         require_text_file(path)
         return lambda skipped: read_npz(path, labelled)
     if not is_table(path):
-        raise DataError(f"{path}: series are read from .ts, .npz, {', '.join(SUFFIXES)}")
+        raise DataError(f"{path}: series are read from .ts, .npz, {', '.join(SUFFIXES)}, pictures")
     table = Table(path, **options)
     last = table.columns[-1] if label_column is None and not table.header else label_column
     named = label_column is not None or {c.lower() for c in table.columns} & set(LABEL_NAMES)

@@ -4,8 +4,8 @@ import codecs
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +17,8 @@ from elman.errors import DataError, OptionError, RunError, unknown
 
 UNKNOWN = "<unk>"
 Ids = NDArray[np.int64]
+#: Byte pairs are learnt from so many characters at most, see `spread`.
+BPE_SAMPLE = 20_000_000
 
 
 class Tokenizer(ABC):
@@ -276,16 +278,26 @@ class BPETokenizer(Tokenizer):
     """Byte pairs: frequent strings of bytes, by the tokenizers library."""
 
     unit = "bpe"
+    # Byte pairs end where a run of white space begins, and around a line end between two words.
+    # The four separators that Python alone takes for white space, x1c to x1f, are none here.
+    _WORD = re.compile(r"(?<=[\S\x1c-\x1f])\n(?=[\S\x1c-\x1f])|[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|\s+")
+    #: The ids of words of so many characters in all are remembered.
+    _MOST = 1 << 22
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
+        self._known: dict[str, list[int]] = {}
+        self._held = 0
 
     @property
     def vocab_size(self) -> int:
         return int(self.inner.get_vocab_size())
 
     @classmethod
-    def fit(cls, blocks: Iterable[str], vocab_size: int | None) -> "BPETokenizer":
+    def fit(
+        cls, blocks: Iterable[str], vocab_size: int | None, most: int = BPE_SAMPLE
+    ) -> "BPETokenizer":
+        """Learn the units from ``most`` characters of a text, see `spread`."""
         from tokenizers import Tokenizer as Inner
         from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -297,11 +309,20 @@ class BPETokenizer(Tokenizer):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        inner.train_from_iterator(blocks, trainer)
+        pieces = chain.from_iterable(map(_pieces, blocks))
+        inner.train_from_iterator(spread(pieces, most), trainer)
         return cls(inner)
 
     def encode(self, text: str) -> Ids:
-        return np.asarray(self.inner.encode(text).ids, dtype=np.int64)
+        words = self._WORD.findall(text)
+        # Few words make most of a text, so what they are is remembered.
+        if self._held > self._MOST:
+            self._known, self._held = {}, 0
+        new = [word for word in dict.fromkeys(words) if word not in self._known]
+        self._known.update(zip(new, (e.ids for e in self.inner.encode_batch(new)), strict=True))
+        self._held += sum(map(len, new))
+        ids = chain.from_iterable(map(self._known.__getitem__, words))
+        return np.fromiter(ids, dtype=np.int64)
 
     def symbol(self, index: int) -> str:
         return str(self.inner.decode([index]))
@@ -317,6 +338,32 @@ class BPETokenizer(Tokenizer):
         from tokenizers import Tokenizer as Inner
 
         return cls(Inner.from_str(value["tokenizers"]))
+
+
+def _pieces(block: str, size: int = 1 << 14) -> Iterator[str]:
+    """A block in pieces of about so many characters, cut at line ends where there are some."""
+    begin = 0
+    while begin < len(block):
+        end = block.rfind("\n", begin, begin + size) + 1 or begin + size
+        yield block[begin:end]
+        begin = end
+
+
+def spread(pieces: Iterable[str], most: int) -> list[str]:
+    """Pieces of a text, evenly spread over it, of ``most`` characters together at most.
+
+    All where they are no more, else every second, fourth, eighth ..., in one pass.
+    """
+    kept: list[str] = []
+    size, stride = 0, 1
+    for index, piece in enumerate(pieces):
+        if index % stride == 0:
+            kept.append(piece)
+            size += len(piece)
+        while size > most and len(kept) > 1:
+            kept, stride = kept[::2], 2 * stride
+            size = sum(map(len, kept))
+    return kept
 
 
 class _BPEDecoder(Decoder):

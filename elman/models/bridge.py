@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from elman.cells import Cell
-from elman.cells.cell import State, as_returned, as_tuple
+from elman.cells.cell import State, as_tuple
 from elman.errors import OptionError
 from elman.layers import Bidirectional, Recurrent, Stack
+from elman.models.start import free_parts, started
 
 
 class Bridge(nn.Module):
@@ -41,8 +42,8 @@ class Bridge(nn.Module):
         self.maps = nn.ModuleDict()
         for number, (sources, cell) in enumerate(zip(self.sources, self.cells, strict=True)):
             if [source.state_sizes for source in sources] != [cell.state_sizes]:
-                read = sum(source.state_sizes[p] for source in sources for p in _free(source))
-                written = sum(cell.state_sizes[p] for p in _free(cell))
+                read = sum(sum(free_parts(source).values()) for source in sources)
+                written = sum(free_parts(cell).values())
                 self.maps[str(number)] = nn.Linear(read, written)
 
     def forward(self, state: Any) -> Any:
@@ -67,16 +68,10 @@ class Bridge(nn.Module):
             part
             for source, parts in self._directions(number, state)
             for name, part in zip(source.state_sizes, parts, strict=True)
-            if name in _free(source)
+            if name in free_parts(source)
         ]
         mapped = self.maps[str(number)](torch.cat(read, dim=-1)).tanh()
-        cell = self.cells[number]
-        free = _free(cell)
-        written = mapped.split([cell.state_sizes[name] for name in free], dim=-1)
-        start = dict(
-            zip(cell.state_sizes, cell.initial_state((len(mapped),), mapped), strict=True)
-        ) | dict(zip(free, written, strict=True))
-        return as_returned(tuple(start.values()))
+        return started(self.cells[number], mapped)
 
 
 def _cells(layer: nn.Module) -> list[Cell]:
@@ -86,8 +81,3 @@ def _cells(layer: nn.Module) -> list[Cell]:
     if not isinstance(layer, Recurrent):
         raise OptionError(f"the bridge reads Recurrent and Bidirectional layers, got {layer!r}")
     return [layer.cell]
-
-
-def _free(cell: Cell) -> tuple[str, ...]:
-    """The parts of the state that mean something by themselves."""
-    return tuple(cell.state_sizes) if cell.zoneout_parts is None else cell.zoneout_parts

@@ -26,7 +26,9 @@ class Start(nn.ModuleList):
     def __init__(self, vector_size: int, stack: Stack) -> None:
         self.vector_size = vector_size
         self.cells = [layer.cell for layer in stack.layers if isinstance(layer, Recurrent)]
-        super().__init__(nn.Linear(vector_size, sum(_free(cell).values())) for cell in self.cells)
+        super().__init__(
+            nn.Linear(vector_size, sum(free_parts(cell).values())) for cell in self.cells
+        )
 
     def forward(self, vector: Tensor) -> Any:
         """The state of each layer."""
@@ -35,18 +37,18 @@ class Start(nn.ModuleList):
                 f"the vectors must be [B, {self.vector_size}], got {list(vector.shape)}"
             )
         pairs = zip(self.cells, self, strict=True)
-        return tuple(_start(cell, start(vector).tanh()) for cell, start in pairs)
+        return tuple(started(cell, start(vector).tanh()) for cell, start in pairs)
 
 
-def _free(cell: Cell) -> dict[str, int]:
+def free_parts(cell: Cell) -> dict[str, int]:
     """The parts of the state that mean something by themselves, and their sizes."""
     names = cell.state_sizes if cell.zoneout_parts is None else cell.zoneout_parts
     return {name: cell.state_sizes[name] for name in names}
 
 
-def _start(cell: Cell, values: Tensor) -> Any:
+def started(cell: Cell, values: Tensor) -> Any:
     """The cell's state with ``values`` [B, S] in its free parts, as a layer takes it."""
-    free = _free(cell)
+    free = free_parts(cell)
     own = cell.initial_state((len(values),), values)
     start = dict(zip(cell.state_sizes, own, strict=True))
     start |= dict(zip(free, torch.split(values, list(free.values()), dim=-1), strict=True))

@@ -5,12 +5,15 @@ from typing import Any
 
 from elman.cells import Cell
 from elman.errors import RunError
+from elman.tasks.caption import Captioning
 from elman.tasks.classify import Classification
 from elman.tasks.forecast import Forecasting
 from elman.tasks.generate import Generation
 from elman.tasks.language_model import LanguageModelling
 from elman.tasks.music import Music
+from elman.tasks.pixels import PixelTask
 from elman.tasks.tag import Tagging
+from elman.tasks.track import Tracking
 from elman.tasks.transcribe import Transcription
 from elman.tasks.translate import Translation
 from elman.train.custom_cell import cell_class
@@ -25,7 +28,10 @@ KINDS: tuple[type[Task], ...] = (
     Tagging,
     Translation,
     Generation,
+    Captioning,
+    PixelTask,
     Music,
+    Tracking,
     Forecasting,
     Transcription,
 )

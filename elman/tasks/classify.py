@@ -27,10 +27,11 @@ from elman.models.loss import Loss
 from elman.models.scores import accuracy, accuracy_counts
 from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
+from elman.tasks.hearing import FILE as HEARING
+from elman.tasks.hearing import Hearing, SoundInputs
 from elman.tasks.inputs import KINDS, InputOptions, Inputs, Record, value_of
 from elman.tasks.pictures import draw_confusion
-from elman.tasks.sounds import FILE as HEARING
-from elman.tasks.sounds import Hearing, SoundInputs, SoundOptions, at_speeds
+from elman.tasks.sounds import SoundOptions, at_speeds
 from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
 from elman.train.custom_cell import cell_class
@@ -63,22 +64,24 @@ class ClassifyOptions(InputOptions, SoundOptions):
 
 
 class Classification(ExampleTask[ClassifyOptions, Record | Sound]):
-    """Texts, series of numbers or sounds, each with one label."""
+    """Texts, series of numbers, pictures or sounds, each with one label."""
 
     name = "classify"
     title = "a classifier"
-    help = """Train a classifier of texts, of series of numbers or of sounds.
+    help = """Train a classifier of texts, of series of numbers, of pictures or of sounds.
 
     [bold]elman train classify[/]                            8x8 digits, read row by row
     [bold]elman train classify reviews.csv[/]                a text and a label in each row
     [bold]elman train classify mr.pos mr.neg[/]              a file for each label, a text a line
     [bold]elman train classify train.ts --test test.ts[/]    series of numbers, of sktime
     [bold]elman train classify dna.csv --tokenizer char[/]
+    [bold]elman train classify photos/ --size 32[/]          a folder of pictures for each label
+    [bold]elman train classify train-images-idx3-ubyte.gz --step-size 1[/]   pixel by pixel
     [bold]elman train classify commands/[/]                  a folder of sounds for each label
     """
     files_help = (
-        "CSV, TSV, JSONL, parquet; a text file or a folder of sounds for each label; .ts, .npz. "
-        "[dim]default: 8x8 digits[/]"
+        "CSV, TSV, JSONL, parquet; .ts, .npz, idx; for each label a text file, or a folder of "
+        "sounds or pictures. [dim]default: 8x8 digits[/]"
     )
     options_type = ClassifyOptions
     criterion = "accuracy"

@@ -39,8 +39,8 @@ class ExampleTask(ScoredTask[O], Generic[O, R]):
     labels), and how a record becomes the arrays that the model's ``loss`` takes.
     """
 
-    #: The column whose length the batches are sorted by.
-    bucket_by: ClassVar[str] = "x"
+    #: The column whose length the batches are sorted by; None: they are not.
+    bucket_by: ClassVar[str | None] = "x"
 
     def __init__(self, run: Run, options: O) -> None:
         super().__init__(run, options)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from elman.data.frequency import CYCLES, Frequency
-from elman.data.panel_files import FILLS, Cuts, Rules
 from elman.data.panel_grid import DUPLICATES
-from elman.data.panel_rows import Named
+from elman.data.panel_roles import Named
+from elman.data.panel_rules import FILLS, Cuts, Rules
 from elman.data.tables import TableOptions
 from elman.errors import OptionError, require_positive, unknown
 from elman.models.forecaster import CHANGES, DECODERS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from elman.data.files import read_json, write_json
 from elman.errors import RunError
 
-KINDS = ("text", "binary", "normal")
+KINDS = ("text", "binary", "normal", "levels")
 #: The smallest deviation of a normal distribution, in deviations of its channel.
 LEAST_DEVIATION = 0.1
 
@@ -23,9 +23,10 @@ class Independent:
         text      p(x) = prod_t p(x_t) p(end)       one distribution, each id seen once more
         binary    p(x) = prod_tj p_tj(x_tj)         (ones + 1) / (n + 2) of each step and channel
         normal    p(x) = prod_tj N(x_tj; m_tj, s_tj^2)
+        levels    p(x) = prod_t p_t(x_t)            (count + 1) / (n + V) of each step and level
 
     first, second: log p [V] of a text's ids; p [T + 1, F]; m and s [T + 1, F]. The last row is
-    that of all steps, for those beyond the longest sequence.
+    that of all steps, for those beyond the longest sequence. Of levels the counts [T, V].
     """
 
     kind: str
@@ -59,10 +60,21 @@ class Independent:
         deviation = np.sqrt((squares / counts.clip(1) - mean**2).clip(0))
         return cls(kind, mean, deviation.clip(LEAST_DEVIATION))
 
+    @classmethod
+    def of_levels(cls, rows: Iterable[NDArray[Any]], size: int, levels: int) -> "Independent":
+        """rows: [size] whole numbers 0 ... levels - 1 each."""
+        counts, steps = np.zeros((size, levels)), np.arange(size)
+        for row in rows:
+            counts[steps, row] += 1
+        return cls("levels", counts, np.zeros(0))
+
     def nats(self, x: NDArray[Any]) -> float:
-        """-log p(x) of [T] ids without their end, or of [T, F] frames."""
+        """-log p(x) of [T] ids without their end, of [T] levels, or of [T, F] frames."""
         if self.kind == "text":
             return float(-self.first[x].sum() - self.second.sum())
+        if self.kind == "levels":
+            counts = self.first + 1
+            return float(-np.log(counts[np.arange(len(x)), x] / counts.sum(1)).sum())
         steps = np.arange(len(x)).clip(max=len(self.first) - 1)
         first, values = self.first[steps], np.asarray(x, dtype=np.float64)
         if self.kind == "binary":
@@ -73,7 +85,9 @@ class Independent:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        first, second = self.first.tolist(), self.second.tolist()
+        whole = self.kind == "levels"
+        first = (self.first.astype(np.int64) if whole else self.first).tolist()
+        second = self.second.tolist()
         write_json(path, {"kind": self.kind, "first": first, "second": second})
 
     @classmethod

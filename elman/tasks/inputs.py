@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.files import read_json, write_json
+from elman.data.images import FITS, parse_size
 from elman.data.labelled import TEXT_NAMES, LabelledText, labelled_texts, text_of
 from elman.data.lines import read_lines, unpacked_name
 from elman.data.numbers import Scale, Threshold, scale_from_json
+from elman.data.pictures import PictureOptions, is_pictures, pixel_order
 from elman.data.sentences import Sentences
 from elman.data.series import LabelledSeries, labelled_series
 from elman.data.series_files import as_float32
@@ -19,7 +21,7 @@ from elman.data.source import Skipped, Source
 from elman.data.tables import Table, is_table
 from elman.errors import DataError, OptionError, RunError, unknown
 from elman.option import option
-from elman.tasks.options import TextOptions
+from elman.tasks.options import MediaOptions, TextOptions
 
 KINDS = ("auto", "text", "numbers")
 Record = LabelledText | LabelledSeries
@@ -28,7 +30,7 @@ NUMBERS = (".ts", ".npz")
 
 
 @dataclass(frozen=True)
-class InputOptions(TextOptions):
+class InputOptions(TextOptions, MediaOptions):
     """What every task takes that reads texts or series of numbers."""
 
     #: What --kind can be.
@@ -42,23 +44,45 @@ class InputOptions(TextOptions):
         None, "The column of labels. [dim]default: label, class, intent ...[/]", "Data"
     )
     step_size: int | None = option(
-        None, "Numbers in a row of a table that make one step. [dim]default: 1[/]", "Data"
-    )
+        None, "Numbers in a row of a table, or values of a picture, that make one step. "
+        "[dim]default: 1; a row of the picture[/]", "Data",
+    )  # fmt: skip
     missing: str | None = option(
         None, "What takes the place of a missing number: carry (the step before) or zero.", "Data"
+    )
+    size: str | None = option(
+        None, "Height and width of pictures, as 28 or 24x32. [dim]default: as they are[/]",
+        "Pictures",
+    )  # fmt: skip
+    fit: str = option("crop", f"How others come to that size: {', '.join(FITS)}.", "Pictures")
+    colour: bool = option(False, "Read red, green and blue, not grey.", "Pictures")
+    permute: int | None = option(
+        None, "Read the pixels in an order drawn from this seed.", "Pictures"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kind not in self.kinds:
             raise unknown("kind", self.kind, self.kinds)
+        if self.fit not in FITS:
+            raise unknown("fit", self.fit, FITS)
+        if self.size is not None:
+            parse_size(self.size)
+        pixel_order(1, self.permute)
 
     def read(self, files: list[str], labelled: bool = True, **more: Any) -> Source[Any]:
         """The texts or series in files; their labels are "" where labelled is False."""
         how: dict[str, Any] = {"label_column": self.label_column, "labelled": labelled}
         if self.holds_numbers(files):
             self._require_no_text(files[0])
-            given = {"step_size": self.step_size, "missing": self.missing, **more}
+            images: PictureOptions = {
+                "size": self.size,
+                "fit": self.fit,
+                "colour": self.colour,
+                "skip_bad": self.skip_bad,
+            }
+            of_pictures = {"permute": self.permute, "images": images}
+            given = {"step_size": self.step_size, "missing": self.missing, **of_pictures, **more}
             return labelled_series(files, **how, **given, **self.table)
         return labelled_texts(files, text_column=self.text_column, **how, **self.table)
 
@@ -73,12 +97,12 @@ class InputOptions(TextOptions):
                 )
 
     def holds_numbers(self, files: list[str]) -> bool:
-        """Whether files hold series of numbers: .ts and .npz do, and a table without a column
+        """Whether files hold series of numbers: .ts, .npz and pictures do, a table without a column
         that is usually one of texts, whose first row holds numbers."""
         if self.kind != "auto":
             return self.kind == "numbers"
         suffix = unpacked_name(Path(files[0])).suffix.lower()
-        if suffix in NUMBERS:
+        if suffix in NUMBERS or is_pictures(files[0]):
             return True
         if self.text_column is not None or not is_table(files[0]):
             return False
@@ -140,6 +164,7 @@ class Inputs:
                 min_count=options.min_count,
                 lower_case=options.lower_case,
                 specials=specials,
+                bpe_sample=options.bpe_sample,
             )
         )
 

@@ -11,7 +11,13 @@ from elman.data.batch import Batch, Batches
 from elman.data.corpus import Part, Report, Streams, encode_part, fit_tokenizer, require_enough
 from elman.data.files import write_text
 from elman.data.text import Text
-from elman.data.tokenizer import Tokenizer, check_vocab_size, load_tokenizer, tokenizer_class
+from elman.data.tokenizer import (
+    BPE_SAMPLE,
+    Tokenizer,
+    check_vocab_size,
+    load_tokenizer,
+    tokenizer_class,
+)
 from elman.errors import DataError, OptionError, require_positive, require_probability
 from elman.models import LanguageModel
 from elman.models.loss import Loss
@@ -34,13 +40,16 @@ class LanguageModelOptions(ModelOptions):
     vocab_size: int | None = option(
         None, "At most so many units. [dim]default: all; words 20000, bpe 4096[/]", "Text"
     )
+    bpe_sample: int = option(
+        BPE_SAMPLE, "Characters that bpe is learnt from at most, spread over all.", "Text"
+    )
     valid: list[str] = option([], "Files to validate on, instead of the end of the text.", "Data")
     valid_fraction: float = option(0.1, "The last part of the text, kept for validation.", "Data")
     tie: bool = option(False, "One matrix for embedding and softmax.", "Model")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(bptt=self.bptt)
+        require_positive(bptt=self.bptt, bpe_sample=self.bpe_sample)
         check_vocab_size(self.tokenizer, self.vocab_size)
         require_probability(valid_fraction=self.valid_fraction)
         if not self.valid and not self.valid_fraction > 0:
@@ -77,7 +86,8 @@ class LanguageModelling(Task[LanguageModelOptions]):
         total = text.count()
         stop = total if held_out else int(total * (1 - o.valid_fraction))
         size = o.vocab_size or {"word": 20_000}.get(o.tokenizer)
-        tokenizer = fit_tokenizer(tokenizer_class(o.tokenizer), text, stop, size, report)
+        kind = tokenizer_class(o.tokenizer)
+        tokenizer = fit_tokenizer(kind, text, stop, size, report, o.bpe_sample)
         train = encode_part(text.blocks(0, stop), tokenizer, folder, "data/train.bin", report, stop)
         rest = held_out.blocks() if held_out else text.blocks(stop)
         count = held_out.count() if held_out else total - stop

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from elman.data.tables import TableOptions
-from elman.data.tokenizer import SENTENCE_TOKENIZERS
+from elman.data.tokenizer import BPE_SAMPLE, SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, unknown
 from elman.option import option
 from elman.train.options import ModelOptions
@@ -73,9 +73,13 @@ class TextOptions(UnitOptions):
         None, "What stands between columns. [dim]default: by the file's name[/]", "Data"
     )
     tokenizer: str = option("word", f"Units: {', '.join(SENTENCE_TOKENIZERS)}.", "Text")
+    bpe_sample: int = option(
+        BPE_SAMPLE, "Characters that bpe is learnt from at most, spread over all.", "Text"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_positive(bpe_sample=self.bpe_sample)
         if self.tokenizer not in self.tokenizers:
             raise unknown("tokenizer", self.tokenizer, self.tokenizers)
         if self.vocab_size is None:

@@ -13,17 +13,23 @@ from elman.errors import OptionError
 def draw_attention(path: Path, answer: Any) -> None:
     """Source against output: how much each output step looked at each input.
 
-    answer: its attention is (weights [steps, inputs], outputs, inputs).
+    answer: its attention is (weights [steps, inputs], outputs, inputs); over a picture it is
+    (weights [steps, h, w], outputs, picture).
     """
     weights, outputs, inputs = answer.attention
+    if weights.ndim == 3:
+        from elman.tasks.caption_sheet import draw_looks
+
+        draw_looks(path, answer)
+        return
     size = (2 + 0.35 * len(inputs), 2 + 0.35 * len(outputs))
-    figure, axes = _figure(size)
+    figure, axes = figure_of(size)
     axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
     _label(axes.xaxis, inputs, rotation=90)
     _label(axes.yaxis, outputs)
     axes.xaxis.tick_top()
     axes.set(title="where each output looked", ylabel="output")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(path: Path, counts: Any, labels: Sequence[str]) -> None:
@@ -32,7 +38,7 @@ def draw_confusion(path: Path, counts: Any, labels: Sequence[str]) -> None:
     counts: [true, answered]
     """
     side = 2.5 + 0.4 * min(len(labels), 60)
-    figure, axes = _figure((side, side))
+    figure, axes = figure_of((side, side))
     share = counts / counts.sum(1, keepdims=True).clip(1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(labels) <= 20:
@@ -46,7 +52,7 @@ def draw_confusion(path: Path, counts: Any, labels: Sequence[str]) -> None:
     _label(axes.xaxis, labels, rotation=90)
     _label(axes.yaxis, labels)
     axes.set(xlabel="answered", ylabel="true")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]]) -> None:
@@ -58,7 +64,7 @@ def draw_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]]) -> None:
     least, most = min(v.min() for v in series), max(v.max() for v in series)
     height, width = max(len(v) for v in series), series[0].shape[1]
     columns = max(len(several) for _, several in rows)
-    figure, axes = _figure((2.2 + 0.9 * columns, 0.4 + 0.9 * len(rows)))
+    figure, axes = figure_of((2.2 + 0.9 * columns, 0.4 + 0.9 * len(rows)))
     if width < 4:
         _draw_curves(axes, rows, height, least, most)
     else:
@@ -74,7 +80,7 @@ def draw_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]]) -> None:
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.set_frame_on(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_rolls(path: Path, rolls: Sequence[tuple[str, Any]], lowest: int) -> None:
@@ -86,7 +92,7 @@ def draw_rolls(path: Path, rolls: Sequence[tuple[str, Any]], lowest: int) -> Non
     low, high = (sounds[0], sounds[-1]) if len(sounds) else (0, 87)
     frames = max(len(values) for _, values in rolls)
     width = float(np.clip(0.1 * frames, 6, 16))
-    figure, axes = _figure((width, 0.5 + 2.2 * len(rolls)), len(rolls))
+    figure, axes = figure_of((width, 0.5 + 2.2 * len(rolls)), len(rolls))
     for axis, (name, values) in zip(np.atleast_1d(axes), rolls, strict=True):
         edges = (-0.5, len(values) - 0.5, lowest + low - 0.5, lowest + high + 0.5)
         axis.imshow(
@@ -98,7 +104,7 @@ def draw_rolls(path: Path, rolls: Sequence[tuple[str, Any]], lowest: int) -> Non
         axis.set(title=name, xlim=(-0.5, frames - 0.5))
         axis.grid(axis="y", alpha=0.3)
     axis.set(xlabel="frame")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_curves(
@@ -118,11 +124,12 @@ def _colour_map(name: str) -> Any:
     return colormaps[name]
 
 
-def _figure(size: tuple[float, float], rows: int = 1) -> tuple[Any, Any]:
+def figure_of(size: tuple[float, float], rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure of this size in inches, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows)
+    return figure, figure.subplots(rows, columns)
 
 
 def _label(axis: Any, names: Sequence[str], **style: Any) -> None:
@@ -132,7 +139,8 @@ def _label(axis: Any, names: Sequence[str], **style: Any) -> None:
         axis.set_ticks(range(len(names)), shown, **style)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure, whole or not at all; OptionError for a name that no picture has."""
     kind = path.suffix.removeprefix(".").lower() or "png"
     valid = figure.canvas.get_supported_filetypes()
     if kind not in valid:

@@ -42,16 +42,16 @@ class ScoredTask(Task[O]):
         """Write scores.json, and print the scores beside those of the baseline.
 
         scores: what `scores` gives; "part": train, valid or test; "baseline": its "name", and the
-        scores that it has.
+        scores that it has, or a list of several.
         """
         write_json(self.run.folder / "scores.json", scores)
-        baseline = scores["baseline"]
-        beside = escape(str(baseline.get("name", "")))
-        table = Table("score", "model", beside, title=SAID[scores["part"]])
+        beside = baselines_in(scores)
+        names = [escape(str(baseline.get("name", ""))) for baseline in beside]
+        table = Table("score", "model", *names, title=SAID[scores["part"]])
         for name, value in scores.items():
             if isinstance(value, float):
-                beside = f"{baseline[name]:,.4f}" if name in baseline else ""
-                table.add_row(name.replace("_", " "), f"{value:,.4f}", beside)
+                theirs = (f"{b[name]:,.4f}" if name in b else "" for b in beside)
+                table.add_row(name.replace("_", " "), f"{value:,.4f}", *theirs)
         console.print(table)
 
     def point_to(self, console: Console, *names: str) -> None:
@@ -66,3 +66,9 @@ class ScoredTask(Task[O]):
     def given(self) -> str:
         """What `elman predict` is given, in the line that says how to use the model."""
         return '"..."'
+
+
+def baselines_in(scores: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trivial answers beside a model, each with its name and the scores that it has."""
+    beside = scores.get("baseline") or []
+    return beside if isinstance(beside, list) else [beside]

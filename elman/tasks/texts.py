@@ -27,6 +27,26 @@ def text_scores(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]
     return scores
 
 
+def caption_scores(found: Sequence[str], wanted: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Texts beside all those that would have been right for each: exact_match, the share that are
+    the same as one of them; bleu and bleu_1 (of single words), 0 to 100, by sacrebleu on what
+    stands between spaces (tokenize=none).
+
+    Source: Papineni et al. 2002; Post 2018.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    same = sum(f in w for f, w in zip(found, wanted, strict=True))
+    most = max(map(len, wanted), default=0)
+    # None stands where a text has fewer references than another.
+    references: list[Any] = [[w[k] if k < len(w) else None for w in wanted] for k in range(most)]
+    scores = {"exact_match": same / max(len(wanted), 1)}
+    for name, longest in (("bleu", 4), ("bleu_1", 1)):
+        metric = BLEU(max_ngram_order=longest, tokenize="none", force=True)
+        scores[name] = float(metric.corpus_score(list(found), references).score)
+    return scores
+
+
 def transcript_counts(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
     """Edits of characters and of words, how many were wanted, and how many texts are the same."""
     pairs = list(zip(found, wanted, strict=True))

@@ -20,8 +20,8 @@ from elman.models.decoding import Decoding
 from elman.models.prior import LanguagePrior
 from elman.models.transcriber import Transcriber
 from elman.tasks.examples import TrainedOnExamples, batched
+from elman.tasks.hearing import as_sound, sounds_in
 from elman.tasks.live_transcript import LiveTranscript
-from elman.tasks.sounds import as_sound, sounds_in
 from elman.tasks.trained import Answer
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class TrainedTranscriber(TrainedOnExamples):
         """
         search = self.search(decoding, lm=lm, lm_weight=lm_weight, length_bonus=length_bonus)
         answer = partial(self._answers, search=search, prior=search.prior(self.task.units))
-        for several in batched(map(as_sound, inputs), batch_size):
+        # A sound may be long: no more at once than in training.
+        for several in batched(map(as_sound, inputs), min(batch_size, self.options.batch_size)):
             notes = [Skipped() for _ in several]
             heard = [self._heard(sound, n) for sound, n in zip(several, notes, strict=True)]
             answers = answer([x for x in heard if x is not None])

@@ -52,7 +52,7 @@ def test_sampling_shows_what_the_model_held_each_token_for(trained, elman):
     assert [float(shown) for _, shown in pairs] == pytest.approx(wanted, abs=2e-6)
 
 
-@pytest.mark.parametrize("option", ["--count=2", "--label=a", "--json", "--out=a.png"])
+@pytest.mark.parametrize("option", ["--count=2", "--label=a", "--out=a.png"])
 def test_sampling_names_what_a_language_model_does_not_take(option, trained, elman):
     done = elman("sample", "run", option)
     assert done.code == 2
@@ -84,3 +84,56 @@ def test_eval_measures_the_whole_file_with_the_state_carried(trained, elman):
 def test_eval_counts_what_the_model_has_never_seen(trained, elman):
     (trained.parent / "new.txt").write_text("the Ω\n" * 5)
     assert json.loads(elman("eval", "run", "new.txt", "--json").out)["unknown_tokens"] == 5
+
+
+def test_eval_without_a_file_is_on_the_validation_part(trained, elman):
+    scores = json.loads(elman("eval", "run", "--json").out)
+    text = (trained.parent / "text.txt").read_text()
+    (trained.parent / "valid.txt").write_text(text[int(len(text) * 0.9) :])
+    given = json.loads(elman("eval", "run", "valid.txt", "--json").out)
+    assert scores.pop("part") == "valid" and scores == pytest.approx(given)
+
+
+def test_eval_may_learn_as_it_reads(trained, elman):
+    (trained.parent / "new.txt").write_text("over the fox jumps a lazy dog\n" * 30)
+    whole = json.loads(elman("eval", "run", "new.txt", "--json").out)
+    learning = json.loads(elman("eval", "run", "new.txt", "--dynamic", "--json").out)
+    assert learning["tokens"] == whole["tokens"]
+    assert learning["loss_nats"] < whole["loss_nats"] - 0.05
+    again = json.loads(elman("eval", "run", "new.txt", "--dynamic", "--json").out)
+    assert again == learning
+    still = elman("eval", "run", "new.txt", "--dynamic", "--dynamic-rate", 0, "--json")
+    assert json.loads(still.out) == pytest.approx(whole, rel=1e-5)
+    assert elman("eval", "run", "new.txt", "--dynamic-rate", 1).code == 2
+
+
+def test_a_sample_as_json_has_tokens_and_probabilities(trained, elman):
+    how = ["sample", "run", "--prompt", "the ", "--length", 12, "--seed", 1]
+    found = json.loads(elman(*how, "--json").out)
+    assert found["prompt"] + found["text"] + "\n" == elman(*how).out
+    assert "".join(found["tokens"]) == found["text"]
+    lines = elman(*how, "--probabilities").out.splitlines()
+    said = [float(line.split("\t")[1]) for line in lines]
+    assert said == pytest.approx(found["probabilities"], abs=1e-6)
+
+
+def test_lines_are_gone_on_with(trained, elman):
+    (done,) = [json.loads(elman("predict", "run", "the quick brown", "--json").out)]
+    assert len(done["tokens"]) == len(done["probabilities"])
+    log_p = sum(map(math.log, done["probabilities"]))
+    assert done["log_probability"] == pytest.approx(log_p, rel=1e-5)
+    # As when the model reads it all.
+    loaded = library.load(trained)
+    ids = torch.from_numpy(loaded.tokenizer.encode(done["prompt"] + "".join(done["tokens"])))
+    logits, _ = loaded.model(ids[:-1, None])
+    p = logits[:, 0].softmax(-1).gather(1, ids[1:, None])[-len(done["tokens"]) :, 0]
+    assert done["probabilities"] == pytest.approx(p.tolist(), rel=1e-4)
+    # One alone is that in a batch of prompts of other lengths.
+    found = list(loaded.predict(["t", "", "the quick brown"]))
+    assert found[2].record["tokens"] == done["tokens"]
+    assert found[1].record == {"left_out": "the input is empty"} and len(found) == 3
+    best = json.loads(elman("predict", "run", "the", "--beams", 4, "--n-best", 4, "--json").out)
+    ranked = [one["log_probability"] for one in best["n_best"]]
+    assert ranked == sorted(ranked, reverse=True) and len(ranked) == 4
+    done = elman("predict", "run", "the", "Ω")
+    assert done.code == 1 and "input 2: the model has never seen 'Ω'" in done.err

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from elman.data.panel import Panel
-from elman.data.panel_files import Cuts, Rules, write_panel
-from elman.data.panel_rows import Named, PanelRows
+from elman.data.panel_files import write_panel
+from elman.data.panel_roles import Named
+from elman.data.panel_rows import PanelRows
+from elman.data.panel_rules import Cuts, Rules
 from elman.data.source import Skipped
 from elman.data.windows import WindowBatches, Windows, shuffled
 from elman.errors import DataError, OptionError, RunError
@@ -164,6 +166,17 @@ def test_parquet(tmp_path):
     found, _, source = panel(tmp_path / "a.parquet", tmp_path)
     assert "time 'ts'" in source.about and found.frequency.name == "hourly"
     assert np.allclose(units(found)["load"], np.arange(48) % 7, atol=1e-4)
+
+
+def test_the_embedded_sunspots(tmp_path):
+    from elman.data.embedded import embedded_file
+
+    for name, count, last in (("yearly", 309, 2.9), ("monthly", 3126, 2.6)):
+        file = embedded_file(f"sunspots.{name}.csv.gz")
+        found, skipped, _ = panel(file, tmp_path, name=name)
+        assert found.frequency.name == name and found.blocks[0].history == count
+        assert units(found)["sunspots"][-1] == pytest.approx(last, abs=1e-3)
+        assert not skipped.total
 
 
 def test_small_chunks_give_the_same(tmp_path, monkeypatch):

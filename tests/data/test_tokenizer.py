@@ -2,8 +2,17 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from elman.data.tokenizer import TOKENIZERS, check_vocab_size, load_tokenizer, tokenizer_class
+from elman.data.tokenizer import (
+    TOKENIZERS,
+    BPETokenizer,
+    check_vocab_size,
+    load_tokenizer,
+    spread,
+    tokenizer_class,
+)
 from elman.errors import DataError, OptionError, RunError
 
 TEXT = "The cat sat.\nThe naïve cat — 'tis 42 — sat on the mat…\n\tThe end\n" * 4
@@ -90,3 +99,39 @@ def test_the_file_is_json_that_a_person_can_read(tmp_path):
     value = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert value["unit"] == "char"
     assert " " in value["symbols"]
+
+
+def test_a_sample_is_spread_over_the_text():
+    pieces = [f"{i:03}" for i in range(100)]
+    assert spread(pieces, 300) == pieces
+    assert spread(pieces, 299) == pieces[::2]
+    assert spread(pieces, 100) == pieces[::4]  # 25 of them; 50 are too many
+    assert spread(["long" * 9], 5) == ["long" * 9] and spread([], 5) == []
+
+
+def test_pairs_are_learnt_from_a_sample_of_any_text():
+    # The first half says nothing of the second, and a part of it is enough to learn both.
+    blocks = ["abab abab\n" * 3000, "cdcd cdcd\n" * 3000]
+    tokenizer = BPETokenizer.fit(blocks, 300, most=40_000)
+    assert len(tokenizer.encode("abab")) == len(tokenizer.encode("cdcd")) == 1
+
+
+PAIRS = BPETokenizer.fit([TEXT], 300)
+SPACED = st.text(st.sampled_from("ab1.' \n\t\r\x1c\x85\u3000é中😀") | st.characters(codec="utf-8"))
+
+
+@given(SPACED)
+def test_words_alone_have_the_pairs_that_they_have_in_the_text(text):
+    found = PAIRS.encode(text).tolist()
+    assert found == PAIRS.inner.encode(text).ids
+    assert PAIRS.decode(found) == text
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    tokenizer = BPETokenizer.fit([TEXT], 300)
+    monkeypatch.setattr(BPETokenizer, "_MOST", 50)
+    text = " ".join(map(str, range(200)))
+    for begin in range(0, 400, 40):
+        part = text[begin : begin + 40]
+        assert tokenizer.encode(part).tolist() == tokenizer.inner.encode(part).ids
+        assert sum(map(len, tokenizer._known)) <= 90

@@ -13,6 +13,7 @@ from elman.tasks import KINDS
 from elman.tasks.inputs import InputOptions
 from elman.tasks.language_model import LanguageModelling
 from elman.tasks.options import TextOptions
+from elman.tasks.sounds import SoundOptions
 from elman.train.options import ModelOptions
 from elman.train.watch import columns
 from tests.docs.pages import run_page
@@ -52,6 +53,9 @@ def described(name):
 
 
 def page_of(task, field):
+    own_of_sounds = {"skip_bad", *SoundOptions.__annotations__}
+    if issubclass(task.options_type, SoundOptions) and field in own_of_sounds:
+        return "transcribe.md"
     for kind, page in SHARED.items():
         if issubclass(task.options_type, kind) and field in {f.name for f in fields(kind)}:
             return page

@@ -341,3 +341,28 @@ def test_a_very_long_source(elman, tmp_path, trained):
 def test_commands_for_other_models(trained, elman):
     done = elman("sample", trained)
     assert done.code == 2 and "has no 'sample'; try elman predict" in done.err
+
+
+def test_a_text_may_be_begun(trained, elman):
+    (found,) = answers(elman, trained, "eins zwei", "--prefix", "three")
+    assert found["text"].split()[0] == "three"
+    loaded = library.load(trained)
+    plain, begun = (next(iter(loaded.predict(["vier"], prefix=p))).record for p in ("", "four"))
+    assert plain["text"] == "four" and begun == pytest.approx(plain)
+    done = elman("predict", trained, "eins", "--prefix", "Ω")
+    assert done.code == 1 and "never seen" in done.err
+
+
+def test_a_row_without_a_source_has_no_answer(trained, elman, tmp_path):
+    (tmp_path / "new.jsonl").write_text('{"source": "eins zwei"}\n{"source": null}\n')
+    assert elman("predict", trained, "--file", "new.jsonl").out == "one two\n\n"
+
+
+def test_draws_do_not_depend_on_the_lines_that_come_together(trained, elman, pipe):
+    given = ["eins zwei", "drei", "vier vier", "zwei eins drei"] * 3
+    loaded = library.load(trained)
+    drawing = Decoding(temperature=2.0, max_length=9, length_penalty=1.0)
+    alone = loaded.predict(given, decoding=drawing, seed=4, batch_size=1)
+    pipe("\n".join(given))
+    how = ["--temperature", 2, "--max-length", 9, "--seed", 4]
+    assert elman("predict", trained, *how).out == "".join(a.text + "\n" for a in alone)
