@@ -96,15 +96,15 @@ def predict(
 
 
 def _stream(loaded: Any, as_json: bool) -> None:
-    from elman.tasks.streaming import answers, timing
+    from elman.tasks.streaming import StepTimes, answers
 
-    seconds: list[float] = []
+    times = StepTimes()
     streaming = loaded.stream()
     try:
-        for answer in answers(streaming, sys.stdin.buffer, seconds):
-            _print(answer, as_json, getattr(streaming, "between", "\n"))
+        for answer in answers(streaming, sys.stdin.buffer, times):
+            _print(answer, as_json, streaming.between)
     finally:
-        print(f"note: {timing(seconds)}", file=sys.stderr)
+        print(f"note: {times}", file=sys.stderr)
 
 
 def _print(answer: Any, as_json: bool, between: str = "\n") -> None:

@@ -1,5 +1,6 @@
 """Answers while the input comes: one step a call, the state carried."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
@@ -14,7 +15,12 @@ from elman.tasks.trained import Answer
 
 
 class Streaming(Protocol):
-    """A model in the middle of a sequence. Made by ``Trained.stream()``."""
+    """A model in the middle of a sequence. Made by ``Trained.stream()``.
+
+    between: what stands after each answer where it is printed as text.
+    """
+
+    between: str
 
     def pieces(self, stdin: BinaryIO) -> Iterator[Any]:
         """What a step reads, as it comes; None where a sequence ends and another begins."""
@@ -31,6 +37,8 @@ class Streaming(Protocol):
 
 class Lines:
     """Pieces that are lines of UTF-8 text; an empty one ends a sequence."""
+
+    between = "\n"
 
     def pieces(self, stdin: BinaryIO) -> Iterator[str | None]:
         for number, line in enumerate(stdin, 1):
@@ -57,27 +65,51 @@ def stack_stream(run: Any, stack: Stack) -> Stream:
     return stack.stream()
 
 
-def answers(streaming: Streaming, stdin: BinaryIO, seconds: list[float]) -> Iterator[Answer]:
-    """The answers to all of an input. seconds: gets the time of each step."""
+class StepTimes:
+    """How long steps took, to 1 %, in memory that does not grow with their number."""
+
+    #: Each count is of times 1 % longer than the one before, from 10 ns to some hours.
+    RATIO, LEAST, COUNTS = 1.01, 1e-8, 2800
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(self.COUNTS, dtype=np.int64)
+
+    def add(self, seconds: float) -> None:
+        """Count one more step."""
+        place = int(math.log(max(seconds, self.LEAST) / self.LEAST) / math.log(self.RATIO))
+        self.counts[min(place, self.COUNTS - 1)] += 1
+
+    @property
+    def steps(self) -> int:
+        """How many there were."""
+        return int(self.counts.sum())
+
+    def quantile(self, share: float) -> float:
+        """The seconds that this share of the steps did not exceed."""
+        place = int(np.searchsorted(self.counts.cumsum(), share * self.steps))
+        return self.LEAST * self.RATIO ** (place + 0.5)
+
+    def __str__(self) -> str:
+        if not self.steps:
+            return "no step"
+        median, late = 1e6 * self.quantile(0.5), 1e6 * self.quantile(0.99)
+        return (
+            f"{self.steps:,} steps, {median:,.0f} us each (median), {late:,.0f} us (99th "
+            "percentile)"
+        )
+
+
+def answers(streaming: Streaming, stdin: BinaryIO, times: StepTimes) -> Iterator[Answer]:
+    """The answers to all of an input. times: gets the time of each step."""
     for piece in streaming.pieces(stdin):
         begin = time.perf_counter()
         with torch.inference_mode():
             answer = streaming.end() if piece is None else streaming(piece)
         if piece is not None:
-            seconds.append(time.perf_counter() - begin)
+            times.add(time.perf_counter() - begin)
         if answer is not None:
             yield answer
     with torch.inference_mode():
         last = streaming.end()
     if last is not None:
         yield last
-
-
-def timing(seconds: list[float]) -> str:
-    """The median and the 99th percentile of the time of a step, for people."""
-    if not seconds:
-        return "no step"
-    median, late = np.percentile(seconds, (50, 99)) * 1e6
-    return (
-        f"{len(seconds):,} steps, {median:,.0f} us each (median), {late:,.0f} us (99th percentile)"
-    )

@@ -10,7 +10,7 @@ import torch
 import elman as library
 from elman.layers import Pooling
 from elman.layers.pooling import KINDS
-from elman.tasks.streaming import answers
+from elman.tasks.streaming import StepTimes, answers
 
 TINY = [
     *("--hidden", 8, "--batch-size", 8, "--steps", 12, "--threads", 1, "--no-bidirectional"),
@@ -32,6 +32,17 @@ def test_what_reads_backwards_has_no_running_last():
         Pooling(4, "last", forward_size=2).running()
 
 
+def test_times_of_steps_are_told_to_a_percent_whatever_they_are():
+    times, drawn = StepTimes(), np.exp(np.random.default_rng(0).normal(-9, 2, 5000))
+    for seconds in (*drawn, 0.0):
+        times.add(seconds)
+    assert times.steps == 5001
+    for share in (0.5, 0.99):
+        assert times.quantile(share) == pytest.approx(np.quantile(drawn, share), rel=0.02)
+    times.add(1e9)
+    assert str(StepTimes()) == "no step"
+
+
 @pytest.fixture(scope="module")
 def series(shared):
     path, run = shared
@@ -48,10 +59,10 @@ def test_a_classifier_answers_after_each_step(series):
     loaded = library.load(folder)
     lines = [" ".join(map(str, step)) for step in x]
     given = io.BytesIO("\n".join([*lines, "", *lines[:2]]).encode() + b"\n")
-    seconds = []
-    found = [a.record["probabilities"] for a in answers(loaded.stream(), given, seconds)]
+    times = StepTimes()
+    found = [a.record["probabilities"] for a in answers(loaded.stream(), given, times)]
     whole = loaded.predict([x[: t + 1].astype(np.float32) for t in (*range(6), 0, 1)])
-    assert len(found) == len(seconds) == 8
+    assert len(found) == times.steps == 8
     for one, other in zip(found, (a.record["probabilities"] for a in whole), strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 
@@ -79,7 +90,7 @@ def test_a_tagger_answers_after_each_word(shared, elman):
     run("tag", "words.conll", *TINY, "--out", "tag")
     loaded = library.load(path / "tag")
     given = io.BytesIO(b"the\ndog\nruns\n\na\ncat\n")
-    found = [a.record for a in answers(loaded.stream(), given, [])]
+    found = [a.record for a in answers(loaded.stream(), given, StepTimes())]
     whole = [a.record for a in loaded.predict([["the", "dog", "runs"], ["a", "cat"]])]
     assert [r["tag"] for r in found] == whole[0]["tags"] + whole[1]["tags"]
     shares = [r["probability"] for r in found]
