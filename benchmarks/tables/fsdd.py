@@ -3,7 +3,8 @@
     python benchmarks/tables/fsdd.py --data ../shared/data
 
 official: recordings 0 to 4 of each digit and speaker are the test part, as the data set says.
-speakers: six trainings, each tested on the speaker that it has not heard.
+speakers: six trainings, each tested on the speaker that it has not heard; the recipe was chosen
+by trainings on four speakers, validated on a fifth.
 strings: recordings of one speaker joined to 3 to 7 digits, transcribed; strings of the test part
 are made of recordings 0 to 4 alone, those of the validation part of 5 to 7, training of the rest.
 """
@@ -19,14 +20,14 @@ import soundfile
 from common import Options, Row, Training, parsed, percent, report, tested, train
 
 OFFICIAL = (
-    "--hidden 128 --dropout 0.4 --pooling max --batch-size 32 --learning-rate 0.003 --epochs 15 "
-    "--speed 0.95 --speed 1.05"
+    "--hidden 128 --dropout 0.4 --pooling max --batch-size 32 --learning-rate 0.003 --epochs 12 "
+    "--frequency-mask 4 --gain 6"
 )
 SPEAKERS = (
-    "--per-sound --hidden 96 --dropout 0.5 --pooling mean --batch-size 64 --learning-rate 0.004 "
-    "--epochs 10"
+    "--per-sound --dynamic-range 30 --hidden 96 --dropout 0.5 --variational 0.3 --pooling mean "
+    "--batch-size 64 --learning-rate 0.004 --epochs 5"
 )
-STRINGS = "--hidden 128 --dropout 0.3 --batch-size 16 --learning-rate 0.003 --epochs 8"
+STRINGS = "--frames 3 --hidden 128 --dropout 0.2 --batch-size 16 --learning-rate 0.004 --epochs 6"
 #: Strings of each part.
 COUNTS = {"train": 2400, "valid": 240, "test": 300}
 

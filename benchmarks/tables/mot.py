@@ -16,7 +16,7 @@ from common import Options, Row, parsed, report, tested, train
 from elman.data.files import write_text
 
 RECIPE = (
-    "--velocity-steps 7 --hidden 32 --batch-size 32 --learning-rate 0.001 --dropout 0.3 --epochs 10"
+    "--velocity-steps 7 --hidden 32 --batch-size 32 --learning-rate 0.01 --dropout 0.2 --epochs 30"
 )
 
 

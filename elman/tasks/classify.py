@@ -27,10 +27,11 @@ from elman.models.loss import Loss
 from elman.models.scores import accuracy, accuracy_counts
 from elman.option import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
+from elman.tasks.hearing import FILE as HEARING
+from elman.tasks.hearing import Hearing, SoundInputs
 from elman.tasks.inputs import KINDS, InputOptions, Inputs, Record, value_of
 from elman.tasks.pictures import draw_confusion
-from elman.tasks.sounds import FILE as HEARING
-from elman.tasks.sounds import Hearing, SoundInputs, SoundOptions, at_speeds
+from elman.tasks.sounds import SoundOptions, at_speeds
 from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
 from elman.train.custom_cell import cell_class

@@ -35,7 +35,7 @@ class PixelOptions(MediaOptions):
     """What `elman train pixels` takes beside the files."""
 
     epochs: int | None = option(
-        None, "Passes over the training part. [dim]default: 30, or none with --minutes[/]",
+        None, "Passes over the training part. [dim]default: 20, or none with --minutes[/]",
         "Length",
     )  # fmt: skip
     size: str | None = option(
@@ -73,7 +73,7 @@ class PixelOptions(MediaOptions):
     @property
     def passes(self) -> int | None:
         bounded = not self.epochs == self.minutes == self.steps == None  # noqa: E711
-        return self.epochs if bounded else 30
+        return self.epochs if bounded else 20
 
     @property
     def channels(self) -> int:

@@ -22,7 +22,9 @@ def draw_transcripts(path: Path, sounds: Sequence[Drawn], features: LogMel) -> N
     rows = figure.subplots(len(sounds), squeeze=False)[:, 0]
     for axes, (energies, text, wanted, units) in zip(rows, sounds, strict=True):
         shown = energies[:STEPS]
-        picture = shown[:, : features.num_mels].T
+        # The frames of a step that are not in the next one again.
+        kept = min(features.frames, features.stride) * features.num_mels
+        picture = shown[:, :kept].reshape(-1, features.num_mels).T
         seconds = features.step_seconds
         low, high = _contrast(picture)
         extent = (0, len(shown) * seconds, -0.5, features.num_mels - 0.5)

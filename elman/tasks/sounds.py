@@ -2,31 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from elman.data.audio import Samples, Sound, checked_rate, first_rate
-from elman.data.corpus import Report
-from elman.data.files import read_json, write_json
+from elman.data.audio import Sound, checked_rate
 from elman.data.log_mel import LogMel
-from elman.data.numbers import Scale
-from elman.data.pcm import pcm_pieces
-from elman.data.sound_files import labelled_sounds
 from elman.data.source import Skipped, Source
-from elman.errors import DataError, OptionError, RunError
+from elman.errors import OptionError
 from elman.models.augment import Augmentation
 from elman.option import option
-from elman.tasks.inputs import Inputs
 from elman.tasks.options import MediaOptions
-
-FILE = "hearing.json"
-#: Why a sound has no step.
-SHORT = "sound shorter than a step"
 
 
 @dataclass(frozen=True)
@@ -51,6 +35,12 @@ class SoundOptions(MediaOptions):
         "Bring each sound's bands to mean 0, whatever microphone and room; needs the whole sound.",
         "Sound",
     )
+    dynamic_range: float | None = option(
+        None,
+        "What is more dB than this below a sound's loudest moment is brought up to there, as other "
+        "noise would; needs the whole sound. [dim]default: nothing is[/]",
+        "Sound",
+    )
     speed: list[float] = option(
         [], "Train on every sound at this speed too, as 0.9; may be repeated.", "Sound"
     )
@@ -71,6 +61,8 @@ class SoundOptions(MediaOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_rate(self.sample_rate)
+        if self.dynamic_range is not None and not 0 < self.dynamic_range <= 200:
+            raise OptionError(f"dynamic_range must lie in (0, 200] dB, got {self.dynamic_range}")
         for speed in self.speed:
             if not 0.25 <= speed <= 4 or speed == 1:
                 raise OptionError(f"speed must lie in 0.25 ... 4 and differ from 1, got {speed}")
@@ -87,141 +79,6 @@ class SoundOptions(MediaOptions):
         """How training sounds are changed."""
         names = [field.name for field in fields(Augmentation)]
         return Augmentation(**{name: getattr(self, name) for name in names})
-
-
-class Hearing:
-    """From a sound to what a model reads: log mel energies, scaled as training sounds call for.
-
-        x_t = (e_t - m - mean) / deviation        m: the sound's own mean over t where per_sound
-
-    mean, deviation: of all training sounds. Saved as hearing.json.
-    """
-
-    def __init__(self, features: LogMel, scale: Scale, per_sound: bool = False) -> None:
-        self.features, self.scale, self.per_sound = features, scale, per_sound
-
-    @classmethod
-    def learn(cls, train: Source[Sound], options: SoundOptions, report: Report) -> "Hearing":
-        """Take the rate of the first training sound where none is said, and the scale of all."""
-        rate = options.sample_rate or first_rate(train)
-        if rate is None:
-            why = "cannot be read" if next(iter(train), None) else f"is there; {train.skipped}"
-            raise DataError(f"{train.about}: no sound {why}, so nothing can be learnt")
-        features = options.features(checked_rate(rate) or rate)
-        unscaled = cls(features, Scale((0.0,), (1.0,)), options.per_sound)
-
-        def heard() -> Iterator[Any]:
-            for number, sound in enumerate(train):
-                x = unscaled(sound, Skipped(), options.skip_bad)
-                if x is not None:
-                    yield x
-                if number % 64 == 0:
-                    report("listening", number, 0)
-
-        return cls(features, Scale.fit(heard()), options.per_sound)
-
-    def __call__(self, sound: Sound, skipped: Skipped, skip_bad: bool = False) -> Any:
-        """[T, F] of a sound; None where it is left out, which is counted."""
-        samples = sound.samples(self.features.sample_rate, skipped, skip_bad)
-        if samples is None:
-            return None
-        x = self.features(samples)
-        if not len(x):
-            skipped.add(SHORT, sound.where)
-            return None
-        return self.scale(x - x.mean(0) if self.per_sound else x)
-
-    def changed(self, x: Tensor, lengths: Tensor, augmentation: Augmentation) -> Tensor:
-        """A training batch [T, B, F] as it might have been heard."""
-        if not augmentation.changes:
-            return x
-        return augmentation(x, lengths, self.features, self.scale)
-
-    def stream(self) -> "HearingStream":
-        """The same numbers while the sound comes; OptionError with per_sound."""
-        if self.per_sound:
-            raise OptionError(
-                "a sound's own mean is known at its end alone: train without --per-sound to "
-                "answer while it comes"
-            )
-        return HearingStream(self)
-
-    def save(self, folder: Path) -> None:
-        """Write hearing.json."""
-        features, scale = self.features.to_json(), self.scale.to_json()
-        value = {"features": features, "scale": scale, "per_sound": self.per_sound}
-        write_json(folder / FILE, value)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Hearing":
-        """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        value = read_json(folder / FILE)
-        try:
-            features = LogMel.from_json(value["features"])
-            return cls(features, Scale.from_json(value["scale"]), bool(value["per_sound"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{folder / FILE}: says of nothing that elman could hear: {error!r}"
-            ) from error
-
-
-class HearingStream:
-    """What a model reads of a sound that comes in pieces; memory does not grow."""
-
-    def __init__(self, hearing: Hearing) -> None:
-        self.hearing = hearing
-        self.features = hearing.features.stream()
-
-    def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
-        """Samples, the time of a step at once: see `elman.data.pcm.pcm_pieces`."""
-        features = self.hearing.features
-        return pcm_pieces(stdin, features.sample_rate, features.step_seconds)
-
-    def __call__(self, piece: Samples) -> Tensor:
-        """[n, F]: the steps that these samples complete, perhaps none."""
-        return torch.from_numpy(self.hearing.scale(self.features.push(piece)))
-
-    def end(self) -> None:
-        """The next piece begins another sound."""
-        self.features = self.hearing.features.stream()
-
-
-class SoundInputs(Inputs):
-    """Sounds as the inputs of a task that also reads texts or series."""
-
-    def __init__(self, hearing: Hearing, options: SoundOptions) -> None:
-        super().__init__(scale=hearing.scale)
-        self.hearing, self.options = hearing, options
-
-    def encode(self, value: Any) -> NDArray[Any]:
-        """[T, F] of a `Sound`, the name of its file, or (samples [N], Hz); T = 0 for silence."""
-        x = self.hearing(as_sound(value), Skipped(), self.options.skip_bad)
-        return np.zeros((0, self.hearing.features.size), np.float32) if x is None else x
-
-    def parse(self, text: str) -> Sound:
-        """The sound in the file of this name."""
-        return as_sound(text)
-
-    def read(self, file: str | Path, options: Any, **more: Any) -> Iterator[Sound]:
-        """The sounds that a table names, or a folder holds; a sound itself."""
-        return sounds_in(file, options)
-
-
-def as_sound(given: Any) -> Sound:
-    """A `Sound`, the name of its file, or (samples [N], Hz)."""
-    if isinstance(given, Sound):
-        return given
-    if isinstance(given, str | Path):
-        return Sound(Path(given), "", str(given))
-    samples, rate = given
-    return Sound((np.asarray(samples, dtype=np.float32), int(rate)), "", "samples")
-
-
-def sounds_in(file: str | Path, options: Any) -> Iterator[Sound]:
-    """The sounds that a table names, or a folder holds; a sound itself."""
-    o = options
-    how = {"file_column": o.file_column, "skip_bad": o.skip_bad, **o.table}
-    return iter(labelled_sounds([file], labelled=False, **how))
 
 
 def at_speeds(source: Source[Any], speeds: list[float]) -> Source[Any]:

@@ -201,4 +201,5 @@ class RowStream(Lines):
         words = line.replace(",", " ").split()
         if len(words) != size or not all(w.isdigit() and int(w) <= 255 for w in words):
             raise DataError(f"'{line[:40]}': a row is {size} whole numbers from 0 to 255")
-        return to_levels(np.array(words, dtype=np.uint8), self.trained.options.levels).tolist()
+        o = self.trained.options
+        return to_levels(np.array(words, dtype=np.uint8), o.levels, o.draw_levels).tolist()

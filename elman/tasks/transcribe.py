@@ -28,9 +28,10 @@ from elman.models.loss import Loss
 from elman.models.transcriber import Transcriber
 from elman.option import option
 from elman.tasks.examples import ExampleTask, load_best
+from elman.tasks.hearing import Hearing
 from elman.tasks.options import TextOptions
 from elman.tasks.sound_pictures import draw_transcripts
-from elman.tasks.sounds import Hearing, SoundOptions, at_speeds
+from elman.tasks.sounds import SoundOptions, at_speeds
 from elman.tasks.texts import transcript_counts, transcript_scores
 from elman.tasks.transcripts import TextSearch, TrainedTranscriber
 from elman.train.custom_cell import cell_class

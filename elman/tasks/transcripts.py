@@ -20,8 +20,8 @@ from elman.models.decoding import Decoding
 from elman.models.prior import LanguagePrior
 from elman.models.transcriber import Transcriber
 from elman.tasks.examples import TrainedOnExamples, batched
+from elman.tasks.hearing import as_sound, sounds_in
 from elman.tasks.live_transcript import LiveTranscript
-from elman.tasks.sounds import as_sound, sounds_in
 from elman.tasks.trained import Answer
 
 if TYPE_CHECKING:

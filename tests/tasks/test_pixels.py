@@ -162,4 +162,4 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_made(elman, t
         done = elman("train", "pixels", "--out", "none", *options)
         assert done.code == 2 and message in done.err, done.err
         assert not (tmp_path / "none").exists()
-    assert PixelOptions().passes == 30
+    assert PixelOptions().passes == 20

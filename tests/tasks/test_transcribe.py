@@ -11,8 +11,12 @@ import torch
 
 import elman as library
 from elman.data.audio import Sound
+from elman.data.batches import collate
+from elman.data.source import Skipped, Source
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
+from elman.tasks.hearing import Hearing
+from elman.tasks.sounds import SoundOptions
 from elman.tasks.streaming import answers
 from elman.tasks.texts import edits, transcript_counts, transcript_scores
 from tests.data.sounds import RATE, tones, words, write_sounds
@@ -216,6 +220,7 @@ def test_options_that_make_no_sense(elman, tmp_path):
         (["--num-mels", 2], "num_mels"),
         (["--speed", 9], "speed"),
         (["--noise", 99], "noise"),
+        (["--dynamic-range", -1], "dynamic_range"),
         (["--sample-rate", 10], "sample_rate"),
         (["--embedding", 8], "embedding"),
         (["--beams", 0], "beams"),
@@ -285,6 +290,36 @@ def test_a_label_while_it_is_heard(labelled):
     (whole,) = loaded.predict([Sound((((x * 32767).astype("<i2") / 32768), RATE), "", "")])
     assert found[-1].record["label"] == "b" and len(found) > 5
     assert found[-1].record["probability"] == pytest.approx(whole.record["probability"], abs=1e-4)
+
+
+def test_a_sound_is_made_like_others(tmp_path):
+    train = Source(
+        "", lambda skipped: (Sound((tones(w, seed=i), RATE), w, "") for i, w in enumerate(words(9)))
+    )
+    sound = tones("abc", seed=5)
+    quiet, hissing = 0.1 * sound, sound + 0.01 * np.random.default_rng(0).normal(size=len(sound))
+
+    def far(**how):
+        hearing = Hearing.learn(train, SoundOptions(num_mels=16, **how), lambda *_: None)
+        first, *others = (
+            hearing(Sound((x.astype(np.float32), RATE), "", ""), Skipped())
+            for x in (sound, quiet, hissing)
+        )
+        return [float(np.abs(other - first).mean()) for other in others]
+
+    plain, own, both = far(), far(per_sound=True), far(per_sound=True, dynamic_range=25.0)
+    assert own[0] < 0.02 * plain[0]
+    assert both[0] < 0.02 * plain[0] and both[1] < 0.5 * own[1]
+
+
+def test_what_is_changed_keeps_the_mean_of_a_sound():
+    sounds = [Sound((tones(w, seed=i), RATE), w, "") for i, w in enumerate(words(4))]
+    options = SoundOptions(num_mels=16, per_sound=True, warp=0.1, noise=10.0, gain=6.0)
+    hearing = Hearing.learn(Source("", lambda skipped: iter(sounds)), options, lambda *_: None)
+    t = collate([{"x": hearing(sound, Skipped())} for sound in sounds]).tensors
+    changed = hearing.changed(t["x"], t["x_lengths"], options.augmentation)
+    assert changed.sum(0).abs().max() < 1e-3 < (changed - t["x"]).abs().max()
+    assert (changed[t["x_lengths"].min() :, t["x_lengths"].argmin()] == 0).all()
 
 
 def test_what_changes_sounds_is_not_for_texts(elman, tmp_path):
