@@ -51,7 +51,9 @@ def differentiable(loops: Loops, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ..
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, loops: Loops, *inputs: Tensor) -> tuple[Tensor, ...]:
-        tape = loops.tape(tuple(t.detach() for t in inputs), training=True)
+        tape = loops.tape(
+            tuple([t.detach() if t.requires_grad else t for t in inputs]), training=True
+        )
         found = loops.forward(tape)
         ctx.loops, ctx.tape = loops, tape
         loops.forget(tape)

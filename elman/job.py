@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -19,7 +20,7 @@ from elman.backends.engine import BackTape, Engine, Tape
 from elman.backends.literal import literal_loop
 from elman.backends.walk import Walk, walk_over
 from elman.cells.cell import Cell, State
-from elman.compiler.interpret import evaluate
+from elman.compiler.interpret import evaluate, evaluate_in_order
 from elman.compiler.ir import Node, walk
 from elman.compiler.plan import Plan
 from elman.sequence import Noise, Sequence
@@ -69,8 +70,9 @@ class Compiled:
         walk = walk_over(T, B, sequence, reverse)
         if walk.rows == 0:
             return None
-        x = x.reshape(T, B, x.shape[-1])
-        state = tuple(s.reshape(B, s.shape[-1]) for s in state)
+        if len(batch) != 1:
+            x = x.reshape(T, B, x.shape[-1])
+            state = tuple(s.reshape(B, s.shape[-1]) for s in state)
         parts = len(state) if all_states else 1
         make = self.job or Job
         job = make(self.plan, self.engine, walk, parts, lambda: self.before(walk, x, noise))
@@ -90,12 +92,13 @@ class Compiled:
         """The inputs of the loop, the zoneout masks, and the prepared weights."""
         plan = self.plan
         values = {plan.step.x: rows.pack(x)} | plan.read(self.cell, self.weights)
-        values |= zip(plan.made, evaluate(plan.made, values) if plan.made else (), strict=True)
+        values |= zip(plan.made, evaluate_in_order(plan.making, plan.made, values), strict=True)
         inputs = [values[node].contiguous() for node in plan.inputs]
         for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
             if keep is not None:
                 assert isinstance(mask, Tensor)
-                inputs.append(rows.pack(mask.reshape(*x.shape[:2], -1)).to(x.dtype))
+                kept = rows.pack(mask.reshape(*x.shape[:2], -1))
+                inputs.append(memory.empty(x, *kept.shape).copy_(kept))
         return (*inputs, *(values[node] for node in plan.prepared))
 
 
@@ -110,9 +113,14 @@ class Begun:
     def end(self, found: tuple[Tensor, ...]) -> tuple[State, State]:
         """The states at all steps and the last state, from what the job has found."""
         (T, *batch), walk, parts = self.shape, self.job.walk, self.job.parts
-        states = tuple(walk.unpack(s, T).reshape(T, *batch, s.shape[-1]) for s in found[:parts])
-        last = tuple(walk.unsort(s).reshape(*batch, s.shape[-1]) for s in found[parts:])
-        return states, last
+        states = tuple([walk.unpack(s, T) for s in found[:parts]])
+        last = tuple([walk.unsort(s) for s in found[parts:]])
+        if len(batch) == 1:
+            return states, last
+        return (
+            tuple([s.reshape(T, *batch, s.shape[-1]) for s in states]),
+            tuple([s.reshape(*batch, s.shape[-1]) for s in last]),
+        )
 
 
 @dataclass
@@ -151,14 +159,20 @@ class Job:
 
     def grouped(self, inputs: Several[Any]) -> _Groups:
         """The inputs of the run by what they are."""
+        a, b, c, d, e = self._bounds
+        rows, keeps, weights, given, own = (
+            list(inputs[:a]), list(inputs[a:b]), list(inputs[b:c]), list(inputs[c:d]),
+            list(inputs[d:e]),
+        )  # fmt: skip
+        return _Groups(rows, keeps, weights, given, own, inputs[e] if len(inputs) > e else None)
+
+    @cached_property
+    def _bounds(self) -> tuple[int, ...]:
+        """Where the groups of the inputs end."""
         plan = self.plan
         masks = len(plan.rows) - len(plan.entering)
         sizes = [len(plan.inputs), masks, len(plan.prepared), len(plan.states)]
-        sizes.append(0 if self.walk.flags is None else len(plan.states))
-        bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-        rows, keeps, weights, given, own = (list(inputs[a:b]) for a, b in pairwise(bounds))
-        rest = inputs[bounds[-1] :]
-        return _Groups(rows, keeps, weights, given, own, rest[0] if rest else None)
+        return tuple(accumulate([*sizes, 0 if self.walk.flags is None else len(plan.states)]))
 
     def forward(self, tape: Tape) -> tuple[Tensor, ...]:
         """Run the loop: the states at all rows, then the last state."""
@@ -167,8 +181,9 @@ class Job:
 
     def results(self, tape: Tape) -> tuple[Tensor, ...]:
         """The states at all rows, then the last state."""
-        # Results of their own to autograd: the tape must not hold what holds the tape.
-        states = [_alias(states) for states in tape.states[: self.parts]]
+        states = tape.states[: self.parts]
+        if tape.training:  # results of their own: the tape must not hold what holds the tape
+            states = [_alias(each) for each in states]
         return (*states, *(self._last(tape, part) for part in range(len(tape.given))))
 
     def forget(self, tape: Tape) -> None:
@@ -192,7 +207,7 @@ class Job:
     def _last(self, tape: Tape, part: int) -> Tensor:
         walk = self.walk
         if walk.source is None:
-            start = int(walk.starts[-1])
+            start = 0 if walk.reverse else walk.rows - walk.batch
             if tape.rings[part]:
                 start = (walk.steps - 1) % 2 * walk.batch
             return tape.states[part][start : start + walk.batch].clone()
@@ -266,23 +281,22 @@ class Job:
         all_nodes = (*plan.backward.d_inputs, *plan.backward.d_prepared)
         nodes = [d if need else None for d, need in zip(all_nodes, needs, strict=True)]
         values = _Rows(plan, self.walk, tape, stored)
-        wanted = [d for d in nodes if d is not None]
-        there = values.needed(wanted)
-        found = {node: _over_rows(node, there) for node in wanted}
-        d_inputs = nodes[: len(plan.inputs)]
+        wanted = tuple([d for d in nodes if d is not None])
+        there, orders = values.needed(wanted)
+        found = {
+            node: _over_rows(node, order, there) for node, order in zip(wanted, orders, strict=True)
+        }
+        shapes = [None] * len(plan.inputs) + [weight.shape for weight in tape.weights]
         return [
-            *(None if node is None else found[node] for node in d_inputs),
-            *(
-                None if node is None else found[node].reshape(weight.shape)
-                for node, weight in zip(nodes[len(d_inputs) :], tape.weights, strict=True)
-            ),
+            None if node is None else found[node] if shape is None else found[node].reshape(shape)
+            for node, shape in zip(nodes, shapes, strict=True)
         ]
 
 
-def _over_rows(node: Node, values: dict[Node, Tensor]) -> Tensor:
+def _over_rows(node: Node, order: Several[Node], values: dict[Node, Tensor]) -> Tensor:
     """A value for all rows; a product of what is there already into memory that is kept."""
     if node.op != "linear" or node.args[0] not in values:
-        return evaluate([node], values)[0]
+        return evaluate_in_order(order, [node], values)[0]
     v = values[node.args[0]]
     [W] = evaluate([node.args[1]], values)
     return torch.mm(v, W.t(), out=memory.empty(v, len(v), len(W)))
@@ -304,8 +318,9 @@ class _Rows:
     def __init__(self, plan: Plan, walk: Walk, tape: Tape, stored: dict[Node, Tensor]) -> None:
         self.plan, self.walk, self.tape, self.stored = plan, walk, tape, stored
 
-    def needed(self, wanted: list[Node]) -> dict[Node, Tensor]:
-        """The leaves of what is wanted, and every value that lies in memory."""
+    def needed(self, wanted: tuple[Node, ...]) -> tuple[dict[Node, Tensor], list[list[Node]]]:
+        """The leaves of what is wanted and every value that lies in memory; and for each that is
+        wanted what has to be computed, in order."""
         plan, tape = self.plan, self.tape
         values = dict(zip(plan.prepared, tape.weights, strict=True))
         entering = zip(plan.rows, tape.entering, strict=True)
@@ -314,26 +329,29 @@ class _Rows:
         values |= dict(zip(plan.outputs, tape.states, strict=True))
         values |= dict(zip(plan.saved, tape.saved, strict=True))
         values |= self.stored
-        reached = set(walk(wanted, until=values))
+        known = wanted, tuple(values)
+        orders: list[list[Node]] | None = plan.made_of.get(known)
+        if orders is None:
+            orders = plan.made_of[known] = [[*walk([node], until=values)] for node in wanted]
+        reached = {node for order in orders for node in order}
         for part, node in enumerate(plan.states):
             if node in reached:
                 values[node] = self._before(part)
         mask = plan.step.mask
         if mask is not None and mask in reached and tape.mask is not None:
-            values[mask] = tape.mask[self.walk.sequences.to(tape.mask.device)]
-        return values
+            values[mask] = memory.gather(tape.mask, self.walk.sequences.to(tape.mask.device))
+        return values, orders
 
     def _before(self, part: int) -> Tensor:
         """[rows, S]: the state that enters each row."""
         walk, states, given = self.walk, self.tape.states[part], self.tape.given[part]
-        if walk.source is None:
-            old = _beside(states, walk, given)
-        else:
-            old = torch.cat([states, given]).index_select(0, walk.previous.to(states.device))
-        if walk.cut is None:
-            return old
-        own = self.tape.own[part][walk.sequences.to(states.device)]
-        return torch.where(walk.cut, own, old)
+        room = _beside(states, walk, given)
+        if walk.source is None and walk.cut is None:
+            return room[walk.batch :] if walk.reverse else room[: walk.rows]
+        old = memory.gather(room, walk.previous.to(states.device))
+        if walk.cut is not None:
+            old[walk.cut] = self.tape.own[part][walk.sequences.to(states.device)[walk.cut]]
+        return old
 
 
 def _alias(x: Tensor) -> Tensor:
@@ -352,13 +370,12 @@ def _window(like: Tensor, walk: Walk, size: int) -> Tensor:
 
 
 def _beside(states: Tensor, walk: Walk, given: Tensor) -> Tensor:
-    """[rows, S]: the states one step before, in the memory that `_window` made."""
+    """[rows + B, S]: the states and, where the walk begins, the state passed in, in the memory
+    that `_window` made."""
     batch, size = given.shape
     room = states.new_empty(0).set_(
         states.untyped_storage(), 0, (walk.rows + batch, size), (size, 1)
     )
-    if walk.reverse:
-        room[walk.rows :] = given
-        return room[batch:]
-    room[:batch] = given
-    return room[: walk.rows]
+    begin = walk.rows if walk.reverse else 0
+    room[begin : begin + batch] = given
+    return room

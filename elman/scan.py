@@ -130,8 +130,10 @@ def like_weights(weights: dict[str, Tensor], x: Tensor, state: State) -> tuple[T
 def _segments(choice: Choice, scan: Scan) -> int | None:
     """How many steps to keep at once for the backward pass; None: all."""
     x, sequence = scan.x, scan.sequence
+    if scan.execution.memory == "save" or not torch.is_grad_enabled():
+        return None
     wanted = (x, *scan.state, *scan.weights.values())
-    if not torch.is_grad_enabled() or not any(t.requires_grad for t in wanted):
+    if not any(t.requires_grad for t in wanted):
         return None
     if scan.reverse and sequence.lengths is not None and sequence.truncate is not None:
         return None  # each row counts from its own end: the borders are not those of segments

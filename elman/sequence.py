@@ -1,6 +1,7 @@
 """What is known of a batch of sequences, and what regularisers do to them inside the loop."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class Sequence:
     lengths: Tensor | None = None
     reset: Tensor | None = None
     truncate: int | None = None
+    #: What backends have made of it, under keys of their own.
+    made_of: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def valid(self, steps: int) -> Tensor | None:
         """[T, B, 1] bool: which steps are inside their sequence."""

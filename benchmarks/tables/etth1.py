@@ -16,7 +16,10 @@ from elman.data.files import write_text
 #: Hours of twelve, and of four months of thirty days.
 TRAIN, PART = 8640, 2880
 SPLIT = f"--valid-fraction {PART / (TRAIN + 2 * PART)} --test-fraction {PART / (TRAIN + 2 * PART)}"
-ALL = f"--horizon 24 --output mean --epochs 3 {SPLIT}"
+ALL = (
+    "--horizon 24 --output mean --hidden 64 --batch-size 256 --learning-rate 0.002 --epochs 2 "
+    f"{SPLIT}"
+)
 ALONE = f"--target OT --horizon 24 --output mean --epochs 5 {SPLIT}"
 
 

@@ -27,7 +27,7 @@ SPEAKERS = (
     "--per-sound --dynamic-range 30 --hidden 96 --dropout 0.5 --variational 0.3 --pooling mean "
     "--batch-size 64 --learning-rate 0.004 --epochs 5"
 )
-STRINGS = "--hidden 128 --dropout 0.3 --batch-size 16 --learning-rate 0.003 --epochs 6"
+STRINGS = "--frames 3 --hidden 128 --dropout 0.2 --batch-size 16 --learning-rate 0.004 --epochs 6"
 #: Strings of each part.
 COUNTS = {"train": 2400, "valid": 240, "test": 300}
 

@@ -112,8 +112,9 @@ def _state_before(tape: Tape, part: int, index: int) -> Tensor:
         before = (index - 1) % 2 * walk.batch
     had = min(had, count)
     old = torch.cat([tape.states[part][before : before + had], tape.given[part][had:count]])
-    if walk.cut is not None:
-        old = torch.where(walk.cut[start : start + count], tape.own[part][:count], old)
+    if walk.flags is not None:
+        cut = (walk.flags[start : start + count, None] & CUT) != 0
+        old = torch.where(cut, tape.own[part][:count], old)
     return old
 
 

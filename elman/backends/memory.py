@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from math import prod
 from threading import RLock
 
 import torch
@@ -28,14 +29,17 @@ _lock = RLock()  # a lease may end, by garbage collection, while one begins
 
 def empty(like: Tensor, *shape: int) -> Tensor:
     """As ``like.new_empty(shape)``: a tensor whose contents are whatever they are."""
-    count = 1
-    for size in shape:
-        count *= size
+    count = prod(shape)
     bytes = count * like.element_size()
     if like.device.type != "cpu" or bytes < LEAST:
         return like.new_empty(shape)
     lease = _Lease.of(-(-bytes // GRAIN) * GRAIN)
     return torch.frombuffer(lease, dtype=like.dtype, count=count).view(shape)
+
+
+def gather(rows: Tensor, places: Tensor) -> Tensor:
+    """rows[places]: [n, S] -> [len(places), S]."""
+    return torch.index_select(rows, 0, places, out=empty(rows, len(places), rows.shape[1]))
 
 
 def release() -> None:

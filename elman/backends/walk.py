@@ -7,12 +7,14 @@ loop over fewer rows a step, and what is computed for all t at once sees valid s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from elman.backends import memory
 from elman.sequence import Sequence
 
 #: Flags of a row: the state before it is the cell's initial state; no gradient flows out of it.
@@ -57,53 +59,64 @@ class Walk:
 
     @cached_property
     def cut(self) -> Tensor | None:
-        """[rows, 1] bool: rows that begin from the initial state of the cell."""
-        return None if self.flags is None else (self.flags & CUT).bool()[:, None]
+        """The rows that begin from the initial state of the cell, in order."""
+        return None if self.flags is None else (self.flags & CUT).nonzero()[:, 0]
 
     @cached_property
     def final(self) -> Tensor:
         """[B]: the row of each sequence's last step in the walk; -1 where it has none."""
-        final = torch.full((self.batch,), -1, dtype=torch.int64)
-        for start, count in self.schedule:
-            final[:count] = torch.arange(start, start + count)
-        return final
+        return self._at_last(self.starts[self._last])
 
     @cached_property
     def final_in_ring(self) -> Tensor:
         """[B]: as ``final``, where only two steps are kept, in turn."""
-        final = torch.full((self.batch,), -1, dtype=torch.int64)
-        for index, (_, count) in enumerate(self.schedule):
-            final[:count] = torch.arange(count) + index % 2 * self.batch
-        return final
+        return self._at_last(self._last % 2 * self.batch)
+
+    @property
+    def _last(self) -> Tensor:
+        """[B]: the number of each sequence's last step in the walk."""
+        if self.reverse:  # it ends with the first step of all
+            return torch.full((self.batch,), self.steps - 1)
+        return (self.lengths - 1).clamp(min=0)
+
+    def _at_last(self, starts: Tensor) -> Tensor:
+        found = starts + torch.arange(self.batch)
+        return torch.where(self.lengths > 0, found, -1)
 
     @cached_property
     def sequences(self) -> Tensor:
         """[rows]: the place in the batch of each row's sequence."""
-        return torch.cat([torch.arange(count) for _, count in sorted(self.schedule)])
+        return torch.arange(self.rows) - self._for_rows(self.starts)
 
     @cached_property
     def previous(self) -> Tensor:
-        """[rows]: the row before each in the walk; ``rows + b`` where it is the first of b."""
-        found = torch.empty(self.rows, dtype=torch.int64)
-        before = (0, 0)
-        for start, count in self.schedule:
-            b = torch.arange(count)
-            found[start : start + count] = torch.where(b < before[1], before[0] + b, self.rows + b)
-            before = (start, count)
-        return found
+        """[rows]: where the state before each row is, in memory that holds the states of all rows
+        and, before them or in reverse behind, the state of each sequence that the walk begins
+        from."""
+        had, before = (torch.roll(each, 1) for each in (self.counts, self.starts))
+        had[0] = 0
+        first, given = (0, self.rows) if self.reverse else (self.batch, 0)
+        b = self.sequences
+        running = b < self._for_rows(had)
+        return torch.where(running, self._for_rows(before) + first, given) + b
+
+    def _for_rows(self, steps: Tensor) -> Tensor:
+        """[rows]: what each row's step has, of what is known of the steps in the walk."""
+        both = (steps, self.counts)
+        steps, counts = (each.flip(0) for each in both) if self.reverse else both
+        return steps.repeat_interleave(counts, output_size=self.rows)
 
     def pack(self, x: Tensor) -> Tensor:
         """x: [T, B, n] -> [rows, n]."""
         flat = x.reshape(-1, x.shape[-1])
-        return flat if self.source is None else flat.index_select(0, self.source)
+        return flat if self.source is None else _Gather.apply(flat, self.source)  # type: ignore[no-untyped-call]
 
     def unpack(self, rows: Tensor, steps: int) -> Tensor:
         """[rows, n] -> [T, B, n], zeros past the end of each sequence."""
         shape = (steps, self.batch, rows.shape[-1])
         if self.source is None:
             return rows.view(shape)
-        flat = rows.new_zeros(steps * self.batch, rows.shape[-1])
-        return flat.index_copy(0, self.source, rows).view(shape)
+        return _Scatter.apply(rows, self.source, steps * self.batch).view(shape)  # type: ignore[no-untyped-call]
 
     def sort(self, batch: Tensor) -> Tensor:
         """[B, n] in the order of the rows."""
@@ -116,15 +129,50 @@ class Walk:
         return torch.empty_like(batch).index_copy(0, self.order, batch)
 
 
+class _Gather(torch.autograd.Function):
+    """flat[source]. No place is in ``source`` twice, so the gradient is a copy as well."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, source: Tensor) -> Tensor:
+        ctx.source, ctx.places = source, len(flat)
+        return memory.gather(flat, source)
+
+    @staticmethod
+    def backward(ctx: Any, d_rows: Tensor) -> tuple[Tensor, None]:
+        return _Scatter.apply(d_rows, ctx.source, ctx.places), None  # type: ignore[no-untyped-call]
+
+
+class _Scatter(torch.autograd.Function):
+    """flat[source] = rows, and zeros elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, source: Tensor, places: int) -> Tensor:
+        ctx.source = source
+        found = memory.empty(rows, places, rows.shape[1]).zero_()
+        return found.index_copy_(0, source, rows)
+
+    @staticmethod
+    def backward(ctx: Any, d_flat: Tensor) -> tuple[Tensor, None, None]:
+        return _Gather.apply(d_flat, ctx.source), None, None  # type: ignore[no-untyped-call]
+
+
 def walk_over(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk:
-    """The walk over [T, B] steps with these lengths, cuts and borders of truncation."""
-    if sequence.lengths is None:
-        if sequence.reset is None and sequence.truncate is None:
-            return _plain(steps, batch, reverse)
-        plain = _plain(steps, batch, reverse)
-        flags = _flags(steps, batch, sequence, reverse).reshape(-1)
-        return Walk(steps, batch, plain.rows, reverse, plain.starts, plain.counts, flags)
-    return _ragged(steps, batch, sequence, sequence.lengths, reverse)
+    """The walk over [T, B] steps with these lengths, cuts and borders of truncation; all layers
+    that walk over one sequence in one direction share it."""
+    if sequence.lengths is None and sequence.reset is None and sequence.truncate is None:
+        return _plain(steps, batch, reverse)
+    key = steps, batch, reverse
+    if key not in sequence.made_of:
+        sequence.made_of[key] = _made(steps, batch, sequence, reverse)
+    return sequence.made_of[key]
+
+
+def _made(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk:
+    if sequence.lengths is not None:
+        return _ragged(steps, batch, sequence, sequence.lengths, reverse)
+    plain = _plain(steps, batch, reverse)
+    flags = _flags(steps, batch, sequence, reverse).reshape(-1)
+    return replace(plain, flags=flags)
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,17 @@ def evaluate(outputs: Sequence[Node], values: Mapping[Node, Tensor]) -> list[Ten
     found there is taken as it is, so the step can be cut anywhere. What depends on weights alone
     keeps its own shape too: an output that does is (n,).
     """
-    like = next((v for v in values.values() if v.is_floating_point()), torch.zeros(()))
+    return evaluate_in_order(list(walk(outputs, until=values)), outputs, values)
+
+
+def evaluate_in_order(
+    order: Iterable[Node], outputs: Sequence[Node], values: Mapping[Node, Tensor]
+) -> list[Tensor]:
+    """`evaluate`, where it is known already what ``walk(outputs)`` meets."""
+    like = next((v for v in values.values() if v.is_floating_point()), None)
+    like = torch.zeros(()) if like is None else like
     found: dict[Node, Value] = dict(values)
-    for node in walk(outputs, until=values):
+    for node in order:
         if node not in found:
             found[node] = _value(node, [found[arg] for arg in node.args], like)
     return [_tensor(found[node], like) for node in outputs]

@@ -110,6 +110,11 @@ class Plan:
         return tuple(n for n in (*self.inputs, *self.prepared) if n.args)
 
     @cached_property
+    def making(self) -> tuple[Node, ...]:
+        """All that is computed for ``made``, in order."""
+        return tuple(walk(self.made))
+
+    @cached_property
     def backward(self) -> Backward:
         cotangents = tuple(leaf("cotangent", f"d_{s.attrs['name']}", s.size) for s in self.states)
         wrt = (*self.states, *self.inputs, *self.prepared)
@@ -141,10 +146,14 @@ class Plan:
 
     def bytes_per_row(self, element: int) -> int:
         """What training keeps for one step of one row, in bytes, beside its input and output."""
+        return element * self._numbers_per_row
+
+    @cached_property
+    def _numbers_per_row(self) -> int:
         sizes = [node.size for node in self.saved] + [s.size for s in self.states[1:]]
         if self.reads_entering or not self.fused:
             sizes += [node.size for node in self.entering]
-        return element * sum(sizes)
+        return sum(sizes)
 
 
 #: No part of the state is zoned out.

@@ -51,8 +51,7 @@ def _step(frequency: Frequency, text: str, what: str) -> int:
 class Rules:
     """What is done with tables that are not as they should be.
 
-    frequency: its name, None where it is found out. season: None: the frequency's. need: steps
-    that a series must have to be of use.
+    frequency: its name, None where it is found out. season: None: the frequency's.
     """
 
     frequency: str | None = None

@@ -19,8 +19,8 @@ class Windows:
 
     parts: for each block the first row that is forecast, and the one after the last. Windows reach
     back before the first for what they read. joint: all columns of a block at once, as channels;
-    else each series alone. cycles: of the calendar, that are told as covariates. stride: steps
-    between the beginnings of two windows.
+    else each series alone. cycles: of the calendar, that are told as covariates. season: steps, of
+    the naive forecast. stride: steps between the beginnings of two windows.
     """
 
     def __init__(
@@ -32,11 +32,12 @@ class Windows:
         *,
         joint: bool = False,
         cycles: tuple[str, ...] = (),
+        season: int = 1,
         stride: int = 1,
     ) -> None:
-        require_positive(context=context, horizon=horizon, stride=stride)
+        require_positive(context=context, horizon=horizon, season=season, stride=stride)
         self.panel, self.context, self.horizon = panel, context, horizon
-        self.cycles, self.stride = cycles, stride
+        self.cycles, self.season, self.stride = cycles, season, stride
         self.groups = groups_of(panel, joint)
         blocks = [panel.units[group[0]].block for group in self.groups]
         self._first = np.array([max(parts[b][0], context) for b in blocks], dtype=np.int64)
@@ -63,8 +64,8 @@ class Windows:
         return group, self._first[group] + within * self.stride
 
     def batch(self, indices: Index) -> Batch:
-        """These windows, see `Forecaster`; beside them naive_error [B, C], and weight where values
-        were filled in."""
+        """These windows, see `Forecaster`; beside them season_before [H, B, C], the values one
+        season before the targets, naive_error [B, C], and weight where values were filled in."""
         return self.at(*self.places(indices))
 
     def at(self, group: Index, origin: Index) -> Batch:
@@ -88,8 +89,21 @@ class Windows:
         if panel.measured is not None:
             there = panel.measured[rows[T:, :, None], columns] & inside[T:, :, None]
             tensors["weight"] = torch.from_numpy(there.astype(np.float32))
+        tensors["season_before"] = torch.from_numpy(
+            self._season_before(group, origin, values[T - 1])
+        )
         tensors["naive_error"] = torch.from_numpy(self._errors[group])
         return Batch(tensors)
+
+    def _season_before(
+        self, group: Index, origin: Index, last: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """[H, B, C]; the last value where the series had not begun."""
+        ahead = np.arange(self.horizon)[:, None]
+        rows = origin + ahead - self.season * (1 + ahead // self.season)
+        there = np.maximum(rows, 0) + self._begin[group]
+        found = self.panel.values[there[:, :, None], self._columns[group]]
+        return np.where(rows[:, :, None] >= 0, found, last)
 
     def _calendar(self, group: Index, within: Index) -> NDArray[np.float32]:
         blocks = self._block[group]

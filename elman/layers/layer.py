@@ -51,7 +51,8 @@ class Layer(nn.Module):
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         """x: [T, B, I] -> outputs [T, B, O], the last state, and the states at all steps: every
-        part of them where all_states, else nothing that can be relied on."""
+        part of them where all_states, else nothing that can be relied on. What stands in x past
+        the end of a sequence may be anything."""
         raise NotImplementedError
 
     def forward(
@@ -80,7 +81,7 @@ class Layer(nn.Module):
         """
         x, state, batched = self._batched(x, state)
         sequence = self._sequence(x, lengths, reset, truncate, batched)
-        outputs, state, states = self.run(sequence.mask(x), state, sequence, return_states)
+        outputs, state, states = self.run(x, state, sequence, return_states)
         outputs, states = (map_state(self._as_given(batched), s) for s in (outputs, states))
         if not batched:
             state = self.over_batch_axis(Tensor.squeeze, state)

@@ -102,6 +102,8 @@ class Stack(Layer):
     ) -> tuple[Tensor, Any, Any]:
         given = parts_of("Stack", state, len(self.layers), "one entry a layer")
         last, history = [], []
+        if self.residual or self.norms is not None:  # these read the padding
+            x = sequence.mask(x)
         for number, (layer, start) in enumerate(zip(self._layers, given, strict=True)):
             outputs, end, states = layer.run(self._normed(number, x), start, sequence, all_states)
             if self._skips(layer):

@@ -210,7 +210,11 @@ class TorchLike(Layer):
         return x, state, None
 
     def _weights(self, cell: StackedCell, suffix: str) -> dict[str, Tensor]:
-        return {name: getattr(self, name + suffix) for name, _ in cell.named_parameters()}
+        return {
+            name: getattr(self, name + suffix)
+            for name, parameter in cell._parameters.items()
+            if parameter is not None
+        }
 
     def _parts(self, hx: Any, x: Tensor) -> State:
         rows = self.num_layers * (2 if self.bidirectional else 1)

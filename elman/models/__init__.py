@@ -15,6 +15,7 @@ from elman.models.outputs import output_named
 from elman.models.picture_encoder import PictureEncoder
 from elman.models.seq2seq import EncoderDecoder
 from elman.models.tagger import Tagger
+from elman.models.tracker import Tracker
 from elman.models.transcriber import Transcriber
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Regressor",
     "SequenceVAE",
     "Tagger",
+    "Tracker",
     "Transcriber",
     "decode",
     "interpolate",

@@ -19,14 +19,11 @@ NAIVE = ("last value", "seasonal naive")
 Forecasting = Callable[[Batch, tuple[float, ...]], Forecast]
 
 
-def naive(y: Tensor, horizon: int, season: int) -> dict[str, Tensor]:
-    """[H, B, C]: the last value again, and the value one season before; the last value where the
-    window holds no season."""
-    last = y[-1:].expand(horizon, -1, -1)
-    if season > len(y):
-        return dict.fromkeys(NAIVE, last)
-    again = torch.arange(horizon, device=y.device) % season
-    return dict(zip(NAIVE, (last, y[len(y) - season + again]), strict=True))
+def naive(batch: Batch) -> dict[str, Tensor]:
+    """[H, B, C]: the last value again and again, and the values one season before."""
+    t = batch.tensors
+    last = t["y"][-1:].expand(len(t["target"]), -1, -1)
+    return dict(zip(NAIVE, (last, t["season_before"]), strict=True))
 
 
 def error_sums(point: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -67,7 +64,6 @@ class Backtest:
         self,
         forecasting: Forecasting,
         batches: WindowBatches,
-        season: int,
         levels: tuple[float, ...],
         report: Report | None = None,
     ) -> None:
@@ -78,7 +74,7 @@ class Backtest:
             with torch.inference_mode():
                 found = forecasting(batch, levels)
             t = batch.tensors
-            points = {"model": found.point, **naive(t["y"], batches.windows.horizon, season)}
+            points = {"model": found.point, **naive(batch)}
             for name, point in points.items():
                 for key, value in error_sums(point, batch).items():
                     own = sums.setdefault(name, {})

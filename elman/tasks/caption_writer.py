@@ -32,7 +32,7 @@ class CaptionWriter(TextWriter):
     @property
     def decoding(self) -> Decoding:
         """Beam search, as for the scores at the end of training; something is always said."""
-        return Decoding(beams=self.options.beams, length_penalty=1.0, max_length=60, min_length=1)
+        return Decoding(beams=self.options.beams, max_length=60, min_length=1)
 
     @property
     def target(self) -> Sentences:

@@ -156,9 +156,8 @@ class Forecasting(ScoredTask[ForecastOptions]):
     def windows_of(self, panel: Panel, parts: list[tuple[int, int]], stride: int = 1) -> Windows:
         """The windows of some rows of a panel, as the model reads them."""
         s, o = self.shape, self.options
-        return Windows(
-            panel, s.context, s.horizon, parts, joint=o.joint, cycles=s.cycles, stride=stride
-        )
+        how: dict[str, Any] = {"cycles": s.cycles, "season": s.season, "stride": stride}
+        return Windows(panel, s.context, s.horizon, parts, joint=o.joint, **how)
 
     def batches(self) -> tuple[Batches, Batches]:
         o = self.options
@@ -214,15 +213,14 @@ class Forecasting(ScoredTask[ForecastOptions]):
             for name, value in sums.items()
             if name.startswith("error_")
         }
-        return {**super().scores(sums), **(error_scores(errors) if errors else {})}
+        found = error_scores(errors) if errors else {}
+        return {**super().scores(sums), **{k: v for k, v in found.items() if k != "mae"}}
 
     def backtest(self, model: Any, windows: Windows, report: Report | None = None) -> Backtest:
         """Forecast from each window, beside what came."""
         model.eval()
         batches = self.in_order(windows)
-        return Backtest(
-            self.forecasting(model), batches, self.shape.season, self.options.levels, report
-        )
+        return Backtest(self.forecasting(model), batches, self.options.levels, report)
 
     def forecasting(self, model: Any) -> Any:
         """(batch, levels) -> `Forecast`; the quantiles of a point are those of its errors."""
@@ -346,7 +344,8 @@ class Forecasting(ScoredTask[ForecastOptions]):
 
 def _read(batch: Batch) -> dict[str, Any]:
     """What a model's loss takes."""
-    return {name: t for name, t in batch.tensors.items() if name != "naive_error"}
+    beside = ("naive_error", "season_before")
+    return {name: t for name, t in batch.tensors.items() if name not in beside}
 
 
 def _model(

@@ -71,7 +71,7 @@ def _draw(axes: Any, task: Forecasting, model: Any, windows: Windows, index: int
     t = batch.tensors
     axes.plot(past, back(t["y"])[-shown:], color="black", linewidth=0.9)
     axes.plot(ahead, back(t["target"]), color="black", linewidth=1.2, label="what came")
-    again = naive(t["y"], windows.horizon, shape.season)[NAIVE[1]]
+    again = naive(batch)[NAIVE[1]]
     axes.plot(ahead, back(again), color="C7", linestyle="--", linewidth=1, label=NAIVE[1])
     if found.quantiles is not None:
         spread = [back(found.quantiles[..., q]) for q in range(len(levels))]

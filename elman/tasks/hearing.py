@@ -20,6 +20,7 @@ from elman.data.sound_files import labelled_sounds
 from elman.data.source import Skipped, Source
 from elman.errors import DataError, OptionError, RunError
 from elman.models.augment import Augmentation
+from elman.models.targets import inside
 from elman.tasks.inputs import Inputs
 from elman.tasks.sounds import SoundOptions
 
@@ -87,7 +88,11 @@ class Hearing:
         """A training batch [T, B, F] as it might have been heard."""
         if not augmentation.changes:
             return x
-        return augmentation(x, lengths, self.features, self.scale)
+        x = augmentation(x, lengths, self.features, self.scale)
+        if self.per_sound:  # what was changed has another mean
+            count = lengths.clamp(min=1)[:, None]
+            x = (x - x.sum(0) / count) * inside(lengths, x)[..., None]
+        return x
 
     def stream(self) -> "HearingStream":
         """The same numbers while the sound comes; OptionError where they need the whole sound."""

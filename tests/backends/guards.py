@@ -112,7 +112,10 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
     counts: list[int] = []
     prepare, run = program.Arguments.__init__, program.team.run
 
-    def place(self: Any, tensor: Tensor) -> int:
+    def place(self: Any, name: str, tensor: Tensor) -> None:
+        at = self._places.get(name)
+        if at is None:
+            return
         assert tensor.is_contiguous()
         self.keep.append(tensor)
         size, address = tensor.numel() * tensor.element_size(), tensor.data_ptr()
@@ -120,18 +123,19 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
             buffer = make(size)
             ctypes.memmove(buffer.address, address, size)
             placed[address] = tensor, buffer
-        return placed[address][1].address
+        self.array[at] = placed[address][1].address
 
     def prepared(self: Any, loop: Any, plan: Any, tape: Any, *others: Any) -> None:
         placed.clear()
+        loop.frames.clear()
         prepare(self, loop, plan, tape, *others)
-        size = self.values["stride"] * self.share.threads
-        names, walk = loop.kernel.arguments, tape.walk
-        self.array[names.index("workspace")] = place(self, torch.empty(size, dtype=torch.uint8))
-        for name, tensor in (
-            ("starts", walk.starts), ("counts", walk.counts), ("flags", walk.row_flags)
-        ):  # fmt: skip
-            self.array[names.index(name)] = place(self, tensor)
+        self.frame.threads = 0  # no later run takes this frame, whose buffers will be gone
+        size = self.array[loop.places["stride"]] * self.share.threads
+        walk = tape.walk
+        buffers = {"workspace": torch.empty(size, dtype=torch.uint8)} | self.frame.room
+        buffers |= {"starts": walk.starts, "counts": walk.counts, "flags": walk.row_flags}
+        for name, tensor in buffers.items():
+            place(self, name, tensor)
 
     def checked(*arguments: Any) -> None:
         run(*arguments)

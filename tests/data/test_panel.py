@@ -168,6 +168,17 @@ def test_parquet(tmp_path):
     assert np.allclose(units(found)["load"], np.arange(48) % 7, atol=1e-4)
 
 
+def test_the_embedded_sunspots(tmp_path):
+    from elman.data.embedded import embedded_file
+
+    for name, count, last in (("yearly", 309, 2.9), ("monthly", 3126, 2.6)):
+        file = embedded_file(f"sunspots.{name}.csv.gz")
+        found, skipped, _ = panel(file, tmp_path, name=name)
+        assert found.frequency.name == name and found.blocks[0].history == count
+        assert units(found)["sunspots"][-1] == pytest.approx(last, abs=1e-3)
+        assert not skipped.total
+
+
 def test_small_chunks_give_the_same(tmp_path, monkeypatch):
     import elman.data.panel_files as files
     import elman.data.panel_grid as grid

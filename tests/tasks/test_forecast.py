@@ -136,17 +136,17 @@ def test_the_embedded_sunspots(elman, tmp_path):
     done = elman("train", "forecast", *small, "--out", "run")
     assert done.code == 0, done.err
     assert "1 series, yearly, season 11" in done.out
-    done = elman("train", "forecast", "--sunspots", "monthly", *small, "--out", "months")
-    assert done.code == 0 and "monthly, season 132" in done.out, done.err
 
 
 @pytest.mark.parametrize(
     "more",
     [
         ["--decoder", "autoregressive", "--output", "student", "--paths", 20],
-        ["--decoder", "recurrent", "--output", "mean", "--change-from", "season"],
         ["--joint", "--output", "normal", "--no-linear", "--scaled"],
-        ["--known", "south", "--target", "north", "--no-calendar", "--patch", 4],
+        [
+            *("--known", "south", "--target", "north", "--no-calendar", "--patch", 4),
+            *("--decoder", "recurrent", "--output", "mean", "--change-from", "season"),
+        ],
     ],
     ids=str,
 )
@@ -215,14 +215,18 @@ def test_a_file_of_another_kind(trained, elman):
     assert "series are read from files" in elman("predict", trained, "1 2 3").err
 
 
-def test_naive_forecasts():
-    import torch
-
-    y = torch.arange(10.0).view(10, 1, 1)
-    found = naive(y, 5, 3)
-    assert found["last value"].flatten().tolist() == [9] * 5
-    assert found["seasonal naive"].flatten().tolist() == [7, 8, 9, 7, 8]
-    assert naive(y, 2, 11)["seasonal naive"].flatten().tolist() == [9, 9]
+def test_naive_forecasts_reach_back_before_the_window(trained):
+    task = library.load(trained).task
+    windows = task.windows("test")
+    found = naive(windows.batch(np.array([5])))
+    block, column = task.panel.blocks[0], task.panel.values[:, 0]
+    _, origin = windows.places(np.array([5]))
+    rows = block.begin + int(origin[0]) + np.arange(4)
+    assert found["seasonal naive"].flatten().tolist() == column[rows - 24].tolist()
+    assert found["last value"].flatten().tolist() == [column[rows[0] - 1]] * 4
+    short = task.windows_of(task.panel, [(0, block.history)])
+    first = naive(short.at(np.array([0]), np.array([2])))
+    assert first["seasonal naive"].flatten().tolist() == first["last value"].flatten().tolist()
 
 
 def test_the_picture_shows_several_moments(trained):

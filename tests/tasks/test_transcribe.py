@@ -11,6 +11,7 @@ import torch
 
 import elman as library
 from elman.data.audio import Sound
+from elman.data.batches import collate
 from elman.data.source import Skipped, Source
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
@@ -309,6 +310,16 @@ def test_a_sound_is_made_like_others(tmp_path):
     plain, own, both = far(), far(per_sound=True), far(per_sound=True, dynamic_range=25.0)
     assert own[0] < 0.02 * plain[0]
     assert both[0] < 0.02 * plain[0] and both[1] < 0.5 * own[1]
+
+
+def test_what_is_changed_keeps_the_mean_of_a_sound():
+    sounds = [Sound((tones(w, seed=i), RATE), w, "") for i, w in enumerate(words(4))]
+    options = SoundOptions(num_mels=16, per_sound=True, warp=0.1, noise=10.0, gain=6.0)
+    hearing = Hearing.learn(Source("", lambda skipped: iter(sounds)), options, lambda *_: None)
+    t = collate([{"x": hearing(sound, Skipped())} for sound in sounds]).tensors
+    changed = hearing.changed(t["x"], t["x_lengths"], options.augmentation)
+    assert changed.sum(0).abs().max() < 1e-3 < (changed - t["x"]).abs().max()
+    assert (changed[t["x_lengths"].min() :, t["x_lengths"].argmin()] == 0).all()
 
 
 def test_what_changes_sounds_is_not_for_texts(elman, tmp_path):

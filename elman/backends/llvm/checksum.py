@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from torch import Tensor
 
@@ -16,9 +17,9 @@ _TYPE = f"<{_LANES} x i32>"
 _TURN = _LANES * _STREAMS * 4  # bytes a turn of the loop
 
 
-def checksum(tensor: Tensor) -> bytes:
+def checksum(tensor: Tensor) -> tuple[Any, ...]:
     """How the tensor lies and what is in it: two that differ in one number never agree."""
-    shape = repr((tuple(tensor.shape), tensor.stride(), tensor.dtype)).encode()
+    lies = tensor.shape, tensor.stride(), tensor.dtype
     if not tensor.is_contiguous():
         tensor = tensor.mT.contiguous()  # no copy of a matrix that is written as x @ W
     size = tensor.numel() * tensor.element_size()
@@ -26,7 +27,7 @@ def checksum(tensor: Tensor) -> bytes:
     whole = size // _TURN * _TURN
     _function()(tensor.data_ptr(), whole, ctypes.addressof(sums))
     rest = ctypes.string_at(tensor.data_ptr() + whole, size - whole)
-    return shape + bytes(sums) + rest
+    return *lies, bytes(sums), rest
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from threading import Lock
+from typing import Any
 
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class Packer:
 
     def __init__(self, packs: Sequence[Pack], ty: Vector) -> None:
         self.packs, self.ty = packs, ty
-        self._kept: OrderedDict[int, tuple[bytes, list[Tensor]]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Any, list[Tensor]]] = OrderedDict()
         self._lock = Lock()
 
     def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -33,7 +34,7 @@ class Packer:
             return iter(())
         matrices = [w for w in weights if w.dim() == 2]
         place = matrices[0].data_ptr() if matrices else 0
-        seen = b"".join(checksum(w) for w in matrices)
+        seen = tuple([checksum(w) for w in matrices])
         with self._lock:
             kept = self._kept.get(place)
         if kept is None or kept[0] != seen:
@@ -41,7 +42,7 @@ class Packer:
             self._keep(place, kept)
         return zip((pack.name for pack in self.packs), kept[1], strict=True)
 
-    def _keep(self, place: int, kept: tuple[bytes, list[Tensor]]) -> None:
+    def _keep(self, place: int, kept: tuple[Any, list[Tensor]]) -> None:
         size = sum(t.numel() * self.ty.bytes for t in kept[1])
         with self._lock:
             self._kept[place] = kept

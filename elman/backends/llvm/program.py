@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,10 @@ from elman.compiler.plan import Plan
 
 #: Rows that enter at once, for each thread: enough that they share the weights they meet.
 SPAN_ROWS = 64
+
+#: For how many walks a loop keeps its room: as many batches that come in turns, or threads that
+#: call at once.
+KEPT = 2
 
 
 @dataclass
@@ -82,6 +87,22 @@ class Loop:
         self.packer = Packer(self.kernel.packs, ty)
         self.target = target
         self.scratch = list(dict.fromkeys(self.lowered.scratch))
+        #: Where each argument stands.
+        self.places = {name: place for place, name in enumerate(self.kernel.arguments)}
+        #: Those of the last runs, for a run over the same walk.
+        self.frames: deque[Frame] = deque(maxlen=KEPT)
+
+    def frame(self, walk: Walk, like: Tensor, threads: int) -> Frame:
+        """What a run over this walk takes; nobody else has it now."""
+        for _ in range(KEPT):
+            try:
+                frame = self.frames.popleft()
+            except IndexError:
+                break
+            if frame.walk is walk and frame.threads == threads:
+                return frame
+            self.frames.append(frame)
+        return Frame(self, walk, like, threads)
 
 
 def run(loops: Iterable[tuple[Loop, Plan, Tape, BackTape | None]]) -> None:
@@ -97,48 +118,35 @@ def run(loops: Iterable[tuple[Loop, Plan, Tape, BackTape | None]]) -> None:
     else:
         one, other = calls
         team.run_both(one, other, min(2 * most, all_threads))
+    for (loop, *_), done in zip(given, runs, strict=True):
+        loop.frames.append(done.frame)
 
 
-class Arguments:
-    """The argument array of one run, and what must stay alive while it runs.
+class Frame:
+    """The argument array of runs over one walk, and room to work in: what is the same from one
+    run to the next. It serves one run at a time.
 
-    threads: how many it may run on.
+    threads: how many they may run on.
     """
 
-    def __init__(
-        self, loop: Loop, plan: Plan, tape: Tape, back: BackTape | None, threads: int
-    ) -> None:
-        self.keep: list[object] = []
-        self.values: dict[str, int] = {}
-        walk = tape.walk
-        like = tape.given[0]
-        self.share: Share = share(Load(walk, loop.kernel.weights), loop.target, threads)
+    def __init__(self, loop: Loop, walk: Walk, like: Tensor, threads: int) -> None:
+        self.walk, self.threads = walk, threads
+        self.share = share(Load(walk, loop.kernel.weights), loop.target, threads)
+        self.array = (ctypes.c_int64 * len(loop.places))()
         span = _span(loop, walk, self.share)
-        self._header(loop, walk, span)
-        if loop.spanned:
-            self._spans(loop, plan, tape, span)
-        self._inputs(plan, tape)
-        for slot in loop.scratch:
-            self.values[slot.name] = self.place(like.new_empty(walk.batch, slot.size))
-        for name, packed in loop.packer.pack(plan, tape.weights):
-            self.values[name] = self.place(packed)
-        for i, buffer in enumerate(tape.saved):
-            self.values[f"saved{i}"] = self.place(buffer)
-        if back is not None:
-            self._backward(plan, tape, back)
-        names = loop.kernel.arguments
-        self.array = (ctypes.c_int64 * len(names))(*[self.values[n] for n in names])
-        self.address = ctypes.addressof(self.array)
-
-    def _header(self, loop: Loop, walk: Walk, span: int) -> None:
         workspace = loop.kernel.workspace(walk.batch, span)
         room = torch.empty(workspace * self.share.threads + 128, dtype=torch.uint8)
-        start = -(-room.data_ptr() // 64) * 64
-        ctypes.memset(start, 0, 64)  # the counter of meetings, in a cache line of its own
         bounds = (ctypes.c_int64 * len(self.share.bounds))(*self.share.bounds)
-        self.keep += [room, bounds]
-        self.counter = start
-        self.values |= {
+        self.counter = -(-room.data_ptr() // 64) * 64  # in a cache line of its own
+        self.room: dict[str, Tensor] = {
+            slot.name: like.new_empty(walk.batch, slot.size) for slot in loop.scratch
+        } | {
+            slot.name: like.new_empty(span * walk.batch, slot.size)
+            for slot in loop.spanned
+            if slot.kind == "span"
+        }
+        self._keep = room, bounds
+        values = {
             "steps": walk.steps,
             "batch": walk.batch,
             "shared": int(self.share.units),
@@ -147,57 +155,88 @@ class Arguments:
             "starts": walk.starts.data_ptr(),
             "counts": walk.counts.data_ptr(),
             "flags": walk.row_flags.data_ptr(),
-            "counter": start,
-            "workspace": start + 64,
+            "counter": self.counter,
+            "workspace": self.counter + 64,
             "stride": workspace,
             "span": span,
             "yield": team.yield_address(),
         }
+        values |= {name: tensor.data_ptr() for name, tensor in self.room.items()}
+        for name, value in values.items():
+            self.array[loop.places[name]] = value
 
-    def _spans(self, loop: Loop, plan: Plan, tape: Tape, span: int) -> None:
-        """Memory for what enters the loop: for a span of steps, or for all."""
-        like, walk = tape.given[0], tape.walk
+
+class Arguments:
+    """The arguments of one run, and what must stay alive while it runs.
+
+    threads: how many it may run on.
+    """
+
+    def __init__(
+        self, loop: Loop, plan: Plan, tape: Tape, back: BackTape | None, threads: int
+    ) -> None:
+        self.keep: list[object] = []
+        self.frame = loop.frame(tape.walk, tape.given[0], threads)
+        self.share, self.array = self.frame.share, self.frame.array
+        self.address = ctypes.addressof(self.array)
+        self._places = loop.places
+        ctypes.memset(self.frame.counter, 0, 8)
         for i, slot in enumerate(loop.spanned):
-            if slot.kind == "row":
-                tape.entering[i] = memory.empty(like, walk.rows, slot.size)
-            else:
-                self.values[slot.name] = self.place(like.new_empty(span * walk.batch, slot.size))
+            if slot.kind == "row":  # for all steps: the backward loop reads it
+                tape.entering[i] = memory.empty(tape.given[0], tape.walk.rows, slot.size)
+        self._inputs(plan, tape)
+        for name, packed in loop.packer.pack(plan, tape.weights):
+            self.place(name, packed)
+        for i, buffer in enumerate(tape.saved):
+            self.place(f"saved{i}", buffer)
+        if back is not None:
+            self._backward(plan, tape, back)
 
-    def place(self, tensor: Tensor) -> int:
-        assert tensor.is_contiguous()
-        self.keep.append(tensor)
-        return tensor.data_ptr()
+    def place(self, name: str, tensor: Tensor) -> None:
+        """A tensor for an argument, if the loop takes it."""
+        at = self._places.get(name)
+        if at is not None:
+            assert tensor.is_contiguous()
+            self.keep.append(tensor)
+            self.array[at] = tensor.data_ptr()
+
+    def number(self, name: str, value: int) -> None:
+        at = self._places.get(name)
+        if at is not None:
+            self.array[at] = value
 
     def _inputs(self, plan: Plan, tape: Tape) -> None:
         for i, rows in enumerate(tape.entering):
             if rows is not None:
-                self.values[f"in{i}"] = self.place(rows)
+                self.place(f"in{i}", rows)
         if plan.fused:
-            self.values["x"] = self.place(tape.inputs[0])
+            self.place("x", tape.inputs[0])
         for i, weight in enumerate(tape.weights):
             if weight.dim() < 2:
-                self.values[f"weight{i}"] = self.place(weight.contiguous())
+                self.place(f"weight{i}", weight.contiguous())
         if tape.mask is not None:
-            self.values["mask"] = self.place(tape.mask.contiguous())
+            self.place("mask", tape.mask.contiguous())
         for i, state in enumerate(plan.states):
             name = state.attrs["name"]
-            self.values[f"states {name}"] = self.place(tape.states[i])
-            self.values[f"ring {name}"] = int(tape.rings[i])
-            self.values[f"given {name}"] = self.place(tape.given[i].contiguous())
-            self.values[f"own {name}"] = self.place(tape.own[i].contiguous()) if tape.own else 0
+            self.place(f"states {name}", tape.states[i])
+            self.number(f"ring {name}", int(tape.rings[i]))
+            self.place(f"given {name}", tape.given[i].contiguous())
+            # Without cuts the loop picks it for no row.
+            self.place(f"own {name}", (tape.own or tape.given)[i].contiguous())
 
     def _backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
         for i, buffer in enumerate(back.stored):
-            self.values[f"stored{i}"] = self.place(buffer)
+            self.place(f"stored{i}", buffer)
         for i, state in enumerate(plan.states):
             name, d_last, d_out = state.attrs["name"], back.d_last[i], back.d_states[i]
-            self.values[f"carry {name}"] = self.place(torch.cat([d_last, d_last]))
-            self.values[f"d_given {name}"] = self.place(d_last)
-            own = torch.zeros_like(d_last) if back.d_own is None else back.d_own[i]
-            self.values[f"d_own {name}"] = self.place(own)
+            self.place(f"carry {name}", torch.cat([d_last, d_last]))
+            self.place(f"d_given {name}", d_last)
+            if tape.walk.flags is not None:
+                own = torch.zeros_like(d_last) if back.d_own is None else back.d_own[i]
+                self.place(f"d_own {name}", own)
             rows = d_last.new_zeros(1, d_last.shape[1]) if d_out is None else d_out
-            self.values[f"out {name}"] = self.place(rows)
-            self.values[f"stride out {name}"] = 0 if d_out is None else d_last.shape[1]
+            self.place(f"out {name}", rows)
+            self.number(f"stride out {name}", 0 if d_out is None else d_last.shape[1])
 
 
 def _span(loop: Loop, walk: Walk, share: Share) -> int:
