@@ -2,7 +2,7 @@
 
     python benchmarks/tables/mnist_steps.py --data ../shared/data --threads 2
 
-110 minutes of training each, which on two cores are about 25 passes; `--quick` shows that it runs.
+110 minutes of training each; `--quick` shows that it runs.
 A tenth of the training pictures chooses the weights; the 10,000 test pictures are read once. The
 published numbers are the last state's, of networks with about 70,000 weights.
 """
