@@ -134,9 +134,10 @@ def _zoneout_parts(cell: Cell) -> tuple[str, ...]:
 def _kept(x: Tensor, size: int, rate: float) -> Tensor:
     """[T, B, size] bool: which units keep their old value.
 
-    Drawn as 32 bits each, two at a time, for that takes half as long as one random float each.
+    Drawn as 16 bits each, four at a time, in a quarter of the time of one random float each; the
+    rate is true to 1 in 65,536.
     """
     count = x[..., 0].numel() * size
-    pairs = torch.randint(-(2**63), 2**63 - 1, ((count + 1) // 2,), device=x.device)
-    bits = pairs.view(torch.int32)[:count]
-    return (bits < int((rate - 0.5) * 2**32)).view(*x.shape[:-1], size)
+    fours = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=x.device)
+    bits = fours.view(torch.int16)[:count]
+    return (bits < round((rate - 0.5) * 2**16)).view(*x.shape[:-1], size)
