@@ -99,13 +99,15 @@ class StepTimes:
         )
 
 
-def answers(streaming: Streaming, stdin: BinaryIO, times: StepTimes) -> Iterator[Answer]:
-    """The answers to all of an input. times: gets the time of each step."""
+def answers(
+    streaming: Streaming, stdin: BinaryIO, times: StepTimes | None = None
+) -> Iterator[Answer]:
+    """The answers to all of an input. times: gets the time of each step, where it is given."""
     for piece in streaming.pieces(stdin):
         begin = time.perf_counter()
         with torch.inference_mode():
             answer = streaming.end() if piece is None else streaming(piece)
-        if piece is not None:
+        if piece is not None and times is not None:
             times.add(time.perf_counter() - begin)
         if answer is not None:
             yield answer

@@ -11,7 +11,7 @@ import elman as library
 from elman.data.images import read_image
 from elman.errors import DataError, OptionError
 from elman.tasks.pixels import PixelOptions, PixelTask
-from elman.tasks.streaming import StepTimes, answers
+from elman.tasks.streaming import answers
 
 SMALL = [
     *("--hidden", 8, "--batch-size", 8, "--threads", 1, "--validate-every", 1000),
@@ -74,14 +74,14 @@ def test_rows_from_standard_input_are_scored_as_they_come(trained):
     loaded = library.load(trained / "run")
     pictures = list(loaded.inputs(trained / "stripes"))[:2]
     lines = [" ".join(map(str, row)) for p in pictures for row in p.pixels[..., 0]]
-    found = list(answers(loaded.stream(), io.BytesIO("\n".join(lines).encode()), StepTimes()))
+    found = list(answers(loaded.stream(), io.BytesIO("\n".join(lines).encode())))
     assert [a.record["row"] for a in found] == [*range(6), *range(6)]
     each = [sum(a.record["nats"] for a in found[i : i + 6]) for i in (0, 6)]
     wanted = [a.record["nats"] for a in loaded.predict(pictures)]
     assert each == pytest.approx(wanted, rel=1e-4)
     for wrong in (b"1 2 3\n", b"1 2 3 256\n", b"a b c d\n"):
         with pytest.raises(DataError, match="a row is 4 whole numbers"):
-            list(answers(loaded.stream(), io.BytesIO(wrong), StepTimes()))
+            list(answers(loaded.stream(), io.BytesIO(wrong)))
 
 
 def test_the_commands(elman, trained, tmp_path):

@@ -90,7 +90,7 @@ def test_a_tagger_answers_after_each_word(shared, elman):
     run("tag", "words.conll", *TINY, "--out", "tag")
     loaded = library.load(path / "tag")
     given = io.BytesIO(b"the\ndog\nruns\n\na\ncat\n")
-    found = [a.record for a in answers(loaded.stream(), given, StepTimes())]
+    found = [a.record for a in answers(loaded.stream(), given)]
     whole = [a.record for a in loaded.predict([["the", "dog", "runs"], ["a", "cat"]])]
     assert [r["tag"] for r in found] == whole[0]["tags"] + whole[1]["tags"]
     shares = [r["probability"] for r in found]

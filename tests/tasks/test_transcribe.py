@@ -17,7 +17,7 @@ from elman.errors import OptionError
 from elman.models.decoding import Decoding
 from elman.tasks.hearing import Hearing
 from elman.tasks.sounds import SoundOptions
-from elman.tasks.streaming import StepTimes, answers
+from elman.tasks.streaming import answers
 from elman.tasks.texts import edits, transcript_counts, transcript_scores
 from tests.data.sounds import RATE, tones, words, write_sounds
 
@@ -286,7 +286,7 @@ def test_sounds_are_classified(labelled, elman, tmp_path):
 def test_a_label_while_it_is_heard(labelled):
     loaded = library.load(labelled)
     x = tones("b", seed=4)
-    found = list(answers(loaded.stream(), io.BytesIO(pcm(x)), StepTimes()))
+    found = list(answers(loaded.stream(), io.BytesIO(pcm(x))))
     (whole,) = loaded.predict([Sound((((x * 32767).astype("<i2") / 32768), RATE), "", "")])
     assert found[-1].record["label"] == "b" and len(found) > 5
     assert found[-1].record["probability"] == pytest.approx(whole.record["probability"], abs=1e-4)
