@@ -5,15 +5,13 @@
 A tenth of the training pictures chooses the weights; the 10,000 test pictures are read once.
 """
 
-import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from common import Options, Row, parsed, percent, report, tested, train
-from numpy.typing import NDArray
 
 from elman.data.files import written_aside
+from elman.data.idx import read_idx
 
 RECIPE = (
     "--hidden 128 --pooling max --dropout 0.2 --learning-rate 0.003 --batch-size 128 "
@@ -21,19 +19,12 @@ RECIPE = (
 )
 
 
-def idx(file: Path) -> NDArray[Any]:
-    """The bytes of an idx file as it says they are shaped (LeCun et al.)."""
-    raw = gzip.decompress(file.read_bytes())
-    axes = raw[3]
-    shape = np.frombuffer(raw, ">i4", axes, offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
-
-
 def archive(options: Options, part: str, stem: str) -> Path:
     """Pictures and labels as the .npz that `elman train classify` reads."""
     folder, file = options.data / "mnist", options.work / f"{part}.npz"
     pictures, labels = (
-        idx(folder / f"{stem}-{kind}.gz") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        read_idx(folder / f"{stem}-{kind}.gz")
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     )
     with written_aside(file) as aside, aside.open("wb") as out:
         np.savez(out, x=pictures, y=labels)
