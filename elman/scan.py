@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from elman.backends import torch_kernels
 from elman.backends.choose import AUTOMATIC, Choice, Execution, choose
 from elman.backends.literal import literal_loop
 from elman.backends.segments import in_segments, segment_length
@@ -74,7 +75,13 @@ def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
     if torch.is_autocast_enabled("cpu") and all(s.x.device.type == "cpu" for s in scans):
         with torch.autocast("cpu", enabled=False):
             return scan_all([_unmixed(s) for s in scans])
-    choices = [choose(s.cell, s.weights, s.x, s.state, s.noise, s.execution) for s in scans]
+    choices = [
+        choose(
+            s.cell, s.weights, s.x, s.state, s.noise, s.execution,
+            sequence=s.sequence, all_states=s.all_states,
+        )
+        for s in scans
+    ]  # fmt: skip
     pairs = list(zip(scans, choices, strict=True))
     begun = [_begin(scan, choice) for scan, choice in pairs]
     ended = iter(end_all([run for run in begun if run is not None]))
@@ -102,6 +109,8 @@ def _alone(scan: Scan, choice: Choice) -> tuple[State, State]:
     def run(
         weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
     ) -> tuple[State, State]:
+        if choice.of_torch:
+            return torch_kernels.run(scan.cell, weights, x, state, sequence, reverse)
         if choice.plan is None or choice.engine is None:
             return literal_loop(scan.cell, weights, x, state, sequence, noise, reverse, all_states)
         compiled = Compiled(scan.cell, choice.plan, choice.engine, weights)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from elman import knobs
+from elman.backends import torch_kernels
 from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
@@ -20,7 +21,7 @@ from elman.cells.cell import Cell, State
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Plan, Zoneout
 from elman.errors import BackendError, UnsupportedError, require_positive, unknown
-from elman.sequence import Noise
+from elman.sequence import Noise, Sequence
 
 MEMORY = ("auto", "save", "recompute")
 
@@ -60,7 +61,8 @@ AUTOMATIC = Execution()
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs: a plan on an engine; or the literal loop, where there is none.
+    """What runs: a plan on an engine; or the literal loop, where there is none; or torch's own
+    fused kernel.
 
     reason: why it is not the fastest backend; "" where it is.
     """
@@ -68,9 +70,12 @@ class Choice:
     plan: Plan | None
     engine: Engine | None
     reason: str = ""
+    of_torch: bool = False
 
     @property
     def backend(self) -> str:
+        if self.of_torch:
+            return "torch"
         return "loop" if self.engine is None else self.engine.name
 
 
@@ -89,14 +94,21 @@ def choose(
     execution: Execution = AUTOMATIC,
     quiet: bool = False,
     streamed: bool = False,
+    sequence: Sequence | None = None,
+    all_states: bool = False,
 ) -> Choice:
     """The backend for this call. A cell that has to run as the literal loop is told of once,
-    unless ``quiet``. ``streamed``: it will run one step at a time. Raises BackendError where the
-    backend asked for cannot run it."""
+    unless ``quiet``. ``streamed``: it will run one step at a time. ``sequence``: torch's fused
+    kernels may run it too, over this. Raises BackendError where the backend asked for cannot run
+    it."""
     backend = knobs.backend(execution.backend)
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
-    reason = _transformed((x, *state, *weights.values())) or _mixed(x)
+    reason = _transformed((x, *state, *weights.values()))
+    free = reason is None and backend == "auto" and not execution.deterministic
+    if sequence is not None and free and torch_kernels.runs(cell, x, noise, sequence, all_states):
+        return Choice(None, None, torch_kernels.reason(x), of_torch=True)
+    reason = reason or _mixed(x)
     if reason is not None:
         return _fall_back(cell, reason, quiet=True)
     plan = plan_of(cell, weights, noise, execution, streamed)

@@ -76,8 +76,10 @@ class CellPlan:
         head = f"{where}{self.cell} on {self.backend}, {kind}, {self.device}, {mode}"
         lines = [f"why not the fastest: {self.reason}"] if self.reason else []
         lines += [f"threads: {self.threads}"] if self.threads else []
+        if self.page is None and self.backend != "torch":
+            lines.append("no plan: one call of step a time step, under autograd")
         if self.page is None:
-            return section(head, [*lines, "no plan: one call of step a time step, under autograd"])
+            return section(head, lines)
         lines += [f"before the loop: {line}" for line in self.hoisted or ("nothing",)]
         lines += [f"in the loop: {_squeezed(line)}" for line in self.in_loop]
         if self.training:
@@ -139,7 +141,7 @@ def plan_cell(
     state = cell.initial_state((batch_size,), x)
     with torch.random.fork_rng():  # the noise is not used: only what kinds of it there are
         noise = regularisers.noise(cell, x, training)
-    choice = choose(cell, weights, x, state, noise, execution, quiet=True)
+    choice = choose(cell, weights, x, state, noise, execution, quiet=True, sequence=Sequence())
     plan = choice.plan
     return CellPlan(
         place=place,

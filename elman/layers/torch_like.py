@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from elman import knobs
+from elman.backends import torch_kernels
 from elman.cells import GRU as GRUCell
 from elman.cells import LSTM as LSTMCell
 from elman.cells import Elman, ProjectedLSTM, StackedCell
@@ -25,9 +26,6 @@ from elman.layers.recurrent import sweep, swept
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, on_top, stepper, steps_of
 from elman.scan import Execution, Scan, Sequence
-
-#: Devices for which torch has fused kernels of its own and elman has none yet.
-TORCH_KERNELS = {"cuda", "mps"}
 
 
 class TorchLike(Layer):
@@ -168,10 +166,7 @@ class TorchLike(Layer):
             plans = [plan for pair in both for plan in pair]
         weight = next(self.parameters())
         if self._runs_on_torch(weight, Sequence(), all_states=False):
-            reason = (
-                f"there are no kernels for {weight.device.type} yet: torch's own run it, and the "
-                "eager backend what they do not have (reset, truncate, return_states)"
-            )
+            reason = torch_kernels.reason(weight)
             plans = [replace(plan, backend="torch", reason=reason) for plan in plans]
         return PlanReport(tuple(plans))
 
@@ -187,7 +182,7 @@ class TorchLike(Layer):
             self.training and (rates.input_dropout or rates.state_dropout or rates.weight_drop)
         )
         extra = sequence.reset is not None or sequence.truncate is not None or all_states
-        if x.device.type not in TORCH_KERNELS or busy or extra or 0 in x.shape:
+        if x.device.type not in torch_kernels.DEVICES or busy or extra or 0 in x.shape:
             return False
         if torch.compiler.is_compiling() and sequence.lengths is not None:
             return False  # packing needs the values of the lengths, which a graph has not
