@@ -40,7 +40,8 @@ def main() -> None:
         for seed in options.seeds:
             torch.manual_seed(seed)
             model = Regressor(input_size=2, hidden_size=HIDDEN, cell=cell, cell_options=START)
-            found, took = fitted(model, drawn, BUDGET.shortened(options), seed, f"{cell} {seed}")
+            budget, name = BUDGET.shortened(options), f"{cell} {seed}"
+            found, took = fitted(model, drawn, budget, seed, name, options.accelerator)
             values.append(found)
             seconds.append(took)
         beside = f"{1 / 6:.4f} (always 1)"

@@ -57,7 +57,8 @@ def main() -> None:
                 cell=cell,
                 cell_options=START[cell],
             )
-            found, took = fitted(model, drawn, BUDGET.shortened(options), seed, f"{cell} {seed}")
+            budget, name = BUDGET.shortened(options), f"{cell} {seed}"
+            found, took = fitted(model, drawn, budget, seed, name, options.accelerator)
             values.append(found)
             seconds.append(took)
         name = f"{cell}, nats a step"

@@ -40,12 +40,16 @@ class Budget:
         return Budget(epochs, steps, self.batch_size, self.learning_rate, self.clip)
 
 
-def fitted(model: Any, draw: Draw, budget: Budget, seed: int, name: str) -> tuple[float, float]:
+def fitted(
+    model: Any, draw: Draw, budget: Budget, seed: int, name: str, accelerator: str = "cpu"
+) -> tuple[float, float]:
     """The loss on the test part of the weights that were best in validation; training seconds.
 
-    AdamW without decay, the rate down along a cosine, the norm of the gradient clipped.
+    accelerator: cpu, or gpu. AdamW without decay, the rate down along a cosine, the norm of the
+    gradient clipped.
     """
     begin = time.perf_counter()
+    model.to("cpu" if accelerator == "cpu" else "cuda")
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), budget.learning_rate, weight_decay=0.0)
     total = budget.epochs * budget.steps
@@ -54,7 +58,7 @@ def fitted(model: Any, draw: Draw, budget: Budget, seed: int, name: str) -> tupl
     for epoch in range(budget.epochs):
         model.train()
         for _ in range(budget.steps):
-            loss = model.loss(**draw(budget.batch_size, generator)).mean
+            loss = model.loss(**beside(model, draw(budget.batch_size, generator))).mean
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), budget.clip)
@@ -76,5 +80,11 @@ def measured(model: Any, draw: Draw, seed: int) -> float:
     losses: list[Loss] = []
     with torch.inference_mode():
         for _ in range(HELD_OUT // AT_ONCE):
-            losses.append(model.loss(**draw(AT_ONCE, generator)))
+            losses.append(model.loss(**beside(model, draw(AT_ONCE, generator))))
     return sum(float(loss.total) for loss in losses) / sum(int(loss.count) for loss in losses)
+
+
+def beside(model: Any, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What was drawn, on the model's device: the same numbers for every device."""
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in drawn.items()}

@@ -33,7 +33,7 @@ def literal(layer: nn.Module) -> nn.Module:
 def answers(layer: nn.Module, x: Tensor, state=None, wrt=(), **options) -> list[Tensor]:
     """Outputs, state, and the gradients of a sum that no two outputs enter alike."""
     results = leaves(layer(x, state, **options))
-    total = sum((r * torch.linspace(-1, 1, r.numel()).view(r.shape)).sum() for r in results)
+    total = sum((r * torch.linspace(-1, 1, r.numel()).view(r.shape).to(r)).sum() for r in results)
     if not wrt:
         return [r.detach() for r in results]
     return [
