@@ -41,8 +41,6 @@ from elman.benchmarks.subjects import subject_named
 from elman.data.files import write_text
 
 DEVICE = "cuda"
-#: Seconds of repeats for one number.
-BUDGET = 0.15
 #: torch.nn's modules in these; a cell of one's own in float32 alone.
 PRECISIONS = ("float32", "TF32", "bfloat16")
 
@@ -73,7 +71,7 @@ def precision(name: str) -> Iterator[None]:
     yield
 
 
-def milliseconds(run: Callable[[], Any]) -> float:
+def milliseconds(run: Callable[[], Any], budget: float) -> float:
     """The median over blocks of calls that take some 10 ms each."""
     for _ in range(3):
         run()
@@ -83,7 +81,7 @@ def milliseconds(run: Callable[[], Any]) -> float:
     torch.cuda.synchronize()
     once = time.perf_counter() - begin
     calls, blocks = max(1, int(0.01 / once)), []
-    end = time.perf_counter() + BUDGET
+    end = time.perf_counter() + budget
     while len(blocks) < 3 or time.perf_counter() < end:
         begin = time.perf_counter()
         for _ in range(calls):
@@ -99,7 +97,7 @@ def error(run: Callable[[], Any], module: torch.nn.Module, right: Results, train
     return largest_distance({name: t.cpu() for name, t in found.items()}, right, train)[0]
 
 
-def entries(name: str, point: Point, training: bool) -> Iterator[Entry]:
+def entries(name: str, point: Point, training: bool, budget: float) -> Iterator[Entry]:
     """All ways to run a cell at a point."""
     subject = subject_named(name)
     problem = Problem.make(subject, point, training)
@@ -123,7 +121,9 @@ def entries(name: str, point: Point, training: bool) -> Iterator[Entry]:
             run = torch_run(given, forward, module)
             off = error(run, module, right, training) if kind == "float32" else None
             wrong = off is not None and not off <= TOLERANCE
-            yield Entry(name, str(point), training, way, None if wrong else milliseconds(run), off)
+            yield Entry(
+                name, str(point), training, way, None if wrong else milliseconds(run, budget), off
+            )
 
 
 def main() -> None:
@@ -134,16 +134,18 @@ def main() -> None:
     parser.add_argument("--grid", nargs="+", default=[], help="as of `elman bench`")
     parser.add_argument("--cell", nargs="+", default=["lstm", "gru", "elman"], help="on the grid")
     parser.add_argument("--own", nargs="*", default=["custom"], help="on the quick grid")
+    parser.add_argument("--budget", type=float, default=0.15, help="seconds of repeats a number")
     parser.add_argument("--json", type=Path, help="write all of it here")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("this machine has no CUDA device: nothing to measure")
     grid = points_of(options.grid) if options.grid else FULL
     found: list[Entry] = []
+    budget = options.budget
     for cells, points in ((options.cell, grid), (options.own, QUICK)):
         for cell in cells:
             for training in (False, True):
-                here = [e for point in points for e in entries(cell, point, training)]
+                here = [e for point in points for e in entries(cell, point, training, budget)]
                 show(cell, training, here)
                 found += here
                 if options.json is not None:
