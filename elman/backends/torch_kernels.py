@@ -62,7 +62,7 @@ def run(
 ) -> tuple[State, State]:
     """As `elman.scan.scan` says."""
     kernel = getattr(torch._VF, kernel_of(cell) or "")
-    given = [weights[name] for name in WEIGHTS if name in weights]
+    given = _side_by_side([weights[name] for name in WEIGHTS if name in weights])
     # One layer without dropout, one direction. Its backward pass needs what it keeps in training.
     modes = len(given) == 4, 1, 0.0, torch.is_grad_enabled(), False
     start = [part[None].contiguous() for part in state]
@@ -97,6 +97,14 @@ def _ragged(
     pairs = zip(last, start, strict=True)
     ends = [torch.where(there, end[0].index_select(0, back), begin[0]) for end, begin in pairs]
     return (sequence.mask(_taken(outputs, steps)),), tuple(ends)
+
+
+def _side_by_side(weights: list[Tensor]) -> list[Tensor]:
+    """The same weights on one piece of memory, as cuDNN reads them: else it copies them one by one
+    in each call, and torch warns of it."""
+    flat = torch.cat([weight.flatten() for weight in weights])
+    parts = torch.split(flat, [weight.numel() for weight in weights])
+    return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
 
 def _state(parts: Several[Tensor]) -> Any:

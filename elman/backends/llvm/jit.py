@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from threading import RLock
@@ -82,7 +82,11 @@ def _made_from(key: str, target: Target) -> dict[str, str]:
 @lru_cache
 def _versions() -> str:
     llvm_version = ".".join(map(str, llvm.llvm_version_info))
-    return f"elman {version('elman')}, llvmlite {version('llvmlite')}, LLVM {llvm_version}"
+    try:
+        own = version("elman")
+    except PackageNotFoundError:
+        own = "as it lies here"  # on the path, not installed; the text that is compiled tells
+    return f"elman {own}, llvmlite {version('llvmlite')}, LLVM {llvm_version}"
 
 
 def _object(text: str, key: str, digest: str, made_from: dict[str, str]) -> bytes:
