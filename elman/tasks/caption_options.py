@@ -25,6 +25,7 @@ class CaptioningOptions(MediaOptions, TextOptions):
         None, "Passes over the training part. [dim]default: 20, or none with --minutes[/]",
         "Length",
     )  # fmt: skip
+    batch_size: int = option(32, "Pictures side by side.", "Optimisation")
     images: str | None = option(
         None, "The folder of the pictures. [dim]default: that of the captions' file[/]", "Data"
     )
