@@ -155,7 +155,16 @@ def test_pictures_of_any_size_come_to_a_grid(side):
 
 def test_a_picture_is_read_alike_alone_and_among_others():
     encoder, x = PictureEncoder((16, 16), 16, grid=4), torch.rand(4, 3, 16, 16)
+    encoder(x)
+    encoder.eval()
     assert torch.allclose(encoder(x)[2:3], encoder(x[2:3]), atol=1e-5)
+
+
+def test_one_picture_of_one_place_can_be_learnt_from():
+    encoder = PictureEncoder((4, 4), 16, grid=1)
+    found = encoder(torch.rand(1, 3, 4, 4))
+    assert found.shape == (1, 16, 1, 1) and found.isfinite().all()
+    found.sum().backward()
 
 
 @pytest.mark.parametrize(
