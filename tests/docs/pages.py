@@ -8,17 +8,15 @@ stand at the beginning of what it prints ("..." stands for anything). Nothing el
 """
 
 import doctest
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-ELMAN = Path(sys.executable).with_name("elman")
+from tests.docs.commands import run
+
 NAMED_BLOCK = re.compile(r"^```python\n(# (\w+\.py)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -50,15 +48,7 @@ def run_block(example) -> None:
     for command, shown in commands(example.parsed):
         name, *arguments = shlex.split(command)
         assert name == "elman", f"only elman is run in a console block, not '{command}'"
-        # One thread: the models are tiny. Wide: a line of a page is not wrapped.
-        done = subprocess.run(
-            [ELMAN, *arguments],
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-        )
+        done = run(arguments)
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
         assert begins(done.stdout, shown), f"$ {command}\nshown:\n{shown}\ngot:\n{done.stdout}"
 
