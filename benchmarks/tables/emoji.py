@@ -18,8 +18,8 @@ from common import Options, Row, parsed, report, tested, train
 from elman.data.files import write_text
 
 RECIPE = (
-    "--features 128 --hidden 256 --dropout 0.2 --label-smoothing 0.1 --shift 0.06 --zoom 0.06 "
-    "--weight-decay 0.05 --warmup 100 --batch-size 32 --learning-rate 0.003 --epochs 60"
+    "--features 128 --hidden 256 --dropout 0.4 --drop-features 0.1 --label-smoothing 0.1 "
+    "--shift 0.06 --zoom 0.06 --weight-decay 0.05 --warmup 100 --learning-rate 0.003 --epochs 25"
 )
 TONE = re.compile(r"(medium-light|medium-dark|medium|light|dark) skin tone")
 
