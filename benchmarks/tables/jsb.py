@@ -14,7 +14,7 @@ from common import Row, parsed, report, tested, train
 RECIPE = (
     "--hidden 200 --dropout 0.3 --learning-rate 0.004 --batch-size 8 --epochs 120 --patience 30"
 )
-#: What differs from it, by the validation pieces: without gates a lower rate; the GRU likes a higher
+#: What differs from it, by the validation pieces: without gates a lower rate, for the GRU a higher
 #: one and a running mean of the weights.
 OWN = {
     "gru": " --dropout 0.2 --learning-rate 0.016 --average 0.99",
