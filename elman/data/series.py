@@ -42,6 +42,7 @@ def labelled_series(
     labelled: bool = True,
     permute: int | None = None,
     images: PictureOptions | None = None,
+    vectors: bool = False,
     **options: Unpack[TableOptions],
 ) -> Source[LabelledSeries]:
     """Series with labels, T steps of F values each; T may differ, F may not.
@@ -52,6 +53,7 @@ def labelled_series(
     Pictures: see `elman.data.picture_series`, which permute and images are for; a step is a row
     of the picture where step_size is not given.
     The label's column is found by its usual names; without a header it is the last.
+    vectors: labels are vectors: y of a .npz is [N, D], written out as text.
     labelled: False needs no labels; where a column is named as one, or has its usual name, it is
     no value all the same, and all labels are "".
     missing: what takes the place of a missing value (empty, ?, nan): "carry", the value of the
@@ -83,7 +85,7 @@ def labelled_series(
         sources = [picture_series(paths, labelled, step_size, permute, images)]
     else:
         size = step_size or 1
-        sources = [_opened(path, label_column, size, labelled, options) for path in paths]
+        sources = [_opened(path, label_column, size, labelled, vectors, options) for path in paths]
 
     def read(skipped: Skipped) -> Iterator[LabelledSeries]:
         size = None
@@ -104,7 +106,12 @@ def labelled_series(
 
 
 def _opened(
-    path: Path, label_column: str | None, step_size: int, labelled: bool, options: TableOptions
+    path: Path,
+    label_column: str | None,
+    step_size: int,
+    labelled: bool,
+    vectors: bool,
+    options: TableOptions,
 ) -> Callable[[Skipped], Iterator[RawSeries]]:
     suffix = unpacked_name(path).suffix.lower()
     if suffix == ".ts":
@@ -112,7 +119,7 @@ def _opened(
         return lambda skipped: read_ts(path, options.get("encoding", "utf-8"), skipped, labelled)
     if suffix == ".npz":
         require_text_file(path)
-        return lambda skipped: read_npz(path, labelled)
+        return lambda skipped: read_npz(path, labelled, vectors)
     if not is_table(path):
         raise DataError(f"{path}: series are read from .ts, .npz, {', '.join(SUFFIXES)}, pictures")
     table = Table(path, **options)

@@ -101,14 +101,16 @@ def _numbers(where: str, text: str) -> list[float]:
         raise DataError(f"{where}: {error}") from error
 
 
-def read_npz(file: Path, labelled: bool = True) -> Iterator[RawSeries]:
+def read_npz(file: Path, labelled: bool = True, vectors: bool = False) -> Iterator[RawSeries]:
     """The series of a .npz file: x [N, T] or [N, T, F], y [N], perhaps lengths [N].
+
+    vectors: y is numbers [N] or [N, D], and a label the numbers of a row with spaces between.
 
     labelled: False needs no y, and labels are "" where there is none.
     Arrays of Python objects are not read: they would be run, not read.
     Raises DataError.
     """
-    x, y, lengths = _arrays(file, labelled)
+    x, y, lengths = _arrays(file, labelled, vectors)
     for i in range(len(x)):
         values = as_float32(x[i, : lengths[i]])
         yield values if values.ndim == 2 else values[:, None], _label(y[i]), f"{file}: series {i}"
@@ -124,7 +126,9 @@ def npz_arrays(file: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{file}: cannot be read as .npz of plain arrays: {error}") from error
 
 
-def _arrays(file: Path, labelled: bool) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _arrays(
+    file: Path, labelled: bool, vectors: bool
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     arrays = npz_arrays(file)
     for name in ("x", "y") if labelled else ("x",):
         if name not in arrays:
@@ -137,8 +141,9 @@ def _arrays(file: Path, labelled: bool) -> tuple[NDArray[Any], NDArray[Any], NDA
     if x.ndim not in (2, 3) or x.dtype.kind not in "fiub":
         raise DataError(f"{file}: x must be numbers [N, T] or [N, T, F], got {_kind(x)}")
     lengths = arrays.get("lengths", np.full(len(x), x.shape[1]))
-    if y.shape != x.shape[:1]:
-        raise DataError(f"{file}: y must be [N] = [{len(x)}], got {_kind(y)}")
+    if y.shape != x.shape[:1] and not (vectors and y.ndim == 2 and len(y) == len(x)):
+        wanted = f" or [{len(x)}, D]" if vectors else ""
+        raise DataError(f"{file}: y must be [N] = [{len(x)}]{wanted}, got {_kind(y)}")
     if lengths.shape != x.shape[:1] or lengths.dtype.kind not in "iu":
         raise DataError(
             f"{file}: lengths must be whole numbers [N] = [{len(x)}], got {_kind(lengths)}"
@@ -156,5 +161,7 @@ def _kind(array: NDArray[Any]) -> str:
 
 
 def _label(value: Any) -> str:
+    if value.ndim:
+        return " ".join(map(_label, value))
     value = value.item()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,4 +1,4 @@
-"""`elman train generate`: sequences from a latent variable, or from a label."""
+"""`elman train generate`: sequences from a latent variable, from a label or from a vector."""
 
 import math
 import zlib
@@ -21,13 +21,13 @@ from elman.data.files import write_text
 from elman.data.series import LabelledSeries
 from elman.data.source import Source
 from elman.data.tokenizer import SENTENCE_TOKENIZERS
-from elman.data.vocabulary import Labels
 from elman.errors import OptionError, require_positive, unknown
 from elman.models.from_vector import FromVector
 from elman.models.latent import SequenceVAE
 from elman.models.loss import Loss
 from elman.option import option
 from elman.tasks.examples import ExampleTask, batched, load_best
+from elman.tasks.given import Given, GivenLabels, GivenVectors, given_from_json
 from elman.tasks.independent import Independent
 from elman.tasks.inputs import InputOptions, Inputs, Record, value_of
 from elman.tasks.pictures import draw_sheet
@@ -39,7 +39,7 @@ DISTRIBUTIONS = ("binary", "normal")
 BOUNDED = 500
 #: What only a model with a latent variable has, or only one with labels.
 OF_LATENT = ("beta", "anneal", "free_bits", "importance")
-OF_LABELS = ("skip_unknown_labels",)
+OF_LABELS = ("skip_unknown_labels", "vectors")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,12 @@ class GenerateOptions(InputOptions):
         False, "Leave out, and count, what has a label that training does not know.", "Data"
     )
     conditional: bool = option(False, "Write what belongs to a given label.", "Model")
+    vectors: bool = option(
+        False,
+        "With --conditional: a label is a vector, numbers with spaces or commas between; in .npz y "
+        "is [N, D].",
+        "Data",
+    )
     distribution: str | None = option(
         None,
         f"Of numbers: {', '.join(DISTRIBUTIONS)}. [dim]default: binary for zeros and ones and for "
@@ -92,6 +98,8 @@ class GenerateOptions(InputOptions):
             if getattr(self, name) != default[name]:
                 what = "a latent variable" if self.conditional else "--conditional"
                 raise OptionError(f"{name} is for a model with {what}, which this one has not")
+        if self.vectors and self.skip_unknown_labels:
+            raise OptionError("skip_unknown_labels: of vectors none is unknown; leave it out")
 
     @property
     def passes(self) -> int | None:
@@ -104,12 +112,13 @@ class Generation(ExampleTask[GenerateOptions, Record]):
 
     name = "generate"
     title = "a generator"
-    help = """Train a model that writes sequences, from a latent variable or from a label.
+    help = """Train a model that writes sequences: from a latent variable, a label or a vector.
 
     [bold]elman train generate[/]                                8x8 digits, row by row
     [bold]elman train generate names.txt --word-dropout 0.5[/]   a text a line
     [bold]elman train generate names.csv --conditional[/]        from the label of each text
     [bold]elman train generate curves.npz --distribution normal[/]
+    [bold]elman train generate curves.npz --conditional --vectors[/]   from y, [N, D]
     """
     files_help = "Text, a line each; CSV, TSV, JSONL, parquet; .ts, .npz. [dim]default: digits[/]"
     options_type = GenerateOptions
@@ -120,12 +129,14 @@ class Generation(ExampleTask[GenerateOptions, Record]):
     def check(cls, options: GenerateOptions, files: list[str]) -> None:
         super().check(options, files)
         cell = cell_class(options.cell)
-        _model(options, "text", {"vocab_size": 2, "end": 1}, 2, cell)
+        given = {"vector_size": options.latent, "num_classes": 2}
+        _model(options, "text", {"vocab_size": 2, "end": 1}, given, cell)
 
     def read(self, files: list[str]) -> Source[Record]:
         chosen = files or [str(embedded_file("digits.csv.gz"))]
+        more = {"vectors": self.options.vectors} if self.options.holds_numbers(chosen) else {}
         return self.options.read(
-            chosen, self.options.conditional, **({} if files else self.embedded)
+            chosen, self.options.conditional, **more, **({} if files else self.embedded)
         )
 
     @property
@@ -139,7 +150,8 @@ class Generation(ExampleTask[GenerateOptions, Record]):
         inputs.save(self.run.folder / "inputs.json")
         found: dict[str, Any] = {"kind": kind}
         if self.options.conditional:
-            found |= Labels.fit(record.label for record in train).to_json()
+            fit = GivenVectors.fit if self.options.vectors else GivenLabels.fit
+            found |= fit((record.label, record.where) for record in train).to_json()
         return found
 
     def _kind(self, train: Source[Record]) -> str:
@@ -175,13 +187,13 @@ class Generation(ExampleTask[GenerateOptions, Record]):
         if x is None or not self.options.conditional:
             return None if x is None else {"x": x}
         skipped = source.skipped if self.options.skip_unknown_labels else None
-        label = self.labels.id(record.label, record.where, skipped)
+        label = self.given_to_it.value(record.label, record.where, skipped)
         return None if label is None else {"x": x, "label": label}
 
     @property
-    def labels(self) -> Labels:
-        """The labels by their numbers."""
-        return self.once("labels", lambda: Labels.from_json(self.found))
+    def given_to_it(self) -> Given:
+        """What a conditional model writes from."""
+        return self.once("given", lambda: given_from_json(self.found))
 
     @property
     def inputs(self) -> Inputs:
@@ -192,8 +204,8 @@ class Generation(ExampleTask[GenerateOptions, Record]):
         size, units = self.inputs.size, self.inputs.units
         if units is not None:
             size = {**size, "end": units.end_id}
-        labels = len(self.labels) if self.options.conditional else None
-        return _model(self.options, self.found["kind"], size, labels, cell)
+        given = self.given_to_it.size(self.options.latent) if self.options.conditional else None
+        return _model(self.options, self.found["kind"], size, given, cell)
 
     # What it is judged by
 
@@ -201,7 +213,7 @@ class Generation(ExampleTask[GenerateOptions, Record]):
         o, t = self.options, batch.tensors
         if o.conditional:
             # Over sequences, as with a latent variable, so that the losses can be compared.
-            total = model.loss(t["label"], t["x"], t["x_lengths"]).total
+            total = model.loss(_given(t), t["x"], t["x_lengths"]).total
             return Loss(total, t["x"].shape[1])
         rise = min(progress / o.anneal, 1.0) if o.anneal else 1.0
         return model.loss(t["x"], t["x_lengths"], o.beta * rise)
@@ -212,7 +224,7 @@ class Generation(ExampleTask[GenerateOptions, Record]):
         items = lengths.sum() + model.decoder.items.ends * len(lengths)
         sums = {"count": float(len(lengths)), "items": float(items)}
         if self.options.conditional:
-            return {**sums, "total": float(model.loss(t["label"], x, lengths).total)}, None
+            return {**sums, "total": float(model.loss(_given(t), x, lengths).total)}, None
         with _fixed_noise(self.options.seed, x):
             log_prob, kl = model.elbo_parts(x, lengths)
         parts = {"reconstruction": float(-log_prob), "kl": float(kl)}
@@ -286,6 +298,12 @@ class Generation(ExampleTask[GenerateOptions, Record]):
             console.print(line, highlight=False, markup=False)
 
 
+def _given(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """[B] labels, or [B, D] vectors, which lie in a batch as sequences do."""
+    label = tensors["label"]
+    return label.T if label.dim() == 2 else label
+
+
 @contextmanager
 def _fixed_noise(seed: int, x: torch.Tensor) -> Iterator[None]:
     """Draws that x decides: what is measured twice is the same, and training is left alone."""
@@ -299,7 +317,7 @@ def _model(
     options: GenerateOptions,
     kind: str,
     size: dict[str, int],
-    labels: int | None,
+    given: dict[str, Any] | None,
     cell: type[Cell],
 ) -> SequenceVAE | FromVector:
     how: dict[str, Any] = {
@@ -310,6 +328,6 @@ def _model(
         **options.stack(cell),
     }
     how |= {"embedding_size": options.embedding} if kind == "text" else {"distribution": kind}
-    if labels is not None and options.conditional:
-        return FromVector(options.latent, num_classes=labels, **how)
+    if given is not None and options.conditional:
+        return FromVector(**given, **how)
     return SequenceVAE(options.latent, free_bits=options.free_bits, **how)

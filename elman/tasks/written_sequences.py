@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from elman.data.batches import collate
-from elman.errors import OptionError, require_positive, unknown
+from elman.errors import OptionError, require_positive
 from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.models.latent import interpolate
 from elman.models.sampling import check_sampling
@@ -30,8 +30,9 @@ class WrittenSequences(TrainedOnExamples):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that it writes for, the most frequent first; none with a latent variable."""
-        return self.task.labels.names if self.options.conditional else ()
+        """The labels that it writes for, the most frequent first; none with a latent variable, and
+        none where they are vectors."""
+        return self.task.given_to_it.names if self.options.conditional else ()
 
     @property
     def decoding(self) -> Decoding:
@@ -51,8 +52,9 @@ class WrittenSequences(TrainedOnExamples):
 
         length: of series; of texts the most units. None: the median of the training part, of
         texts the longest there. temperature: 0 takes the likeliest item at each step. seed: the
-        same writes the same; None draws others every time. label: of a conditional model; None
-        draws labels as often as they are in training.
+        same writes the same; None draws others every time. label: of a conditional model, or a
+        vector as text, "0.3 -1.2"; None draws labels as often as they are in training, vectors
+        with the mean and the deviation that they have there.
 
         Raises OptionError.
         """
@@ -73,15 +75,8 @@ class WrittenSequences(TrainedOnExamples):
                     f"'{label}'; train with --conditional"
                 )
             return self.model.prior(count, generator)
-        if label is not None:
-            return torch.full((count,), self._label(label))
-        often = torch.tensor(self.task.labels.counts, dtype=torch.float64)
-        return torch.multinomial(often, count, replacement=True, generator=generator)
-
-    def _label(self, name: str) -> int:
-        if name not in self.labels:
-            raise unknown("label", name, self.labels)
-        return self.labels.index(name)
+        given = self.task.given_to_it
+        return given.drawn(count, generator) if label is None else given.tensor([label] * count)
 
     def _written(
         self,
@@ -182,7 +177,7 @@ class WrittenSequences(TrainedOnExamples):
         self, several: list[Any], decoding: Decoding | None, generator: torch.Generator
     ) -> Iterator[Answer]:
         if self.options.conditional:
-            vectors = torch.tensor([self._label(name) for name in several])
+            vectors = self.task.given_to_it.tensor(several)
             lengths = [self.task.found["length"]] * len(several)
             about = [{"label": name} for name in several]
         else:
@@ -236,7 +231,7 @@ class WrittenSequences(TrainedOnExamples):
     def overview(self, given: Sequence[Any], seed: int) -> list[tuple[str, list[Any]]]:
         """What to look at first: draws, inputs as they are written again, what lies between."""
         if self.options.conditional:
-            names = self.labels[:10]
+            names = self.task.given_to_it.shown
             return [(name, list(self.write(10, seed=seed, label=name))) for name in names]
         again = self._written(self.encode(given))
         rows = [("drawn", list(self.write(20, seed=seed)))]

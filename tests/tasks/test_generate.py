@@ -172,6 +172,46 @@ def test_series_are_written_for_a_label(elman, waves, tmp_path):
     assert json.loads(lines(elman("eval", "run", waves, "--json"))[0])["nats_per_frame"] > 0
 
 
+@pytest.fixture
+def lines_of_vectors(tmp_path):
+    """Straight lines, each of which its vector tells: where it begins and how it rises."""
+    vectors = np.random.default_rng(0).uniform((-5, -1), (5, 1), (200, 2))
+    x = vectors[:, :1] + vectors[:, 1:] * np.arange(6)
+    np.savez(tmp_path / "lines.npz", x=x, y=vectors)
+    return tmp_path / "lines.npz"
+
+
+def test_series_are_written_from_a_vector(elman, lines_of_vectors, tmp_path):
+    more = ("--conditional", "--vectors", "--epochs", 30)
+    done = elman("train", "generate", lines_of_vectors, *LABELS, *more)
+    assert done.code == 0, done.err
+    assert (tmp_path / "run" / "samples.png").is_file()
+    (answer,) = lines(elman("predict", "run", "2, -0.5", "--json"))
+    found = json.loads(answer)
+    assert found["label"] == "2, -0.5"
+    expected = 2 - 0.5 * np.arange(6)
+    assert np.array(found["series"])[:, 0] == pytest.approx(expected, abs=0.8)
+    drawn = lines(elman("sample", "run", "--label", "[2 -0.5]", "--count", 3, "--seed", 0))
+    assert len(drawn) == 3
+    assert lines(elman("sample", "run", "--count", 2, "--seed", 0))
+    assert json.loads(lines(elman("eval", "run", lines_of_vectors, "--json"))[0])["examples"] == 200
+
+
+def test_texts_are_written_from_a_vector(elman, tmp_path):
+    rows = ["text,label", *["cold,0 1", "hot,1 0", "warm,0.8 0.2"] * 15]
+    (tmp_path / "words.csv").write_text("\n".join(rows))
+    given = ("train", "generate", "words.csv", *LABELS, "--conditional", "--vectors")
+    done = elman(*given, "--steps", 200)
+    assert done.code == 0, done.err
+    assert lines(elman("predict", "run", "0 1", "1 0")) == ["cold", "hot"]
+    assert "# 0 1\n" in (tmp_path / "run" / "samples.txt").read_text()
+    assert "numbers with spaces or commas between, got 'red'" in elman("predict", "run", "red").err
+    assert "has 3 numbers, the others have 2" in elman("sample", "run", "--label", "1 2 3").err
+    (tmp_path / "words.csv").write_text("\n".join([*rows, "odd,1 2 3"]))
+    done = elman(*given, "--force")
+    assert "words.csv: line 47" in done.err and "has 3 numbers, the others have 2" in done.err
+
+
 def test_a_resumed_run_is_the_run_that_was_never_interrupted(elman, names, tmp_path, monkeypatch):
     more = ["--steps", 8, "--validate-every", 4, "--word-dropout", 0.3]
     train = ["train", "generate", names, *SMALL[:-1]]
