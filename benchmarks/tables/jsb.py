@@ -15,9 +15,9 @@ RECIPE = (
     "--hidden 200 --dropout 0.3 --learning-rate 0.004 --batch-size 8 --epochs 120 --patience 30"
 )
 #: What differs from it, by the validation pieces: without gates a lower rate, for the GRU a higher
-#: one and a running mean of the weights.
+#: one, a running mean of the weights and their decay.
 OWN = {
-    "gru": " --dropout 0.2 --learning-rate 0.016 --average 0.99",
+    "gru": " --dropout 0.2 --learning-rate 0.016 --average 0.99 --weight-decay 0.3",
     "elman": " --dropout 0.2 --learning-rate 0.002",
 }
 #: Cell, published by Bai et al. 2018, Table 1.
