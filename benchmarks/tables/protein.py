@@ -16,8 +16,8 @@ from elman.data.files import write_text
 from elman.data.tagged import TaggedSentence, tagged_sentences
 
 RECIPE = (
-    "--cell gru --hidden 8 --embedding 16 --no-characters --window 15 --dropout 0.3 "
-    "--word-dropout 0.3 --weight-decay 0.3 --average 0.99 --learning-rate 0.01 --batch-size 8 "
+    "--cell gru --hidden 8 --embedding 16 --no-characters --window 15 --dropout 0.2 "
+    "--word-dropout 0.3 --weight-decay 1.0 --average 0.99 --learning-rate 0.01 --batch-size 8 "
     "--epochs 60"
 )
 #: Share of the training residues that is held out, and what makes two proteins like each other.
