@@ -195,7 +195,7 @@ def _root(file: Path, options: CaptionOptions) -> Path:
 
 def _of_table(options: CaptionOptions) -> TableOptions:
     names = ("encoding", "header", "delimiter")
-    return {name: options[name] for name in names if name in options}  # type: ignore
+    return {name: options[name] for name in names if name in options}  # type: ignore[literal-required,return-value]
 
 
 def _table_in(folder: Path) -> Path:

@@ -1,10 +1,13 @@
 import io
+import os
+import signal
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from elman.cli.main import main
+from elman.train.watch import Watch
 from tests.cli.conftest import elman  # noqa: F401
 
 
@@ -34,3 +37,22 @@ def pipe(monkeypatch):
         monkeypatch.setattr("elman.cli.predict.sys.stdin", stdin)
 
     return put
+
+
+@pytest.fixture
+def resumes(elman, tmp_path, monkeypatch):  # noqa: F811
+    """A function that trains twice, once stopped by Ctrl-C after ``stop`` steps and resumed, and
+    asserts that the model and other files are the same, byte for byte."""
+
+    def check(*train, stop, files=()):
+        assert elman("train", *train, "--out", "whole").code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(Watch, "_log", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+            done = elman("train", *train, "--log-every", stop, "--out", "parts")
+        assert done.code == 130 and "go on with: elman train --resume parts" in done.out
+        assert elman("train", "--resume", "parts").code == 0
+        for kept in ("model.safetensors", *files):
+            parts = [tmp_path / name / kept for name in ("whole", "parts")]
+            assert parts[0].read_bytes() == parts[1].read_bytes(), kept
+
+    return check

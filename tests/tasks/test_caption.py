@@ -1,9 +1,7 @@
 """elman train caption, and what is done with its runs."""
 
 import json
-import os
 import re
-import signal
 import sys
 import types
 from collections import Counter
@@ -20,7 +18,6 @@ from elman.models.decoding import Decoding
 from elman.tasks.caption import Captioning, captions_of
 from elman.tasks.caption_options import CaptioningOptions
 from elman.tasks.texts import caption_scores
-from elman.train.watch import Watch
 from tests.tasks.test_tag import CELL, answers
 
 TINY = [
@@ -172,19 +169,10 @@ def test_a_cell_of_ones_own_is_named_again(elman, tmp_path):
     assert elman("predict", "run", data / "0.png", "--max-length", 3, *own).code == 0
 
 
-def test_interrupted_and_resumed_is_the_run_that_was_not(elman, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_is_the_run_that_was_not(resumes, tmp_path):
     data = written(tmp_path / "data", 24)
-    options = [*TINY, "--dropout", 0.2, "--shift", 0.1, "--zoom", 0.1, "--jitter", 0.2, "--flip"]
-    options += ["--steps", 6]
-    train(elman, data, *options)
-    monkeypatch.setattr(Watch, "_log", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    done = elman("train", "caption", data, *options, "--log-every", 4, "--out", "cut")
-    assert done.code == 130
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert elman("train", "--resume", "cut").code == 0
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "cut")]
-    assert weights[0] == weights[1]
+    options = ["--dropout", 0.2, "--shift", 0.1, "--zoom", 0.1, "--jitter", 0.2, "--flip"]
+    resumes("caption", data, *TINY, *options, "--steps", 6, stop=4)
 
 
 # Data as they come

@@ -1,6 +1,5 @@
 import json
 import math
-import signal
 
 import numpy as np
 import pytest
@@ -212,26 +211,10 @@ def test_texts_are_written_from_a_vector(elman, tmp_path):
     assert "words.csv: line 47" in done.err and "has 3 numbers, the others have 2" in done.err
 
 
-def test_a_resumed_run_is_the_run_that_was_never_interrupted(elman, names, tmp_path, monkeypatch):
+def test_a_resumed_run_is_the_run_that_was_never_interrupted(resumes, names):
     more = ["--steps", 8, "--validate-every", 4, "--word-dropout", 0.3]
-    train = ["train", "generate", names, *SMALL[:-1]]
-    assert elman(*train, "whole", *more).code == 0
-
-    loss, steps = Generation.loss, []
-
-    def interrupted(self, *given):
-        steps.append(0)
-        if len(steps) == 6:
-            signal.raise_signal(signal.SIGINT)
-        return loss(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Generation, "loss", interrupted)
-        assert elman(*train, "parts", *more).code == 130
-    assert len(steps) < 8
-    assert elman("train", "--resume", "parts").code == 0
-    for kept in ("model.safetensors", "scores.json", "samples.txt"):
-        assert (tmp_path / "whole" / kept).read_bytes() == (tmp_path / "parts" / kept).read_bytes()
+    files = ["scores.json", "samples.txt"]
+    resumes("generate", names, *SMALL[:-2], *more, stop=6, files=files)
 
 
 def test_the_weight_of_the_divergence_rises():

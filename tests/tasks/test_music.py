@@ -1,6 +1,5 @@
 import io
 import json
-import signal
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 import elman as library
 from elman.data.midi import LOWEST, read_midi, write_midi
 from elman.data.source import Skipped
-from elman.tasks.music import Music, MusicOptions, moved
+from elman.tasks.music import MusicOptions, moved
 from elman.tasks.musician import frame
 
 SMALL = [
@@ -108,24 +107,10 @@ def test_pieces_are_moved_only_as_far_as_the_keys_go():
     assert moved(x, tags, 0)[0] is x
 
 
-def test_a_resumed_run_moves_pieces_as_if_never_interrupted(elman, rounds, tmp_path, monkeypatch):
+def test_a_resumed_run_moves_pieces_as_if_never_interrupted(resumes, rounds):
     more = ["--steps", 8, "--validate-every", 4, "--transpose", 6, "--dropout", 0.1]
-    train = ["train", "music", rounds, "--valid", rounds, *SMALL[:-1]]
-    assert elman(*train, "whole", *more).code == 0
-    loss, steps = Music.loss, []
-
-    def interrupted(self, *given):
-        steps.append(0)
-        if len(steps) == 6:
-            signal.raise_signal(signal.SIGINT)
-        return loss(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Music, "loss", interrupted)
-        assert elman(*train, "parts", *more).code == 130
-    assert elman("train", "--resume", "parts").code == 0
-    for kept in ("model.safetensors", "scores.json", "sample.mid"):
-        assert (tmp_path / "whole" / kept).read_bytes() == (tmp_path / "parts" / kept).read_bytes()
+    given = ["music", rounds, "--valid", rounds, *SMALL[:-2], *more]
+    resumes(*given, stop=6, files=["scores.json", "sample.mid"])
 
 
 def test_files_with_parts_are_taken_as_they_are(elman, tmp_path):

@@ -1,14 +1,11 @@
 """elman train tag, and what is done with its runs."""
 
 import json
-import os
 import re
-import signal
 
 import pytest
 
 import elman as library
-from elman.train.watch import Watch
 
 TINY = [
     *("--hidden", 12, "--embedding", 8, "--character-embedding", 5, "--character-hidden", 4),
@@ -233,18 +230,10 @@ def test_a_cell_of_ones_own_is_named_again(elman, tmp_path):
     assert [next(m.predict([["Rom", "has", "tea"]])).text for m in (loaded, again)] == [text] * 2
 
 
-def test_interrupted_and_resumed_is_the_run_that_was_not(elman, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_is_the_run_that_was_not(resumes, tmp_path):
     data = conll(tmp_path / "a.conll")
-    options = [*TINY, "--no-characters", "--dropout", 0.2, "--word-dropout", 0.2, "--steps", 8]
-    train(elman, data, *options)
-    monkeypatch.setattr(Watch, "_log", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    done = elman("train", "tag", data, *options, "--log-every", 5, "--out", "cut")
-    assert done.code == 130 and "go on with: elman train --resume cut" in done.out
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert elman("train", "--resume", "cut").code == 0
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "cut")]
-    assert weights[0] == weights[1]
+    options = ["--no-characters", "--dropout", 0.2, "--word-dropout", 0.2, "--steps", 8]
+    resumes("tag", data, *TINY, *options, stop=5)
 
 
 BAD = "a B-x\nb I-x\n\n" * 12

@@ -1,6 +1,5 @@
 import io
 import json
-import signal
 import sys
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 
 import elman as library
-from elman.tasks.track import Tracking, errors, mirrored, overlap, shortened
+from elman.tasks.track import errors, mirrored, overlap, shortened
 
 SMALL = [
     *("--observe", 4, "--predict", 3, "--hidden", 8, "--batch-size", 16, "--threads", 1),
@@ -104,24 +103,9 @@ def test_windows_are_mirrored_and_shortened():
     assert shortened(past, lengths, 0.0)[0] is past
 
 
-def test_a_resumed_run_is_the_run_that_was_never_interrupted(elman, circles, tmp_path, monkeypatch):
+def test_a_resumed_run_is_the_run_that_was_never_interrupted(resumes, circles):
     more = ["--steps", 8, "--validate-every", 4, "--shorten", 0.5, "--valid", circles]
-    train = ["train", "track", circles, *SMALL[:-1]]
-    assert elman(*train, "whole", *more).code == 0
-    loss, steps = Tracking.loss, []
-
-    def interrupted(self, *given):
-        steps.append(0)
-        if len(steps) == 6:
-            signal.raise_signal(signal.SIGINT)
-        return loss(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Tracking, "loss", interrupted)
-        assert elman(*train, "parts", *more).code == 130
-    assert elman("train", "--resume", "parts").code == 0
-    for kept in ("model.safetensors", "scores.json"):
-        assert (tmp_path / "whole" / kept).read_bytes() == (tmp_path / "parts" / kept).read_bytes()
+    resumes("track", circles, *SMALL[:-2], *more, stop=6, files=["scores.json"])
 
 
 def test_validation_holds_out_whole_tracks(elman, circles, tmp_path):

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import re
-import signal
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ import elman as library
 from elman.models.decoding import Decoding
 from elman.tasks.translate import SCHEDULES, TranslateOptions, Translation
 from elman.train.run import Run
-from elman.train.watch import Watch
 from tests.tasks.test_tag import CELL, answers
 
 TINY = [
@@ -267,18 +264,10 @@ def test_a_cell_of_ones_own_is_named_again(elman, tmp_path):
     assert next(loaded.predict(["eins"], decoding=how)).text + "\n" == text
 
 
-def test_interrupted_and_resumed_is_the_run_that_was_not(elman, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_is_the_run_that_was_not(resumes, tmp_path):
     data = table(tmp_path / "a.tsv", 40)
-    options = [*TINY, "--dropout", 0.2, "--sampling", 0.5, "--beams", 1, "--steps", 6]
-    train(elman, data, *options)
-    monkeypatch.setattr(Watch, "_log", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    done = elman("train", "translate", data, *options, "--log-every", 4, "--out", "cut")
-    assert done.code == 130 and "go on with: elman train --resume cut" in done.out
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert elman("train", "--resume", "cut").code == 0
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "cut")]
-    assert weights[0] == weights[1]
+    options = ["--dropout", 0.2, "--sampling", 0.5, "--beams", 1, "--steps", 6]
+    resumes("translate", data, *TINY, *options, stop=4)
 
 
 GOOD = "source\ttarget\n" + "a b\tx y\n" * 30
