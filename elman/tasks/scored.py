@@ -16,8 +16,13 @@ from elman.train.options import ModelOptions
 from elman.train.task import Task
 
 O = TypeVar("O", bound=ModelOptions)
-#: What is said of the part that the scores are of.
-SAID = {"test": "test part", "valid": "validation part, which chose the weights"}
+#: What is said of the part that the scores are of, by which weights were kept.
+SAID = {
+    ("test", "best"): "test part",
+    ("test", "last"): "test part",
+    ("valid", "best"): "validation part, which chose the weights",
+    ("valid", "last"): "validation part",
+}
 
 
 class ScoredTask(Task[O]):
@@ -47,7 +52,7 @@ class ScoredTask(Task[O]):
         write_json(self.run.folder / "scores.json", scores)
         beside = baselines_in(scores)
         names = [escape(str(baseline.get("name", ""))) for baseline in beside]
-        table = Table("score", "model", *names, title=SAID[scores["part"]])
+        table = Table("score", "model", *names, title=SAID[scores["part"], self.options.keep])
         for name, value in scores.items():
             if isinstance(value, float):
                 theirs = (f"{b[name]:,.4f}" if name in b else "" for b in beside)

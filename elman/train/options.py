@@ -19,6 +19,7 @@ from elman.train.custom_cell import cell_options
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "plateau", "halving", "constant")
 PRECISIONS = ("32", "64", "bf16")
+KEPT = ("best", "last")
 
 O = TypeVar("O")
 
@@ -62,6 +63,12 @@ class TrainOptions:
         "0.99; 0: the weights themselves.",
         "Optimisation",
     )
+    keep: str = option(
+        "best",
+        "Which weights: best in validation, or last: where the loss does not tell how good the "
+        "texts are that a model writes.",
+        "Optimisation",
+    )
     validate_every: int | None = option(
         None, "Steps between validations. [dim]default: an epoch, at most 1000[/]", "Watching"
     )
@@ -85,6 +92,7 @@ class TrainOptions:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
+            ("keep", KEPT),
         ):
             if getattr(self, name) not in valid:
                 raise unknown(name, getattr(self, name), valid)

@@ -20,7 +20,7 @@ class Run:
     """A run folder on disk.
 
     config.json         what was asked for, and what the data turned out to be
-    model.safetensors   the weights with the best validation loss
+    model.safetensors   the weights that are kept: of the best validation, or the last
     tokenizer.json      the units of text
     metrics.csv         a row every few steps and at every validation
     curves.png          the same to look at

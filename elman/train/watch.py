@@ -71,7 +71,7 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 class Watch(L.Callback):
-    """Progress bar, metrics, checkpoints, the best weights, and a clean end on Ctrl-C."""
+    """Progress bar, metrics, checkpoints, the weights to keep, and a clean end on Ctrl-C."""
 
     def __init__(self, task: Task, console: Console) -> None:
         self.task = task
@@ -196,7 +196,7 @@ class Watch(L.Callback):
                 f"valid {self.task.show(module.scores)}{'  best' if best else ''}",
                 highlight=False,
             )
-            if best:
+            if best or module.options.keep == "last":
                 save_model(self.run.weights_file, module.judged)
             if time.monotonic() - self._drawn > DRAW_SECONDS:
                 self._draw(module)

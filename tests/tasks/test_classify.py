@@ -3,6 +3,8 @@ import re
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import elman as library
 
@@ -39,6 +41,26 @@ def test_a_run_holds_scores_and_pictures(trained):
     scores = json.loads((trained / "scores.json").read_text())
     assert scores["part"] == "test" and scores["examples"] == 20
     assert scores["accuracy"] == 1.0 > scores["baseline"]["accuracy"] == 0.5
+
+
+def test_the_last_weights_are_kept_where_they_are_asked_for(elman, tmp_path):
+    # The validation part says the opposite, so that training makes its loss worse.
+    data, other = reviews(tmp_path / "a.csv"), reviews(tmp_path / "b.csv", 20)
+    swapped = other.read_text().replace(",pos", ",x").replace(",neg", ",pos").replace(",x", ",neg")
+    other.write_text(swapped)
+    losses = {}
+    for keep in ("best", "last"):
+        more = ("--steps", 24, "--validate-every", 1, "--keep", keep, "--out", keep)
+        done = elman("train", "classify", data, "--valid", other, *TINY, *more)
+        assert done.code == 0, done.err
+        losses[keep] = json.loads((tmp_path / keep / "scores.json").read_text())["loss_nats"]
+        chose = "validation part, which chose the weights" in done.out
+        assert chose == (keep == "best")
+    assert losses["last"] > 2 * losses["best"]
+    last = max((tmp_path / "last" / "checkpoints").iterdir())
+    weights = load_file(last / "model.safetensors")
+    kept = load_file(tmp_path / "last" / "model.safetensors")
+    assert all(torch.equal(kept[name], weight) for name, weight in weights.items())
 
 
 def test_predictions_from_the_command_a_file_and_a_pipe(trained, elman, pipe):
