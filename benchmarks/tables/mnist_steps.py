@@ -1,6 +1,6 @@
 """MNIST, read pixel by pixel: 784 steps of one number, in order and permuted.
 
-    python benchmarks/tables/mnist_steps.py --data ../shared/data --threads 1
+    python benchmarks/tables/mnist_steps.py --data ../shared/data
 
 75 minutes of training for the pixels in order, 27 for the permuted ones; `--quick` shows that it
 runs, `--accelerator gpu` is about five times as fast. A tenth of the training pictures chooses the
