@@ -15,7 +15,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +63,9 @@ def on_gpu(problem: Problem, kind: torch.dtype = torch.float32) -> Problem:
     return Problem(problem.subject, cell, x, cotangent, problem.training)
 
 
-@contextmanager
-def precision(name: str) -> Iterator[None]:
+def set_precision(name: str) -> None:
     """float32 with all its bits, but where TF32 is what is measured."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = name == "TF32"
-    yield
 
 
 def milliseconds(run: Callable[[], Any], budget: float) -> float:
@@ -117,13 +114,12 @@ def entries(name: str, point: Point, training: bool, budget: float) -> Iterator[
             ways[f"torch.nn {kind}"] = (kind, peer, lambda x, peer=peer: peer(x)[0], given)
     for way, (kind, module, forward, given) in ways.items():
         module.train(training)
-        with precision(kind):
-            run = torch_run(given, forward, module)
-            off = error(run, module, right, training) if kind == "float32" else None
-            wrong = off is not None and not off <= TOLERANCE
-            yield Entry(
-                name, str(point), training, way, None if wrong else milliseconds(run, budget), off
-            )
+        set_precision(kind)
+        run = torch_run(given, forward, module)
+        off = error(run, module, right, training) if kind == "float32" else None
+        wrong = off is not None and not off <= TOLERANCE
+        took = None if wrong else milliseconds(run, budget)
+        yield Entry(name, str(point), training, way, took, off)
 
 
 def main() -> None:
@@ -141,11 +137,12 @@ def main() -> None:
         raise SystemExit("this machine has no CUDA device: nothing to measure")
     grid = points_of(options.grid) if options.grid else FULL
     found: list[Entry] = []
-    budget = options.budget
     for cells, points in ((options.cell, grid), (options.own, QUICK)):
         for cell in cells:
             for training in (False, True):
-                here = [e for point in points for e in entries(cell, point, training, budget)]
+                here = [
+                    e for point in points for e in entries(cell, point, training, options.budget)
+                ]
                 show(cell, training, here)
                 found += here
                 if options.json is not None:

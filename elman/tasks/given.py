@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,7 +73,8 @@ class GivenVectors:
 
     scale: Scale
     shown: tuple[str, ...]
-    names: tuple[str, ...] = ()
+    #: There is no list of all vectors.
+    names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def fit(cls, labels: Iterable[tuple[str, str]]) -> "GivenVectors":

@@ -16,13 +16,8 @@ from elman.train.options import ModelOptions
 from elman.train.task import Task
 
 O = TypeVar("O", bound=ModelOptions)
-#: What is said of the part that the scores are of, by which weights were kept.
-SAID = {
-    ("test", "best"): "test part",
-    ("test", "last"): "test part",
-    ("valid", "best"): "validation part, which chose the weights",
-    ("valid", "last"): "validation part",
-}
+#: What is said of the part that the scores are of.
+SAID = {"test": "test part", "valid": "validation part"}
 
 
 class ScoredTask(Task[O]):
@@ -52,7 +47,9 @@ class ScoredTask(Task[O]):
         write_json(self.run.folder / "scores.json", scores)
         beside = baselines_in(scores)
         names = [escape(str(baseline.get("name", ""))) for baseline in beside]
-        table = Table("score", "model", *names, title=SAID[scores["part"], self.options.keep])
+        chose = scores["part"] == "valid" and self.options.keep == "best"
+        title = SAID[scores["part"]] + (", which chose the weights" if chose else "")
+        table = Table("score", "model", *names, title=title)
         for name, value in scores.items():
             if isinstance(value, float):
                 theirs = (f"{b[name]:,.4f}" if name in b else "" for b in beside)
