@@ -48,6 +48,16 @@ class Sequence:
         return x if valid is None else torch.where(valid, x, x.new_zeros(()))
 
 
+def backwards(x: Tensor, lengths: Tensor) -> Tensor:
+    """x: [T, B, ...] with the valid steps of each sequence from the last to the first.
+
+    Padding stays where it is.
+    """
+    t = torch.arange(len(x), device=x.device)[:, None]
+    order = torch.where(t < lengths, lengths - 1 - t, t)
+    return x[order, torch.arange(x.shape[1], device=x.device)]
+
+
 def check_lengths(lengths: Tensor, steps: int) -> None:
     """Raise ShapeError where a length is not one of 0 ... steps."""
     wrong = (lengths < 0) | (lengths > steps)

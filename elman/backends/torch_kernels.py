@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from elman.cells import GRU, LSTM, Elman
 from elman.cells.activations import ACTIVATIONS
 from elman.cells.cell import Cell, State
-from elman.sequence import Noise, Sequence
+from elman.sequence import Noise, Sequence, backwards
 
 #: Devices for which torch has fused kernels of its own and elman has none yet.
 DEVICES = {"cuda", "mps"}
@@ -85,9 +85,9 @@ def _ragged(
     lengths: Tensor,
     reverse: bool,
 ) -> tuple[State, State]:
-    steps = _backwards(lengths, len(x)) if reverse else None
     # A sequence without steps is given one, and what comes of it is thrown away.
-    x = _taken(sequence.fill(x), steps)
+    x = sequence.fill(x)
+    x = backwards(x, lengths) if reverse else x
     packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)
     data, batch_sizes, order, back = packed
     assert order is not None and back is not None
@@ -96,7 +96,8 @@ def _ragged(
     there = (lengths > 0)[:, None]
     pairs = zip(last, start, strict=True)
     ends = [torch.where(there, end[0].index_select(0, back), begin[0]) for end, begin in pairs]
-    return (sequence.mask(_taken(outputs, steps)),), tuple(ends)
+    outputs = backwards(outputs, lengths) if reverse else outputs
+    return (sequence.mask(outputs),), tuple(ends)
 
 
 def _side_by_side(weights: list[Tensor]) -> list[Tensor]:
@@ -110,13 +111,3 @@ def _side_by_side(weights: list[Tensor]) -> list[Tensor]:
 def _state(parts: Several[Tensor]) -> Any:
     """The state as torch's kernels take it."""
     return parts[0] if len(parts) == 1 else tuple(parts)
-
-
-def _backwards(lengths: Tensor, steps: int) -> Tensor:
-    """[T, B]: for each step of a sequence the one as far from its end; padding stays in place."""
-    t = torch.arange(steps, device=lengths.device)[:, None]
-    return torch.where(t < lengths, lengths - 1 - t, t)
-
-
-def _taken(x: Tensor, steps: Tensor | None) -> Tensor:
-    return x if steps is None else x.gather(0, steps[..., None].expand(-1, -1, x.shape[-1]))

@@ -20,6 +20,7 @@ from elman.models.teacher import (
     lesson,
     taught,
 )
+from elman.sequence import backwards
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,11 @@ class EncoderDecoder(nn.Module):
         source, lengths = checked_tokens("source", source, lengths)
         source = torch.where(inside(lengths, len(source)), source, 0)
         if self.reverse_source:
-            source = _reversed(source, lengths)
+            source = backwards(source, lengths)
         outputs, last = self.encoder(source, lengths)
         memory: Any = ()
         if self.decoder.attention is not None:
-            outputs = _reversed(outputs, lengths) if self.reverse_source else outputs
+            outputs = backwards(outputs, lengths) if self.reverse_source else outputs
             memory = self.decoder.attention.prepare(outputs, lengths)
         context = (self.bridge.encoding(last),) if self.feed_context else ()
         return self.decoder.begin(self.bridge(last), memory, context)
@@ -204,10 +205,3 @@ class EncoderDecoder(nn.Module):
         if sources != B:
             raise ShapeError(f"source has {sources} sequences, target {B}: one of each is a pair")
         return given
-
-
-def _reversed(x: Tensor, lengths: Tensor) -> Tensor:
-    """x: [T, B, ...] with the valid steps of each sequence from the last to the first."""
-    t = torch.arange(len(x), device=x.device)[:, None]
-    order = torch.where(t < lengths, lengths - 1 - t, t)
-    return x[order, torch.arange(x.shape[1], device=x.device)]
