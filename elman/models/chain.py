@@ -4,11 +4,15 @@ Everywhere: emissions [T, B, K] with T > 0 and finite in the padding too, transi
 tag i followed by tag j, start and end [K], valid [T, B] bool. -inf forbids.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+#: Scores that are further apart, in nats, are added as logarithms.
+RANGE = 300.0
 
 
 class LogPartition(torch.autograd.Function):
@@ -29,7 +33,7 @@ class LogPartition(torch.autograd.Function):
         alpha = forward_scores(emissions, transitions, start, valid)
         log_z = torch.where(valid[0], torch.logsumexp(alpha[-1] + end, dim=-1), 0.0)
         ctx.save_for_backward(emissions, transitions, end, valid, alpha, log_z)
-        return log_z
+        return log_z.to(emissions.dtype)
 
     @staticmethod
     @once_differentiable
@@ -38,25 +42,58 @@ class LogPartition(torch.autograd.Function):
         last = torch.where(valid[0, :, None], (alpha[-1] + end - log_z[:, None]).exp(), 0.0)
         last = last * d_log_z[:, None]
         d_emissions, d_transitions = smoothed(emissions, transitions, alpha, last, valid)
-        return d_emissions, d_transitions, d_emissions[0].sum(dim=0), last.sum(dim=0), None
+        found = (d_emissions, d_transitions, d_emissions[0].sum(dim=0), last.sum(dim=0))
+        return *(d.to(emissions.dtype) for d in found), None
 
 
 def forward_scores(emissions: Tensor, transitions: Tensor, start: Tensor, valid: Tensor) -> Tensor:
-    """alpha [T, B, K]: all paths up to step t that end in j there; past the end the last one."""
+    """alpha [T, B, K]: all paths up to step t that end in j there; past the end the last one.
+
+        alpha_t = P_t + m + log(exp(alpha_{t-1} - m) exp(A)),   m = max_i alpha_{t-1}(i)
+
+    A product of matrices in float64, in which the result stays; where that is too coarse, see
+    `RANGE`, logarithms are added.
+    """
+    emissions, transitions = emissions.double(), transitions.double()
+    weights = transitions.exp()
+
+    def from_all(alpha: Tensor) -> Tensor:
+        most = alpha.amax(dim=-1, keepdim=True)
+        return most + ((alpha - most).exp() @ weights).log()
+
+    alpha = _onward(emissions, start + emissions[0], valid, from_all)
+    if _in_range(alpha, transitions):
+        return alpha
     into = transitions.T.contiguous()
-    alpha = start + emissions[0]
+    return _onward(
+        emissions,
+        start + emissions[0],
+        valid,
+        lambda alpha: torch.logsumexp(alpha[:, None] + into, dim=-1),
+    )
+
+
+def _onward(
+    emissions: Tensor, alpha: Tensor, valid: Tensor, from_all: Callable[[Tensor], Tensor]
+) -> Tensor:
     found = [alpha]
     for e, inside in zip(emissions[1:].unbind(), valid[1:, :, None].unbind(), strict=True):
-        onward = torch.logsumexp(alpha[:, None] + into, dim=-1) + e
-        alpha = torch.where(inside, onward, alpha)
+        alpha = torch.where(inside, from_all(alpha) + e, alpha)
         found.append(alpha)
     return torch.stack(found)
+
+
+def _in_range(alpha: Tensor, transitions: Tensor) -> bool:
+    """Whether no sum of exp(alpha - m) exp(A) is too small for float64, which ends at e^-708."""
+    apart = alpha.amax(dim=-1) - alpha.where(alpha > -torch.inf, torch.inf).amin(dim=-1)
+    allowed = transitions[transitions > -torch.inf]
+    return bool((apart < RANGE).all() & (allowed.abs() < RANGE).all())
 
 
 def smoothed(
     emissions: Tensor, transitions: Tensor, alpha: Tensor, last: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """p(y_t = j) [T, B, K], 0 past the end, and how often i is followed by j [K, K].
+    """p(y_t = j) [T, B, K], 0 past the end, and how often i is followed by j [K, K]; float64.
 
         p(y_n = j) = exp(alpha_n(j) + end(j)) / Z
         p(y_{t-1} = i, y_t = j) = p(y_t = j) exp(alpha_{t-1}(i) + A(i, j) + P_t(j) - alpha_t(j))
@@ -64,16 +101,27 @@ def smoothed(
     alpha: see `forward_scores`. last: [B, K] p(y_n = j), 0 where there is no step. Both results
     are linear in it: times a weight of each sequence they are weighted.
     """
-    counts, p, found = torch.zeros_like(transitions), last, [last]
+    transitions, p = transitions.double(), last.double()
+    counts, found = torch.zeros_like(transitions), [p]
     # What no path reaches comes from nowhere: 0, not -inf + inf.
     reached = valid[..., None] & (alpha > -torch.inf)
     from_all = torch.where(reached, emissions - alpha, -torch.inf)
+    weights = transitions.exp() if _in_range(alpha, transitions) else None
     for t in range(len(emissions) - 1, 0, -1):
-        share = alpha[t - 1][:, :, None] + transitions
-        both = share.add_(from_all[t][:, None]).exp_().mul_(p[:, None])
-        counts += both.sum(dim=0)
-        p = torch.where(valid[t, :, None], both.sum(dim=-1), p)
+        if weights is not None:
+            most = alpha[t - 1].amax(dim=-1, keepdim=True)
+            before, after = (alpha[t - 1] - most).exp(), p * (from_all[t] + most).exp()
+            counts += before.T @ after
+            before *= after @ weights.T
+        else:
+            both = alpha[t - 1][:, :, None] + transitions + from_all[t][:, None]
+            both = both.exp_().mul_(p[:, None])
+            counts += both.sum(dim=0)
+            before = both.sum(dim=-1)
+        p = torch.where(valid[t, :, None], before, p)
         found.append(p)
+    if weights is not None:
+        counts *= weights
     return torch.where(valid[..., None], torch.stack(found[::-1]), 0.0), counts
 
 

@@ -80,7 +80,8 @@ class CRF(nn.Module):
             transitions, start, end = self._scores(emissions.dtype)
             alpha = chain.forward_scores(emissions, transitions, start, valid)
             last = torch.where(valid[0, :, None], (alpha[-1] + end).softmax(dim=-1), 0.0)
-            return chain.smoothed(emissions, transitions, alpha, last, valid)[0]
+            found, _ = chain.smoothed(emissions, transitions, alpha, last, valid)
+            return found.to(emissions.dtype)
 
     def decode(self, emissions: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The most likely tags by the Viterbi algorithm: [T, B] ids, 0 past the end."""

@@ -210,12 +210,12 @@ class SequenceModule(L.LightningModule):
         return torch.as_tensor(self.trainer.strategy.reduce(own, reduce_op="sum")).tolist()
 
     def configure_optimizers(self) -> Optimizer:
-        o = self.options
+        o, parameters = self.options, self.model.parameters()
+        # fused: one pass over memory, which is what large embeddings cost.
+        shared: dict[str, Any] = {"lr": o.rate, "weight_decay": o.weight_decay, "fused": True}
         if o.optimizer == "sgd":
-            return SGD(
-                self.model.parameters(), o.rate, momentum=o.momentum, weight_decay=o.weight_decay
-            )
-        return AdamW(self.model.parameters(), o.rate, weight_decay=o.weight_decay)
+            return SGD(parameters, momentum=o.momentum, **shared)
+        return AdamW(parameters, **shared)
 
     # Validation
 
