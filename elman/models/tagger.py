@@ -23,22 +23,27 @@ class Tagger(nn.Module):
 
         h_1 ... h_n = reader(x_1 ... x_n)                      bidirectional where not said
         P_t = V dropout(h_t) + b                               emissions
+        P_t = V dropout(h_t) + U dropout(c) + b                global_context
         p(y_t = k | x) = softmax(P_t)_k                        or, with crf, p(y | x) of `CRF`
         p(y_tk is on | x) = sigmoid(P_tk)                      multi_label: several at one step
-        p(label | x) = softmax(V' dropout(pooling(h)) + b')    num_labels
+        p(label | x) = softmax(V' dropout(c) + b')             num_labels
+        c = pooling(h_1 ... h_n)
 
     x: [T, B] ids where vocab_size is given, else [T, B, input_size]
     lengths: [B], 0 ... T, in any order, None where all are T
     characters, word_lengths: see `elman.models.words.CharacterEncoder`.
     crf: with forbidden_transitions and forbidden_starts, see `CRF`.
-    pooling: for the label, see `elman.layers.Pooling`. label_weight: of its loss.
-    options: see `elman.models.reader.Reader`; dropout acts on h_t and the pooled vector too.
+    global_context: each step's tag is told of the whole sequence. label_weight: of the label's loss.
+    pooling: for the label and the context, see `elman.layers.Pooling`.
+    options: see `elman.models.reader.Reader`; dropout acts on h_t and c too.
 
     What stands in the padding changes nothing. Raises OptionError, ShapeError.
 
     Sources: Graves & Schmidhuber 2005 (bidirectional LSTM); Huang, Xu & Yu 2015 (with a CRF);
     Lample et al. 2016 (characters); Liu & Lane 2016, Attention-Based Recurrent Neural Network
-    Models for Joint Intent Detection and Slot Filling (a label too).
+    Models for Joint Intent Detection and Slot Filling (a label too); Liu et al. 2019, GCDT: A
+    Global Context Enhanced Deep Transition Architecture for Sequence Labeling (the mean of a
+    sequence beside each step, there at the input).
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Tagger(nn.Module):
         multi_label: bool = False,
         num_labels: int | None = None,
         label_weight: float = 1.0,
+        global_context: bool = False,
         pooling: str = "last",
         **options: Unpack[ReaderOptions],
     ) -> None:
@@ -70,10 +76,14 @@ class Tagger(nn.Module):
                 forbidden_starts=forbidden_starts,
             )
         self.pooling: Pooling | None = None
+        if global_context or num_labels is not None:
+            self.pooling = Pooling.of(self.reader.encoder.stack, pooling)
+        self.context_output: nn.Linear | None = None
+        if global_context:
+            self.context_output = nn.Linear(self.reader.output_size, num_tags, bias=False)
         self.label_output: nn.Linear | None = None
         if num_labels is not None:
             require_positive(num_labels=num_labels)
-            self.pooling = Pooling.of(self.reader.encoder.stack, pooling)
             self.label_output = nn.Linear(self.reader.output_size, num_labels)
 
     def forward(
@@ -83,12 +93,17 @@ class Tagger(nn.Module):
         characters: Tensor | None = None,
         word_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Emissions [T, B, num_tags], b past the end; the label's logits [B, num_labels]."""
+        """Emissions [T, B, num_tags], past the end of no h_t; the label's logits [B, num_labels]."""
         hidden = self.reader(x, lengths, characters, word_lengths)
         emissions = self.output(self.dropout(hidden))
-        if self.pooling is None or self.label_output is None:
+        if self.pooling is None:
             return emissions, None
-        return emissions, self.label_output(self.dropout(self.pooling(hidden, lengths)))
+        context = self.pooling(hidden, lengths)
+        if self.context_output is not None:
+            emissions = emissions + self.context_output(self.dropout(context))
+        if self.label_output is None:
+            return emissions, None
+        return emissions, self.label_output(self.dropout(context))
 
     def loss(
         self,

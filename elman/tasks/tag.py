@@ -54,8 +54,11 @@ class TagOptions(UnitOptions):
     crf: bool = option(
         False, "Score neighbouring tags together: a conditional random field.", "Model"
     )
+    global_context: bool = option(False, "Tell each step's tag of the whole sequence.", "Model")
     pooling: str = option(
-        "max", f"How steps become one vector, for the label: {', '.join(POOLINGS)}.", "Model"
+        "max",
+        "How steps become one vector, for the label and the context: " + ", ".join(POOLINGS) + ".",
+        "Model",
     )
     label_weight: float = option(
         1.0, "Weight of the label's loss beside that of the tags.", "Optimisation"
@@ -284,6 +287,7 @@ def _model(options: TagOptions, cell: type[Cell], **found: Any) -> Tagger:
         window=options.window,
         crf=options.crf,
         label_weight=options.label_weight,
+        global_context=options.global_context,
         pooling=options.pooling,
         character_embedding_size=options.character_embedding,
         character_hidden_size=options.character_hidden,

@@ -105,6 +105,11 @@ class TaggerStream(Lines):
             raise OptionError(
                 f"{trained.run.folder}: reads each word with those after it; train with --window 1"
             )
+        if trained.model.context_output is not None:
+            raise OptionError(
+                f"{trained.run.folder}: each tag is told of the whole sequence; train without "
+                "--global-context"
+            )
         self.trained = trained
         self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from elman.cells import Cell
 from elman.errors import RunError
 from elman.train.custom_cell import cell_argument, cell_class, is_built_in
-from elman.train.machine import require_accelerator, use_threads
+from elman.train.machine import require_accelerator, use_threads, without_denormals
 from elman.train.options import ModelOptions
 from elman.train.progress import reported
 from elman.train.run import Run, new_run, open_run
@@ -18,6 +18,7 @@ from elman.train.task import Task, options_of
 from elman.train.together import first_does, process_rank, require_processes
 
 
+@without_denormals()
 def train(
     kind: type[Task], files: list[str], options: Any, out: Path, force: bool, console: Console
 ) -> Run:
@@ -36,6 +37,7 @@ def train(
     return _go_on(kind(_seen(out), options), cell_class(options.cell), console)
 
 
+@without_denormals()
 def resume(
     kind: type[Task],
     run: Run,

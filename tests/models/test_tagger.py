@@ -45,9 +45,9 @@ def without_padding(characters, word_lengths, b, n):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("spelt", [False, True])
 @pytest.mark.parametrize("crf", [False, True])
-@pytest.mark.parametrize("window", [1, 5])
-def test_a_batch_is_its_sequences_one_at_a_time(bidirectional, spelt, crf, window):
-    options = {"bidirectional": bidirectional, "crf": crf, "window": window, "num_labels": 2}
+@pytest.mark.parametrize("more", [{}, {"window": 5}, {"global_context": True}])
+def test_a_batch_is_its_sequences_one_at_a_time(bidirectional, spelt, crf, more):
+    options = {"bidirectional": bidirectional, "crf": crf, "num_labels": 2, **more}
     model = tagger(**options, **(SPELT if spelt else {}))
     x, y, spelling = tokens(), tags(), words() if spelt else ()
     together = model.loss(x, LENGTHS, y, LABEL, *spelling)
@@ -69,11 +69,21 @@ def test_a_batch_is_its_sequences_one_at_a_time(bidirectional, spelt, crf, windo
     assert together.count == LENGTHS.sum()
 
 
+def test_tags_are_told_of_the_whole():
+    model = tagger(global_context=True, pooling="mean", dropout=0.3).eval()
+    x = tokens()
+    hidden = model.reader(x, LENGTHS)
+    mean = hidden.sum(dim=0) / LENGTHS[:, None].clamp(min=1)
+    emissions, label = model(x, LENGTHS)
+    assert_close(emissions, model.output(hidden) + mean @ model.context_output.weight.T)
+    assert label is None
+
+
 @pytest.mark.parametrize("crf", [False, True])
 @pytest.mark.parametrize("spelt", [False, True])
-@pytest.mark.parametrize("window", [1, 3])
-def test_padding_changes_nothing(crf, spelt, window):
-    options = {"crf": crf, "window": window, "num_labels": 2, "num_layers": 2}
+@pytest.mark.parametrize("more", [{}, {"window": 3}, {"global_context": True}])
+def test_padding_changes_nothing(crf, spelt, more):
+    options = {"crf": crf, "num_labels": 2, "num_layers": 2, **more}
     model = tagger(**options, **(SPELT if spelt else {}))
     spelling = words() if spelt else ()
     found = loss_gradients(model, tokens(), LENGTHS, tags(), LABEL, *spelling)

@@ -104,3 +104,5 @@ def test_what_cannot_answer_before_the_end_says_so(shared, elman):
     (path / "words.conll").write_text("the DET\ndog NOUN\n\n" * 20)
     run("tag", "words.conll", *TINY, "--window", 3, "--out", "window")
     assert "--window 1" in elman("predict", path / "window", "--stream").err
+    run("tag", "words.conll", *TINY, "--global-context", "--out", "whole")
+    assert "--global-context" in elman("predict", path / "whole", "--stream").err
