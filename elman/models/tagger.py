@@ -33,8 +33,8 @@ class Tagger(nn.Module):
     lengths: [B], 0 ... T, in any order, None where all are T
     characters, word_lengths: see `elman.models.words.CharacterEncoder`.
     crf: with forbidden_transitions and forbidden_starts, see `CRF`.
-    global_context: each step's tag is told of the whole sequence. label_weight: of the label's loss.
-    pooling: for the label and the context, see `elman.layers.Pooling`.
+    global_context: each step's tag is told of the whole sequence.
+    pooling: for c, see `elman.layers.Pooling`. label_weight: of the label's loss.
     options: see `elman.models.reader.Reader`; dropout acts on h_t and c too.
 
     What stands in the padding changes nothing. Raises OptionError, ShapeError.
@@ -93,7 +93,7 @@ class Tagger(nn.Module):
         characters: Tensor | None = None,
         word_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Emissions [T, B, num_tags], past the end of no h_t; the label's logits [B, num_labels]."""
+        """Emissions [T, B, num_tags], with h_t = 0 past the end; the label's [B, num_labels]."""
         hidden = self.reader(x, lengths, characters, word_lengths)
         emissions = self.output(self.dropout(hidden))
         if self.pooling is None:
