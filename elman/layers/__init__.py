@@ -2,6 +2,7 @@
 
 from elman.layers.attention import Attention, Memory
 from elman.layers.bidirectional import Bidirectional
+from elman.layers.dropout import Dropout
 from elman.layers.layer import Layer, detach
 from elman.layers.plan import CellPlan, PlanReport
 from elman.layers.pooling import Pooling
@@ -17,6 +18,7 @@ __all__ = [
     "Attention",
     "Bidirectional",
     "CellPlan",
+    "Dropout",
     "Layer",
     "Memory",
     "PlanReport",

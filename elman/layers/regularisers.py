@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from elman.cells.cell import Cell, state_mask_reaches, weights_of
 from elman.errors import OptionError, require_probability, unknown
+from elman.layers.dropout import chosen, dropout
 from elman.sequence import Noise
 
 
@@ -79,14 +79,16 @@ class Regularisers:
     def drop_input(self, x: Tensor) -> Tensor:
         """x: [T, B, I] with one mask [B, I] for all steps."""
         rate = _rate(self, "input_dropout")
-        return x * F.dropout(x.new_ones(x.shape[1:]), rate) if rate else x
+        return x * dropout(x.new_ones(x.shape[1:]), rate, True) if rate else x
 
     def drop_weights(self, cell: Cell, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights with a share of the recurrent ones left out."""
         rate = _rate(self, "weight_drop")
         if not rate:
             return weights
-        return weights | {name: F.dropout(weights[name], rate) for name in cell.recurrent_weights}
+        return weights | {
+            name: dropout(weights[name], rate, True) for name in cell.recurrent_weights
+        }
 
     def noise(self, cell: Cell, x: Tensor, training: bool) -> Noise:
         """What the loop needs for x: [T, B, I]."""
@@ -94,16 +96,16 @@ class Regularisers:
         mask = None
         rate = _rate(self, "state_dropout")
         if training and rate:
-            mask = F.dropout(x.new_ones(*batch, cell.output_size), rate)
+            mask = dropout(x.new_ones(*batch, cell.output_size), rate, True)
         return Noise(mask, self._zoneout(cell, x, training))
 
     def _zoneout(self, cell: Cell, x: Tensor, training: bool) -> tuple[Tensor | float | None, ...]:
+        def kept(size: int, rate: float) -> Tensor:
+            return chosen(torch.Size([*x.shape[:-1], size]), rate, x.device)
+
         pairs = zip(cell.state_sizes.values(), _zoneout_rates(self, cell), strict=False)
         return tuple(
-            [
-                None if not rate else _kept(x, size, rate) if training else rate
-                for size, rate in pairs
-            ]
+            [None if not rate else kept(size, rate) if training else rate for size, rate in pairs]
         )
 
 
@@ -129,15 +131,3 @@ _zoneout_rates._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 def _zoneout_parts(cell: Cell) -> tuple[str, ...]:
     return tuple(cell.state_sizes) if cell.zoneout_parts is None else cell.zoneout_parts
-
-
-def _kept(x: Tensor, size: int, rate: float) -> Tensor:
-    """[T, B, size] bool: which units keep their old value.
-
-    Drawn as 16 bits each, four at a time, in a quarter of the time of one random float each; the
-    rate is true to 1 in 65,536.
-    """
-    count = x[..., 0].numel() * size
-    fours = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=x.device)
-    bits = fours.view(torch.int16)[:count]
-    return (bits < round((rate - 0.5) * 2**16)).view(*x.shape[:-1], size)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.cells.cell import Cell
 from elman.errors import OptionError, require_probability
+from elman.layers.dropout import dropout
 from elman.layers.layer import Layer, parts_of
 from elman.layers.plan import PlanReport
 from elman.layers.recurrent import Recurrent
@@ -109,7 +109,7 @@ class Stack(Layer):
             if self._skips(layer):
                 outputs = outputs + x
             top = number == len(self.layers) - 1
-            x = outputs if top else F.dropout(outputs, self.dropout, self.training)
+            x = outputs if top else dropout(outputs, self.dropout, self.training)
             last.append(end)
             history.append(states)
         if self.norms is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import OptionError, require_positive
+from elman.layers.dropout import Dropout
 from elman.layers.layer import map_state
 from elman.models.encoder import StackOptions, build_stack
 from elman.models.forecaster import Forecast, check_window, located, summed, with_vector
@@ -62,7 +63,7 @@ class AutoregressiveForecaster(nn.Module):
         self.series = nn.Embedding(num_series + 1, series_size) if num_series else None
         read = channels + covariates + (series_size if num_series else 0)
         self.stack = build_stack(read, hidden_size, num_layers, **options)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.head = nn.Linear(hidden_size, channels * output.size)
 
     def loss(

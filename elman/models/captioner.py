@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError
+from elman.layers.dropout import Dropout
 from elman.models.decoder import Decoder, DecoderState
 from elman.models.decoding import select_rows
 from elman.models.encoder import StackOptions
@@ -98,7 +99,7 @@ class Captioner(nn.Module):
             **options,
         )
         self.first = Start(size, self.decoder.stack)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
         self.mean: Tensor

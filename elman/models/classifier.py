@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.errors import require_positive, require_probability
+from elman.layers.dropout import Dropout
 from elman.layers.pooling import Pooling
 from elman.models.evaluation import evaluating
 from elman.models.loss import Loss
@@ -35,7 +36,7 @@ class ManyToOne(nn.Module):
         super().__init__()
         self.reader = Reader(**options)
         self.pooling = Pooling.of(self.reader.encoder.stack, pooling)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.reader.output_size, output_size)
 
     def forward(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from elman.errors import OptionError, require_positive
 from elman.layers import Attention, Memory
+from elman.layers.dropout import Dropout
 from elman.models.encoder import StackOptions, build_stack, embedded
 
 #: What is drawn once a sequence, and so needs the whole of it.
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
         if attention is not None:
             self.attention = Attention(self.stack.output_size, memory_size, attention)
             self.combine = nn.Linear(memory_size + self.stack.output_size, size, bias=False)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         self.output = nn.Linear(self.size, vocab_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from elman.cells import Cell, cell_named
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers import Bidirectional, Recurrent, Stack
+from elman.layers.dropout import Dropout
 from elman.layers.layer import Layer
 
 CellClass = Callable[..., Cell]
@@ -101,7 +102,7 @@ class Encoder(nn.Module):
         self.stack = build_stack(
             input_size, hidden_size, num_layers, bidirectional=bidirectional, **options
         )
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.embedding = None if vocab_size is None else nn.Embedding(vocab_size, input_size)
 
     @property

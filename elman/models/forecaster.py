@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive, unknown
 from elman.layers import Stack
+from elman.layers.dropout import Dropout
 from elman.layers.stream import Stream
 from elman.models.bridge import Bridge
 from elman.models.encoder import StackOptions, build_stack
@@ -94,7 +95,7 @@ class Forecaster(nn.Module):
         own = series_size if num_series else 0
         read = patch * (channels + covariates) + own
         self.encoder = build_stack(read, hidden_size, num_layers, **options)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.decoder: nn.Module
         said = channels * output.size
         if decoder == "direct":

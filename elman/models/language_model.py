@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.errors import OptionError, require_positive
+from elman.layers.dropout import Dropout
 from elman.models.encoder import StackOptions, build_stack, embedded
 from elman.models.loss import Loss
 from elman.models.sampling import sample
@@ -44,7 +45,7 @@ class LanguageModel(nn.Module):
         )
         self.vocab_size = vocab_size
         self.stack = build_stack(embedding_size, hidden_size, num_layers, **options)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         self.output = nn.Linear(self.stack.output_size, vocab_size)
         nn.init.uniform_(self.output.weight, -0.1, 0.1)

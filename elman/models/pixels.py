@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from elman.data.pictures import pixel_order
 from elman.errors import OptionError, ShapeError, require_positive
+from elman.layers.dropout import Dropout
 from elman.models.encoder import StackOptions, build_stack, embedded
 from elman.models.evaluation import evaluating
 from elman.models.loss import Loss
@@ -83,7 +84,7 @@ class PixelModel(nn.Module):
         self.near = nn.Linear(K, E) if K else None
         self.seen = nn.Linear(K, E, bias=False) if K else None
         self.stack = build_stack(E, hidden_size, num_layers, **options)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.hidden = nn.Linear(self.stack.output_size + E, hidden_size)
         self.output = nn.Linear(hidden_size, levels)
         for table in (self.previous, self.row, self.column, self.channel):

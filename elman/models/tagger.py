@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.errors import OptionError, require_positive
+from elman.layers.dropout import Dropout
 from elman.layers.pooling import Pooling
 from elman.models.crf import CRF
 from elman.models.evaluation import evaluating
@@ -66,7 +67,7 @@ class Tagger(nn.Module):
         options.setdefault("bidirectional", True)
         self.multi_label, self.label_weight = multi_label, label_weight
         self.reader = Reader(**options)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.reader.output_size, num_tags)
         self.crf: CRF | None = None
         if crf:

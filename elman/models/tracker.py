@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive, unknown
 from elman.layers import Stack
+from elman.layers.dropout import Dropout
 from elman.models.bridge import Bridge
 from elman.models.encoder import StackOptions, build_stack
 from elman.models.loss import Loss
@@ -93,7 +94,7 @@ class Tracker(nn.Module):
         self.typical: Tensor
         read = 8 if coordinates == "both" else 4
         self.encoder = build_stack(read, hidden_size, num_layers, **options)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.decoder: nn.Module
         if decoder == "direct":
             self.decoder = nn.Linear(self.encoder.output_size + 4, hidden_size)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.errors import ShapeError, require_positive
+from elman.layers.dropout import Dropout
 from elman.models.loss import Loss
 from elman.models.reader import Reader, ReaderOptions
 from elman.models.targets import checked_ids, inside
@@ -31,7 +32,7 @@ class Transcriber(nn.Module):
         super().__init__()
         self.blank = num_units
         self.reader = Reader(**options)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.reader.output_size, num_units + 1)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.errors import OptionError, ShapeError, require_positive, unknown
+from elman.layers.dropout import Dropout
 from elman.models.encoder import StackOptions, build_stack
 from elman.models.frames import Binary, Normal
 from elman.models.items import Items, Tokens
@@ -84,7 +85,7 @@ class VectorDecoder(nn.Module):
         read = self.items.fed_size + vector_size
         self.stack = build_stack(read, hidden_size, num_layers, **options)
         self.starts = Start(vector_size, self.stack)
-        self.dropout = nn.Dropout(options.get("dropout", 0.0))
+        self.dropout = Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.stack.output_size, self.items.output_size)
 
     def forward(

@@ -86,7 +86,7 @@ def test_state_dropout_of_a_gru_leaves_the_leak_alone():
     torch.manual_seed(1)
     found, _ = layer(x, start)
     torch.manual_seed(1)
-    mask = F.dropout(torch.ones(B, 4), 0.5)
+    mask = dropout(torch.ones(B, 4), 0.5, True)
     assert mask.any() and not mask.all()
     h, expected = start, []
     for x_t in x:
@@ -106,7 +106,7 @@ def test_state_dropout_equals_a_literal_loop_with_the_mask(cell):
     torch.manual_seed(1)
     outputs, state = layer(x, packed(start))
     torch.manual_seed(1)
-    cell.state_mask = F.dropout(torch.ones(B, cell.output_size), 0.5)
+    cell.state_mask = dropout(torch.ones(B, cell.output_size), 0.5, True)
     states, last = literal_loop(cell, x, start)
     assert_same((outputs, parts(state)), (outputs_of(states), last), [*cell.parameters()])
     cell.state_mask = None
@@ -184,7 +184,7 @@ def test_weight_drop_zeros_recurrent_weights_only_and_rescales_the_rest():
     torch.manual_seed(1)
     found = layer(x)
     torch.manual_seed(1)
-    thinned = F.dropout(cell.weight_hh, 0.25)
+    thinned = dropout(cell.weight_hh, 0.25, True)
     assert abs((thinned == 0).double().mean() - 0.25) < 0.03
     before = cell.weight_hh.detach().clone()
     plain = cells.LSTM(I, 40)

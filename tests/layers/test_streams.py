@@ -15,6 +15,9 @@ from tests.layers.zoo import BACKWARD, BOTH, FORWARD, I, built, some_state
 from tests.support import assert_close, assert_equal, mapped, packed, randomise, warm_state
 
 T, B = 7, 3
+#: What these make of x is more than W x + b, and torch computes it: on some processors its product
+#: gives a row other bits beside other rows.
+BESIDE = (cells.LayerNormLSTM, cells.MinGRU, cells.MinLSTM, cells.SRU)
 
 
 def streamed(layer, x, state=None):
@@ -29,7 +32,7 @@ def streamed(layer, x, state=None):
 @pytest.mark.parametrize("case", PLAIN, ids=str)
 def test_a_stream_of_any_cell_is_bitwise_the_whole_sequence(case):
     cell = case.build()
-    layer = elman.Recurrent(cell)
+    layer = elman.Recurrent(cell, deterministic="batch" if case.cell in BESIDE else None)
     x, start = torch.randn(T, B, I), packed(warm_state(cell, B))
     assert_equal(streamed(layer, x, start), layer(x, start))
     alone = mapped(lambda s: s[1], start)
