@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 import elman
 from elman import cells
+from elman.layers.dropout import dropout
 from tests.layers.zoo import I
 from tests.support import (
     assert_close,
