@@ -3,8 +3,9 @@
     python benchmarks/optimizer.py
 
 11,419 vectors of 200 numbers, as of SNIPS; each batch reads 300 words by Zipf's law, half of their
-numbers dropped out. A moment of a word that is seldom read fades by 0.9 a step, into numbers so small (denormals) that the processor
-takes a slow path for each; `elman train` takes them for 0, and updates in one pass over memory.
+numbers dropped out. A moment of a word that is seldom read fades by 0.9 a step, into numbers so
+small (denormals) that the processor takes a slow path for each; `elman train` takes them for 0,
+and updates in one pass over memory.
 """
 
 import argparse

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from elman.data.batch import Batch
 from elman.data.batches import collate
 from elman.data.lines import read_lines, unpacked_name
@@ -13,7 +15,7 @@ from elman.errors import OptionError
 from elman.models.scores import named
 from elman.models.spans import spans
 from elman.models.tagger import Tagger
-from elman.tasks.examples import TrainedOnExamples, answered
+from elman.tasks.examples import TrainedOnExamples, answered, batched
 from elman.tasks.streaming import Lines, stack_stream
 from elman.tasks.trained import Answer
 
@@ -53,6 +55,25 @@ class TrainedTagger(TrainedOnExamples):
     def predict(self, inputs: Iterable[Sequence[str]], *, batch_size: int = 64) -> Iterator[Answer]:
         """For the words of each sentence their tags, and its label."""
         return answered(inputs, batch_size, lambda words: not words, self._answers)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The names of the tags, as `probabilities` counts them."""
+        return self.task.tags.names
+
+    def probabilities(
+        self, inputs: Iterable[Sequence[str]], *, batch_size: int = 64
+    ) -> Iterator[Tensor]:
+        """For the words of each sentence p of every tag: [words, tags].
+
+        What several trainings on the same data give can be averaged, which is often better than
+        any of them.
+        """
+        for several in batched(inputs, batch_size):
+            given = known(collate([self.task.encode_words(words) for words in several]))
+            shares, _ = self.model.probabilities(*to_read(given))
+            for b, words in enumerate(several):
+                yield shares[: len(words), b]
 
     def stream(self) -> "TaggerStream":
         return TaggerStream(self)
