@@ -51,10 +51,10 @@ def forward_scores(emissions: Tensor, transitions: Tensor, start: Tensor, valid:
 
         alpha_t = P_t + m + log(exp(alpha_{t-1} - m) exp(A)),   m = max_i alpha_{t-1}(i)
 
-    A product of matrices in float64, in which the result stays; where that is too coarse, see
-    `RANGE`, logarithms are added.
+    A product of matrices in float64, in which the result stays; where that is too coarse (see
+    `RANGE`) or the device has no float64, logarithms are added.
     """
-    emissions, transitions = emissions.double(), transitions.double()
+    emissions, transitions = _wide(emissions), _wide(transitions)
     weights = transitions.exp()
 
     def from_all(alpha: Tensor) -> Tensor:
@@ -83,8 +83,14 @@ def _onward(
     return torch.stack(found)
 
 
+def _wide(x: Tensor) -> Tensor:
+    return x if x.device.type == "mps" else x.double()
+
+
 def _in_range(alpha: Tensor, transitions: Tensor) -> bool:
     """Whether no sum of exp(alpha - m) exp(A) is too small for float64, which ends at e^-708."""
+    if alpha.dtype != torch.float64:
+        return False
     apart = alpha.amax(dim=-1) - alpha.where(alpha > -torch.inf, torch.inf).amin(dim=-1)
     allowed = transitions[transitions > -torch.inf]
     return bool((apart < RANGE).all() & (allowed.abs() < RANGE).all())
@@ -93,7 +99,7 @@ def _in_range(alpha: Tensor, transitions: Tensor) -> bool:
 def smoothed(
     emissions: Tensor, transitions: Tensor, alpha: Tensor, last: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """p(y_t = j) [T, B, K], 0 past the end, and how often i is followed by j [K, K]; float64.
+    """p(y_t = j) [T, B, K], 0 past the end, and how often i is followed by j [K, K], in float64 too.
 
         p(y_n = j) = exp(alpha_n(j) + end(j)) / Z
         p(y_{t-1} = i, y_t = j) = p(y_t = j) exp(alpha_{t-1}(i) + A(i, j) + P_t(j) - alpha_t(j))
@@ -101,7 +107,7 @@ def smoothed(
     alpha: see `forward_scores`. last: [B, K] p(y_n = j), 0 where there is no step. Both results
     are linear in it: times a weight of each sequence they are weighted.
     """
-    transitions, p = transitions.double(), last.double()
+    transitions, p = _wide(transitions), _wide(last)
     counts, found = torch.zeros_like(transitions), [p]
     # What no path reaches comes from nowhere: 0, not -inf + inf.
     reached = valid[..., None] & (alpha > -torch.inf)
