@@ -99,13 +99,13 @@ def _in_range(alpha: Tensor, transitions: Tensor) -> bool:
 def smoothed(
     emissions: Tensor, transitions: Tensor, alpha: Tensor, last: Tensor, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """p(y_t = j) [T, B, K], 0 past the end, and how often i is followed by j [K, K], in float64 too.
+    """p(y_t = j) [T, B, K], 0 past the end, and how often i is followed by j [K, K].
 
         p(y_n = j) = exp(alpha_n(j) + end(j)) / Z
         p(y_{t-1} = i, y_t = j) = p(y_t = j) exp(alpha_{t-1}(i) + A(i, j) + P_t(j) - alpha_t(j))
 
-    alpha: see `forward_scores`. last: [B, K] p(y_n = j), 0 where there is no step. Both results
-    are linear in it: times a weight of each sequence they are weighted.
+    alpha: see `forward_scores`; the results have its dtype. last: [B, K] p(y_n = j), 0 where there
+    is no step. Both results are linear in it: times a weight of each sequence they are weighted.
     """
     transitions, p = _wide(transitions), _wide(last)
     counts, found = torch.zeros_like(transitions), [p]
