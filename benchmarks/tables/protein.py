@@ -45,17 +45,11 @@ def families(proteins: list[TaggedSentence]) -> list[int]:
     return first
 
 
-def folds(proteins: list[TaggedSentence], family: list[int]) -> list[set[int]]:
-    """Families in as many parts, of about as many residues each."""
-    sizes = dict.fromkeys(family, 0)
-    for protein, number in zip(proteins, family, strict=True):
-        sizes[number] += len(protein.words)
+def folds(sizes: dict[int, int]) -> list[set[int]]:
+    """Families in as many parts, of about as many residues each; sizes: residues by family."""
     parts: list[set[int]] = [set() for _ in range(FOLDS)]
-    filled = [0] * FOLDS
     for number in sorted(sizes, key=lambda n: (-sizes[n], n)):
-        least = filled.index(min(filled))
-        parts[least].add(number)
-        filled[least] += sizes[number]
+        min(parts, key=lambda part: sum(sizes[n] for n in part)).add(number)
     return parts
 
 
@@ -67,6 +61,9 @@ class Proteins:
         file = options.data / "protein" / "protein-secondary-structure.train"
         self.proteins = list(tagged_sentences([file]))
         self.family = families(self.proteins)
+        self.sizes = dict.fromkeys(self.family, 0)
+        for protein, number in zip(self.proteins, self.family, strict=True):
+            self.sizes[number] += len(protein.words)
 
     def without(self, held: Collection[int], name: str) -> list[str | Path]:
         """What `elman train` is given to learn from the other families and validate on these."""
@@ -103,21 +100,19 @@ def together(trainings: Iterable[Training], test: Path) -> float:
 def on_families(options: Options, known: Proteins) -> tuple[list[Row], list[float]]:
     """A row of families held out in turn, and the seconds of each training."""
     values, seconds = [], []
+    parts = [
+        (known.without(held, f"fold{fold}"), sum(known.sizes[n] for n in held))
+        for fold, held in enumerate(folds(known.sizes))
+    ]
     for seed in options.seeds:
-        right = count = 0.0
-        for fold, held in enumerate(folds(known.proteins, known.family)):
-            done = train(
-                options, "tag", known.without(held, f"fold{fold}"), RECIPE, f"fold{fold}", seed
-            )
-            size = sum(
-                len(p.words) for p, f in zip(known.proteins, known.family, strict=True) if f in held
-            )
-            right, count = right + size * done.scores["accuracy"], count + size
+        right = 0.0
+        for fold, (files, size) in enumerate(parts):
+            done = train(options, "tag", files, RECIPE, f"seed{seed}-fold{fold}", seed)
+            right += size * done.scores["accuracy"]
             seconds.append(done.seconds)
-        values.append(right / count)
-    return [
-        Row("families held out", values, "", "61.6 (window-17 logistic)", percent=True)
-    ], seconds
+        values.append(right / sum(known.sizes.values()))
+    row = Row("families held out", values, "", "61.6 (window-17 logistic)", percent=True)
+    return [row], seconds
 
 
 def on_test(options: Options, known: Proteins) -> tuple[list[Row], list[float]]:

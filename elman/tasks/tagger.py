@@ -66,8 +66,7 @@ class TrainedTagger(TrainedOnExamples):
     ) -> Iterator[Tensor]:
         """For the words of each sentence p of every tag: [words, tags].
 
-        What several trainings on the same data give can be averaged, which is often better than
-        any of them.
+        What several trainings on the same data give can be averaged.
         """
         for several in batched(inputs, batch_size):
             given = known(collate([self.task.encode_words(words) for words in several]))
