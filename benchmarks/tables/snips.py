@@ -9,7 +9,7 @@ whole frames); the test part is read once.
 from common import Row, parsed, percent, report, tested, train
 
 RECIPE = (
-    "--hidden 200 --embedding 200 --crf --dropout 0.5 --word-dropout 0.05 "
+    "--min-count 2 --hidden 200 --embedding 200 --crf --dropout 0.5 --word-dropout 0.05 "
     "--global-context --learning-rate 0.002 --average 0.999 --batch-size 32 --epochs 20"
 )
 SOURCE = "slot-gated BiLSTM, Goo et al. 2018"

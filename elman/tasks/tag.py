@@ -43,6 +43,9 @@ class TagOptions(UnitOptions):
         False, "Leave out, and count, what has a tag that training does not know.", "Data"
     )
     vocab_size: int | None = option(None, "At most so many words. [dim]default: all[/]", "Text")
+    min_count: int = option(
+        2, "Words seen less often are read as one, by which what is new is learnt.", "Text"
+    )
     lower_case: bool = option(True, "Read words in lower case; their letters stay.", "Text")
     characters: bool = option(True, "Read the letters of each word too.", "Model")
     character_embedding: int = option(25, "Size of a letter's vector.", "Model")

@@ -172,6 +172,16 @@ def test_without_characters_all_new_words_are_one(plain, elman):
     assert one["probabilities"] == other["probabilities"]  # both words are <unk>
 
 
+def test_words_that_stand_once_are_read_as_what_is_new(elman, tmp_path):
+    data = conll(tmp_path / "a.conll")
+    data.write_text(data.read_text() + "play O\ntea O\nin O\nLinz B-city\n\n")
+    options = [*TINY, "--no-characters", "--steps", 1, "--valid", data, "--force"]
+    for more, same in (((), True), (("--min-count", 1), False)):
+        train(elman, data, *options, *more)
+        new, once = answers(elman, "run", "Oslo has tea", "Linz has tea")
+        assert (new["probabilities"] == once["probabilities"]) is same
+
+
 def test_the_embedded_proteins(elman, tmp_path):
     done = elman("train", "tag", *TINY, "--batch-size", 64, "--steps", 1, "--out", "run")
     assert done.code == 0, done.err
