@@ -36,6 +36,7 @@ class Options:
     work: Path
     seeds: list[int]
     epochs: int | None
+    also: str
     quick: bool
     keep: bool
     threads: int | None
@@ -54,10 +55,17 @@ class Options:
         return [model for model in models if self.only is None or model[0] in self.only]
 
     @property
-    def length(self) -> str:
-        """What follows a recipe to shorten it."""
+    def changes(self) -> str:
+        """What follows a recipe to shorten or change it."""
         epochs = "" if self.epochs is None else f" --epochs {self.epochs}"
-        return (f" {QUICK}" if self.quick else "") + epochs
+        return (f" {QUICK}" if self.quick else "") + f"{epochs} {self.also}".rstrip()
+
+    @property
+    def mark(self) -> str:
+        """What the title of a table says of them."""
+        if self.quick or self.epochs:
+            return " (CUT SHORT: no result)"
+        return f" (ANOTHER RECIPE: {self.also})" if self.also else ""
 
 
 def parsed(
@@ -74,6 +82,7 @@ def parsed(
     if only:
         add("--only", nargs="+", choices=list(only), help="these models alone")
     add("--epochs", type=int, help="instead of the recipe's")
+    add("--also", default="", help="options of `elman train` added to the recipe, in one word")
     add("--quick", action="store_true", help="a few steps of one seed: does it run?")
     add("--keep", action="store_true", help="keep what a former call finished")
     add("--threads", type=int, help="CPU threads; torch's choice if not given")
@@ -109,7 +118,7 @@ def train(
     the end of the log where the command fails.
     """
     folder = options.work / run
-    words = [task, *map(str, given), *shlex.split(recipe + options.length)]
+    words = [task, *map(str, given), *shlex.split(recipe + options.changes)]
     words += [*shlex.split(options.machine), "--seed", str(seed), "--out", str(folder)]
     done = options.work / f"{run}.json"
     if options.keep and done.is_file() and (former := read_json(done))["command"] == words:
@@ -181,8 +190,7 @@ def report(
     seconds: of each training, the command as a whole.
     """
     mean = statistics.mean(seconds)
-    short = " (CUT SHORT: no result)" if options.quick or options.epochs else ""
-    table = Table(title=title + short, title_justify="left", caption_justify="left")
+    table = Table(title=title + options.mark, title_justify="left", caption_justify="left")
     table.caption = f"seeds {options.seeds}; {mean:,.0f} s a training. {note}"
     for name in ("", "elman", "published", "baseline"):
         table.add_column(name, overflow="fold")
@@ -192,7 +200,8 @@ def report(
     if options.json is not None:
         value = {
             "table": title,
-            "short": bool(short),
+            "short": options.quick or options.epochs is not None,
+            "also": options.also,
             "seeds": options.seeds,
             "rows": [{**asdict(row), "ours": row.ours} for row in rows],
             "seconds": list(seconds),
