@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from elman.data.batch import Batch
+from elman.data.byte_pairs import BPE_SAMPLE, BPETokenizer
 from elman.data.files import written_aside
 from elman.data.text import Text
-from elman.data.tokenizer import BPE_SAMPLE, BPETokenizer, Tokenizer
+from elman.data.tokenizer import Tokenizer
 from elman.errors import DataError, RunError
 
 #: Called with what is being done and how many characters of it have been.
@@ -79,7 +80,7 @@ def fit_tokenizer(
     bpe_sample: int = BPE_SAMPLE,
 ) -> Tokenizer:
     """Learn the units from the first ``stop`` characters; of byte pairs from ``bpe_sample`` of
-    them, see `elman.data.tokenizer.spread`."""
+    them, see `elman.data.byte_pairs.spread`."""
 
     def counted() -> Iterator[str]:
         done = 0

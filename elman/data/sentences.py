@@ -7,18 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from elman.data.byte_pairs import BPE_SAMPLE, BPETokenizer
 from elman.data.files import read_json, write_json
-from elman.data.tokenizer import (
-    BPE_SAMPLE,
-    SENTENCE_TOKENIZERS,
-    UNKNOWN,
-    BPETokenizer,
-    Ids,
-    SymbolTokenizer,
-    Tokenizer,
-    TokenTokenizer,
-    tokenizer_from_json,
-)
+from elman.data.symbols import UNKNOWN, SymbolTokenizer, TokenTokenizer
+from elman.data.tokenizer import Ids, Tokenizer
+from elman.data.tokenizers import SENTENCE_TOKENIZERS, tokenizer_from_json
 from elman.errors import OptionError, RunError, require_positive, unknown
 
 SPECIALS = ("start", "end", "pad")
@@ -60,7 +53,7 @@ class Sentences:
     ) -> "Sentences":
         """Learn the units of sentences; at most vocab_size, each seen min_count times or more.
 
-        bpe_sample: characters that byte pairs are learnt from, see `elman.data.tokenizer.spread`.
+        bpe_sample: characters that byte pairs are learnt from, see `elman.data.byte_pairs.spread`.
         """
         if unit not in SENTENCE_TOKENIZERS:
             raise unknown("tokenizer", unit, SENTENCE_TOKENIZERS)

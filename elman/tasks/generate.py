@@ -20,7 +20,7 @@ from elman.data.examples import Examples
 from elman.data.files import write_text
 from elman.data.series import LabelledSeries
 from elman.data.source import Source
-from elman.data.tokenizer import SENTENCE_TOKENIZERS
+from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, unknown
 from elman.models.from_vector import FromVector
 from elman.models.latent import SequenceVAE

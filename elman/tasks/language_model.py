@@ -8,16 +8,12 @@ from rich.console import Console
 
 from elman.cells import Cell
 from elman.data.batch import Batch, Batches
+from elman.data.byte_pairs import BPE_SAMPLE
 from elman.data.corpus import Part, Report, Streams, encode_part, fit_tokenizer, require_enough
 from elman.data.files import write_text
 from elman.data.text import Text
-from elman.data.tokenizer import (
-    BPE_SAMPLE,
-    Tokenizer,
-    check_vocab_size,
-    load_tokenizer,
-    tokenizer_class,
-)
+from elman.data.tokenizer import Tokenizer
+from elman.data.tokenizers import check_vocab_size, load_tokenizer, tokenizer_class
 from elman.errors import DataError, OptionError, require_positive, require_probability
 from elman.models import LanguageModel
 from elman.models.loss import Loss

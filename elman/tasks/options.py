@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from elman.data.byte_pairs import BPE_SAMPLE
 from elman.data.tables import TableOptions
-from elman.data.tokenizer import BPE_SAMPLE, SENTENCE_TOKENIZERS
+from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, unknown
 from elman.option import option
 from elman.train.options import ModelOptions

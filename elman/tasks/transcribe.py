@@ -20,7 +20,7 @@ from elman.data.files import write_text
 from elman.data.sentences import Sentences
 from elman.data.sound_files import transcribed_sounds
 from elman.data.source import Skipped, Source
-from elman.data.tokenizer import SENTENCE_TOKENIZERS
+from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.data.tones import RATE, dialled
 from elman.errors import DataError, OptionError, require_positive
 from elman.models.ctc import best_paths, required_steps

@@ -13,7 +13,7 @@ from elman.data.batches import collate
 from elman.data.corpus import Report
 from elman.data.sentences import Sentences
 from elman.data.source import Skipped
-from elman.data.tokenizer import CharTokenizer
+from elman.data.symbols import CharTokenizer
 from elman.errors import OptionError
 from elman.models.ctc import Labelling, best_paths, prefix_search
 from elman.models.decoding import Decoding

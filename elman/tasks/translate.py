@@ -21,7 +21,7 @@ from elman.data.files import write_text
 from elman.data.pairs import Pair, text_pairs
 from elman.data.sentences import Sentences
 from elman.data.source import Skipped, Source
-from elman.data.tokenizer import SENTENCE_TOKENIZERS
+from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, require_probability, unknown
 from elman.models.loss import Loss
 from elman.models.seq2seq import EncoderDecoder

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from elman.data.corpus import Streams, encode_part, require_enough
-from elman.data.tokenizer import tokenizer_class
+from elman.data.tokenizers import tokenizer_class
 from elman.errors import DataError
 
 

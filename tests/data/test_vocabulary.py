@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from elman.data.sentences import Sentences
 from elman.data.source import Skipped
-from elman.data.tokenizer import SENTENCE_TOKENIZERS
+from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.data.vocabulary import Labels
 from elman.errors import DataError, OptionError, RunError
 
