@@ -111,7 +111,7 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
             o.tokenizer,
             (text for text, count in captions.items() for _ in range(count)),
             vocab_size=o.vocab_size or (4096 if o.tokenizer == "bpe" else None),
-            min_count=o.min_count,
+            min_count=o.least_count,
             bpe_sample=o.bpe_sample,
             lower_case=o.lower_case,
             specials=["start", "end"],

@@ -47,6 +47,10 @@ class ClassifyOptions(InputOptions, SoundOptions):
     skip_unknown_labels: bool = option(
         False, "Leave out, and count, what has a label that training does not know.", "Data"
     )
+    min_count: int | None = option(
+        None, "Units seen less often are read as the unknown one, which so is learnt. "
+        "[dim]default: 2 of words, else 1[/]", "Text",
+    )  # fmt: skip
     bidirectional: bool = option(True, "Read from both ends.", "Model")
     pooling: str = option("max", f"How steps become one vector: {', '.join(POOLINGS)}.", "Model")
     word_dropout: float = option(
@@ -61,6 +65,10 @@ class ClassifyOptions(InputOptions, SoundOptions):
         require_probability(word_dropout=self.word_dropout, label_smoothing=self.label_smoothing)
         if self.pooling not in POOLINGS:
             raise unknown("pooling", self.pooling, POOLINGS)
+
+    @property
+    def least_count(self) -> int:
+        return self.min_count or (2 if self.tokenizer in ("word", "token") else 1)
 
 
 class Classification(ExampleTask[ClassifyOptions, Record | Sound]):

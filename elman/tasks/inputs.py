@@ -161,7 +161,7 @@ class Inputs:
                 options.tokenizer,
                 (record.text for record in records),
                 vocab_size=options.vocab_size,
-                min_count=options.min_count,
+                min_count=options.least_count,
                 lower_case=options.lower_case,
                 specials=specials,
                 bpe_sample=options.bpe_sample,

@@ -49,17 +49,25 @@ class UnitOptions(ExampleOptions):
     vocab_size: int | None = option(
         None, "At most so many units. [dim]default: all; bpe 4096[/]", "Text"
     )
-    min_count: int = option(1, "Units seen less often are read as one.", "Text")
+    min_count: int | None = option(
+        None, "Units seen less often are read as one. [dim]default: 1[/]", "Text"
+    )
     lower_case: bool = option(False, "Read all in lower case.", "Text")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(min_count=self.min_count)
+        if self.min_count is not None:
+            require_positive(min_count=self.min_count)
         if self.vocab_size is not None and self.vocab_size < 2:
             raise OptionError(
                 f"vocab_size must be at least 2, one is for what was never seen; got "
                 f"{self.vocab_size}"
             )
+
+    @property
+    def least_count(self) -> int:
+        """How often a unit is seen to be known: min_count, or what is usual."""
+        return self.min_count or 1
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,10 @@ class TagOptions(UnitOptions):
         False, "Leave out, and count, what has a tag that training does not know.", "Data"
     )
     vocab_size: int | None = option(None, "At most so many words. [dim]default: all[/]", "Text")
-    min_count: int = option(
-        2, "Words seen less often are read as one, by which what is new is learnt.", "Text"
+    min_count: int | None = option(
+        None,
+        "Words seen less often are read as the unknown one, which so is learnt. [dim]default: 2[/]",
+        "Text",
     )
     lower_case: bool = option(True, "Read words in lower case; their letters stay.", "Text")
     characters: bool = option(True, "Read the letters of each word too.", "Model")
@@ -78,6 +80,10 @@ class TagOptions(UnitOptions):
             require_positive(tag_column=self.tag_column)
         if self.pooling not in POOLINGS:
             raise unknown("pooling", self.pooling, POOLINGS)
+
+    @property
+    def least_count(self) -> int:
+        return self.min_count or 2
 
 
 class Tagging(ExampleTask[TagOptions, TaggedSentence]):
@@ -124,7 +130,7 @@ class Tagging(ExampleTask[TagOptions, TaggedSentence]):
         words = Sentences.fit_words(
             (sentence.words for sentence in train),
             vocab_size=o.vocab_size,
-            min_count=o.min_count,
+            min_count=o.least_count,
             lower_case=o.lower_case,
         )
         words.save(self.run.folder / "words.json")

@@ -129,7 +129,7 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
         counts = Counter(sound.text.strip() for sound in train)
         if not counts:
             raise DataError(f"{train.about}: holds no transcribed sound; {train.skipped}")
-        how: dict[str, Any] = {"min_count": o.min_count, "lower_case": o.lower_case}
+        how: dict[str, Any] = {"min_count": o.least_count, "lower_case": o.lower_case}
         units = Sentences.fit(o.tokenizer, counts, vocab_size=o.vocab_size, **how)
         units.save(self.run.tokenizer_file)
         Hearing.learn(train, o, report).save(self.run.folder)

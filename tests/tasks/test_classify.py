@@ -92,6 +92,20 @@ def test_one_answer_is_that_in_a_batch(trained):
     assert together == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("more", "same"),
+    [((), True), (("--min-count", 1), False), (("--tokenizer", "char"), False)],
+)
+def test_words_that_stand_once_are_read_as_what_is_new(elman, tmp_path, more, same):
+    data = reviews(tmp_path / "a.csv")
+    data.write_text(data.read_text() + "a gripping film,pos\n")
+    done = elman("train", "classify", data, *TINY, "--valid", data, "--steps", 1, *more)
+    assert done.code == 0, done.err
+    texts = ["a gripping film", "a smashing film"]
+    known, new = library.load("runs/classify").predict(texts)
+    assert (known.record["probabilities"] == new.record["probabilities"]) is same
+
+
 def test_series_of_numbers_with_lengths(elman, tmp_path):
     draw = np.random.default_rng(0)
     y = np.arange(48) % 2
