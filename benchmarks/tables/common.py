@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,8 @@ from rich.table import Table
 from elman.data.files import read_json, write_json, write_text
 
 M = TypeVar("M", bound=tuple[Any, ...])
+#: From the options, and more, to rows and the seconds of each training.
+Measure = Callable[..., tuple[list["Row"], list[float]]]
 
 #: What a quick look adds to a recipe: the last of an option that is given twice counts.
 QUICK = "--epochs 1 --steps 20"
@@ -63,7 +65,7 @@ class Options:
     @property
     def mark(self) -> str:
         """What the title of a table says of them."""
-        if self.quick or self.epochs:
+        if self.quick or self.epochs is not None:
             return " (CUT SHORT: no result)"
         return f" (ANOTHER RECIPE: {self.also})" if self.also else ""
 
@@ -137,6 +139,14 @@ def train(
     found = read_json(scores) if scores.is_file() else {}
     write_json(done, {"command": words, "scores": found, "seconds": seconds})
     return Training(folder, found, seconds)
+
+
+def measured(
+    options: Options, models: Sequence[tuple[str, Measure]], *given: Any
+) -> tuple[list["Row"], list[float]]:
+    """The rows of the models that --only leaves, and the seconds of each of their trainings."""
+    found = [model(options, *given) for _, model in options.chosen(models)]
+    return [row for rows, _ in found for row in rows], [s for _, took in found for s in took]
 
 
 def tested(training: Training) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from common import Options, percent, tested, train, write_rows
+
+T = TypeVar("T")
 
 FOLDS = 10
 
@@ -33,12 +36,14 @@ class Found:
         return f"Deviation over the {len(self.folds)} trainings on a fold: {spread}."
 
 
-def parts(examples: Sequence[Example], seed: int) -> Iterator[tuple[list[Example], list[Example]]]:
+def parts(
+    examples: Sequence[T], seed: int, count: int = FOLDS
+) -> Iterator[tuple[list[T], list[T]]]:
     """The training and the test part of each fold; each example is in one test part."""
     order = np.random.default_rng(seed).permutation(len(examples))
     fold_of = np.empty(len(examples), dtype=np.int64)
-    fold_of[order] = np.arange(len(examples)) % FOLDS
-    for fold in range(FOLDS):
+    fold_of[order] = np.arange(len(examples)) % count
+    for fold in range(count):
         rest = [e for e, f in zip(examples, fold_of, strict=True) if f != fold]
         yield rest, [e for e, f in zip(examples, fold_of, strict=True) if f == fold]
 

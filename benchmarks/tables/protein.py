@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
-from common import Options, Row, Training, parsed, percent, report, tested, train
+from common import Options, Row, Training, measured, parsed, percent, report, tested, train
 
 import elman
 from elman.data.files import write_text
@@ -136,11 +136,7 @@ def main() -> None:
     """Train for each seed, print the table."""
     options = parsed("protein", __doc__, seeds=range(5), only=[name for name, _ in MODELS])
     known = Proteins(options)
-    rows, seconds = [], []
-    for _, measured in options.chosen(MODELS):
-        more, took = measured(options, known)
-        rows += more
-        seconds += took
+    rows, seconds = measured(options, MODELS, known)
     report(options, "protein secondary structure", rows, seconds)
 
 
