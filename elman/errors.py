@@ -29,6 +29,10 @@ class BackendError(ElmanError):
     """The backend that was asked for cannot run this."""
 
 
+class SavedPlanError(ElmanError, ValueError):
+    """The plan in a saved graph is damaged, or this elman does not know what is in it."""
+
+
 class CheckError(ElmanError, AssertionError):
     """Two ways to compute the same numbers disagree; says where, and by how much."""
 

@@ -8,6 +8,7 @@ from elman.compiler.plan import PLAIN, Plan, Zoneout, make_plan
 from elman.compiler.pretty import explain, step_text
 from elman.compiler.simplify import simplify_step
 from elman.compiler.trace import trace
+from elman.compiler.untraced import untraced
 from elman.compiler.verify import verify
 from elman.knobs import PASSES, PLAN, tell, timed
 
@@ -22,7 +23,7 @@ def compile_cell(
     Raises UnsupportedError for an operation that has no rule.
     """
     name = type(cell).__name__
-    with timed(f"{name}, trace"):
+    with timed(f"{name}, trace"), untraced():
         step = trace(cell, masked)
     _check("trace", step)
     with timed(f"{name}, simplify"):

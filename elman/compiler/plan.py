@@ -59,6 +59,8 @@ class Plan:
     keeps: the zoneout masks, one leaf for each part that has one; 1 keeps the old value.
     fused: whether ``entering`` is W x + b and nothing else, which a backend computes itself, a
         stretch of time before the loop needs it; else torch computes and differentiates it.
+
+    zoneout, streamed: what `make_plan` has made it of beside the step.
     """
 
     step: Step
@@ -66,6 +68,8 @@ class Plan:
     hoisted: Hoisted
     keeps: tuple[Node | None, ...]
     fused: bool
+    zoneout: Zoneout
+    streamed: bool
     #: What backends have made of the plan, under keys of their own; it goes when the plan goes.
     made_of: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -182,7 +186,8 @@ def make_plan(step: Step, zoneout: Zoneout = PLAIN, streamed: bool = False) -> P
     if streamed:
         reached = walk(outputs)
         prepared = {w: None for node in reached if node.is_row for w in node.args if _is_weight(w)}
-        return Plan(step, tuple(outputs), Hoisted(tuple(prepared), (step.x,)), tuple(keeps), False)
+        hoisted = Hoisted(tuple(prepared), (step.x,))
+        return Plan(step, tuple(outputs), hoisted, tuple(keeps), False, zoneout, streamed)
     hoisted = hoist(outputs)
     masks = {keep for keep in keeps if keep is not None}
     entering = tuple(node for node in hoisted.entering if node not in masks)
@@ -191,7 +196,8 @@ def make_plan(step: Step, zoneout: Zoneout = PLAIN, streamed: bool = False) -> P
     prepared = dict.fromkeys(hoisted.prepared)
     if fused:
         prepared |= dict.fromkeys(weight for node in entering for weight in _weights(node))
-    return Plan(step, tuple(outputs), Hoisted(tuple(prepared), entering), tuple(keeps), fused)
+    hoisted = Hoisted(tuple(prepared), entering)
+    return Plan(step, tuple(outputs), hoisted, tuple(keeps), fused, zoneout, streamed)
 
 
 def _is_weight(node: Node) -> bool:
