@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from threading import Lock
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from elman.backends.choose import choose
 from elman.backends.llvm.engine import LLVM
-from elman.cells.cell import Cell, State
+from elman.cells.cell import Cell, State, bind
 from elman.compiler.interpret import evaluate
 from elman.scan import Execution, Noise, scan
 
 
 class Stepped(Protocol):
-    """Something that runs one step after the other and holds the state; setting it goes on from
-    there."""
+    """Something that runs one step after the other and holds the state between.
 
-    state: State
+    A copy or a pickle goes on by itself, from the state and with the weights that this one has.
+    """
+
+    state: State  # a copy of the one now; setting it goes on from there
 
     def step(self, x: Tensor) -> Tensor:
-        """x: [B, I], contiguous   ->   the first part of the new state: [B, O]."""
+        """x: [B, I], contiguous -> the first part of the new state, the caller's own: [B, O]."""
         ...
 
 
 def stepper(
     cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State, execution: Execution
 ) -> Stepped:
-    """What runs the steps of a cell with the weights of this moment, without a gradient: a kernel
-    that is entered again and again, or, on the other backends, a sequence of one step.
+    """What runs the steps of a cell as it is at this moment, without a gradient: a kernel that is
+    entered again and again, or, on the other backends, a sequence of one step.
 
     Raises BackendError where the backend that was asked for cannot run it.
     """
@@ -39,10 +44,26 @@ def stepper(
     state = tuple(part.detach() for part in state)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):  # kernels keep to their dtype
         choice = choose(cell, weights, state[0], state, noise, execution, streamed=True)
+        kept = _as_it_is(cell, weights)
         plan, engine = choice.plan, choice.engine
         if plan is None or not isinstance(engine, LLVM):
-            return _Scanned(cell, weights, noise, state, execution)
-        return engine.stepper(plan, evaluate(plan.prepared, plan.read(cell, weights)), state)
+            return _Scanned(kept, weights, noise, execution, state)
+        again = partial(stepper, kept, weights, noise, execution=execution)
+        prepared = evaluate(plan.prepared, plan.read(kept, weights))
+        return engine.stepper(plan, prepared, state, again)
+
+
+def _as_it_is(cell: Cell, weights: dict[str, Tensor]) -> Cell:
+    """A cell that no later change of a number, a module or a buffer of this one reaches."""
+    bound = bind(cell, weights)
+    modules = list(bound.modules())
+    tensors = [t for module in modules for t in vars(module).values() if isinstance(t, Tensor)]
+    own = {id(t): t.detach().clone() for t in (*tensors, *bound.buffers())}
+    own |= {id(weight): weight for weight in weights.values()}
+    try:
+        return copy.deepcopy(bound, own)
+    except (TypeError, RuntimeError):  # an attribute that nobody can copy stays shared
+        return bound
 
 
 class _Scanned:
@@ -53,19 +74,39 @@ class _Scanned:
         cell: Cell,
         weights: dict[str, Tensor],
         noise: Noise,
-        state: State,
         execution: Execution,
+        state: State,
     ) -> None:
-        self.cell, self.weights, self.noise = cell, weights, noise
-        self.state, self.execution = state, execution
+        self._made_of = cell, weights, noise, execution
+        self._lock = Lock()
+        self._state = _cloned(state)
+
+    @property
+    def state(self) -> State:
+        return _cloned(self._state)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = _cloned(state)
 
     def step(self, x: Tensor) -> Tensor:
-        x = x.view(1, len(self.state[0]), -1)
-        with torch.no_grad():
-            states, self.state = scan(
-                self.cell, self.weights, x, self.state, noise=self.noise, execution=self.execution
+        cell, weights, noise, execution = self._made_of
+        with self._lock, torch.no_grad():
+            x = x.view(1, len(self._state[0]), -1)
+            states, self._state = scan(
+                cell, weights, x, self._state, noise=noise, execution=execution
             )
         return states[0][0]
+
+    def __deepcopy__(self, memo: object) -> _Scanned:
+        return _Scanned(*self._made_of, self._state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Scanned, (*self._made_of, self.state)
+
+
+def _cloned(state: State) -> State:
+    return tuple(part.clone() for part in state)
 
 
 Step = Callable[[Tensor], Tensor]
@@ -91,13 +132,7 @@ def on_top(layers: Sequence[Steps]) -> Steps:
     """The steps of layers that each read the outputs of the one below."""
     if len(layers) == 1:
         return layers[0]
-    each = [layer.step for layer in layers]
-
-    def step(x: Tensor) -> Tensor:
-        for one in each:
-            x = one(x)
-        return x
-
+    step = partial(_through, tuple(layer.step for layer in layers))
     return Steps(tuple(cell for layer in layers for cell in layer.cells), step)
 
 
@@ -105,10 +140,19 @@ def joined(layer: Steps, norm: Step | None, skip: bool) -> Steps:
     """The steps of a layer with what stands around it: layer(norm(x)) + x where skip."""
     if norm is None and not skip:
         return layer
+    return Steps(layer.cells, partial(_around, layer.step, norm, skip))
 
-    def step(x: Tensor) -> Tensor:
-        x = x.detach()
-        y = layer.step(x if norm is None else norm(x))
-        return y + x if skip else y
 
-    return Steps(layer.cells, step)
+# Functions of the module, that a stream may be copied and pickled.
+
+
+def _through(steps: tuple[Step, ...], x: Tensor) -> Tensor:
+    for step in steps:
+        x = step(x)
+    return x
+
+
+def _around(step: Step, norm: Step | None, skip: bool, x: Tensor) -> Tensor:
+    x = x.detach()
+    y = step(x if norm is None else norm(x))
+    return y + x if skip else y

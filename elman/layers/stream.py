@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 from torch import Tensor
 
 from elman.errors import ShapeError
@@ -15,7 +18,9 @@ class Stream:
 
     Made by ``layer.stream()``. It has the weights of that moment, keeps no gradient, drops
     nothing, as in evaluation, and gives the same numbers as the layer on the whole sequence.
-    Several streams of one layer are independent of each other.
+    Several streams of one layer are independent of each other; so are a stream and its copy
+    (`copy.copy`, `copy.deepcopy`, pickle), which go on from the same state. What a stream hands
+    out is the caller's own. Threads that share a stream take its steps in turn.
 
     x_t: [B, I], or [I] where it was made without a batch   ->   y_t: [B, O] or [O]
     """
@@ -24,20 +29,35 @@ class Stream:
         """like: [B, I], an example of x_t; alone: it comes and goes without its batch."""
         self._layer = layer
         self._alone = alone
-        self._dtype = like.dtype
+        self._dtype, self._device = like.dtype, like.device
         self._shape = like.shape[1:] if alone else like.shape
         self._cells, self._step = steps.cells, steps.step
         self._start = self.state
 
     def __call__(self, x_t: Tensor) -> Tensor:
         """The output of the next step. Raises ShapeError."""
-        if x_t.shape != self._shape or x_t.dtype is not self._dtype:
-            raise ShapeError(
-                f"{self._layer}.stream: x_t must be {list(self._shape)} {self._dtype}, got "
-                f"{list(x_t.shape)} {x_t.dtype}"
-            )
-        y = self._step(x_t if x_t.is_contiguous() else x_t.contiguous())
+        try:
+            if (
+                x_t.shape != self._shape
+                or x_t.dtype is not self._dtype
+                or x_t.device != self._device
+            ):
+                raise self._refused(x_t)
+            if not x_t.is_contiguous() or x_t.is_neg():
+                x_t = x_t.resolve_neg().contiguous()
+        except (AttributeError, RuntimeError):  # not a tensor, or not a dense one
+            raise self._refused(x_t) from None
+        y = self._step(x_t)
         return y[0] if self._alone else y
+
+    def _refused(self, x_t: Any) -> ShapeError:
+        got = type(x_t).__name__
+        if isinstance(x_t, Tensor):
+            got = f"{list(x_t.shape)} {x_t.dtype} on {x_t.device}, {x_t.layout}"
+        return ShapeError(
+            f"{self._layer}.stream: x_t must be a dense tensor {list(self._shape)} {self._dtype} "
+            f"on {self._device}, got {got}"
+        )
 
     @property
     def state(self) -> tuple[tuple[Tensor, ...], ...]:
@@ -49,7 +69,7 @@ class Stream:
     @state.setter
     def state(self, state: tuple[tuple[Tensor, ...], ...]) -> None:
         given, expected = (
-            [[(list(part.shape), part.dtype) for part in parts] for parts in nest]
+            [[(list(part.shape), part.dtype, str(part.device)) for part in parts] for parts in nest]
             for nest in (state, self._start)
         )
         if given != expected:
@@ -60,6 +80,9 @@ class Stream:
     def reset(self) -> None:
         """Begin again from the state that the stream was made with."""
         self.state = self._start
+
+    def __copy__(self) -> Stream:
+        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         return f"Stream({self._layer}, x_t={list(self._shape)})"

@@ -1,9 +1,13 @@
 """One step at a time: the same numbers as the whole sequence."""
 
+import copy
+import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 import elman
 from elman import cells
@@ -12,7 +16,15 @@ from elman.backends.llvm.stepper import Stepper
 from elman.errors import BackendError, OptionError, ShapeError
 from tests.cells.cases import PLAIN
 from tests.layers.zoo import BACKWARD, BOTH, FORWARD, I, built, some_state
-from tests.support import assert_close, assert_equal, mapped, packed, randomise, warm_state
+from tests.support import (
+    assert_close,
+    assert_equal,
+    leaves,
+    mapped,
+    packed,
+    randomise,
+    warm_state,
+)
 
 T, B = 7, 3
 #: What these make of x is more than W x + b, and torch computes it: on some processors its product
@@ -265,3 +277,126 @@ def test_a_stream_has_the_norms_of_the_moment_when_it_was_made():
     stream, expected = layer.stream(), layer(x)[0].detach()
     randomise(layer)
     assert_close(run_through(stream, x), expected)
+
+
+# ------------------------------------------------------------------ what is whose
+
+
+def deep(backend):
+    cell = elman.Recurrent(cells.GRU(4, 4), backend=backend)
+    layers = [elman.LSTM(I, 4, num_layers=2, backend=backend), cell]
+    return randomise(elman.Stack(layers, layer_norm=True, residual=True))
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+@pytest.mark.parametrize("batch", [None, B])
+def test_what_a_stream_hands_out_is_the_callers(backend, batch):
+    layer = deep(backend)
+    x = torch.randn(T, I) if batch is None else torch.randn(T, B, I)
+    expected, last = layer(x)
+    start = mapped(lambda part: part.detach().clone(), layer(x)[1])
+    stream, given = layer.stream(start, batch), layer.stream(batch_size=batch)
+    for part in leaves(start):
+        part.zero_()
+    assert_close(run_through(stream, x), layer(x, last)[0].detach())
+    for x_t, right in zip(x, expected, strict=True):
+        y = given(x_t)
+        assert_close(y, right.detach())
+        for mine in (y, *leaves(given.state)):
+            mine.zero_()
+    before = given.state
+    given.state = before
+    for part in leaves(before):
+        part.zero_()
+    assert all(part.any() for part in leaves(given.state))
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+@pytest.mark.parametrize("batch", [None, B])
+def test_a_copy_of_a_stream_goes_on_by_itself(backend, batch):
+    layer = deep(backend)
+    x = torch.randn(T, I) if batch is None else torch.randn(T, B, I)
+    stream = layer.stream(layer(x)[1], batch)
+    expected = run_through(stream, x)
+    stream.reset()
+    first = run_through(stream, x[:3])
+    made = [copy.copy(stream), copy.deepcopy(stream), pickle.loads(pickle.dumps(stream))]
+    randomise(layer)
+    for other in (*made, stream):
+        assert_equal(torch.cat((first, run_through(other, x[3:]))), expected)
+        other.reset()
+        assert_equal(run_through(other, x), expected)
+
+
+class Scaled(elman.Cell):
+    """h' = tanh(s (W x + h)) + b: a number and a buffer that may change."""
+
+    def __init__(self, size):
+        super().__init__(size, h=size)
+        self.W = torch.nn.Linear(size, size)
+        self.scale = 0.5
+        self.register_buffer("b", torch.randn(size))
+
+    def step(self, x, h):
+        return torch.tanh(self.scale * (self.W(x) + h)) + self.b
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+def test_a_stream_has_the_cell_of_the_moment_when_it_was_made(backend):
+    layer = elman.Recurrent(Scaled(I), backend=backend)
+    x = torch.randn(T, I)
+    expected, stream = layer(x)[0].detach(), layer.stream()
+    layer.cell.scale = 2.0
+    layer.cell.b.zero_()
+    assert_close(run_through(stream, x), expected)
+    assert_close(run_through(pickle.loads(pickle.dumps(layer.stream())), x), layer(x)[0].detach())
+    stream.reset()
+    assert_close(run_through(pickle.loads(pickle.dumps(stream)), x), expected)
+
+
+@pytest.mark.parametrize("backend", ["llvm", "loop"])
+def test_threads_take_the_steps_of_a_stream_in_turn(backend):
+    stream = elman.GRU(I, 4, backend=backend).stream()
+    x = torch.randn(I)
+    right = {tuple(stream(x).tolist()) for _ in range(40)}
+    stream.reset()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: tuple(stream(x).tolist()), range(40)))
+    assert set(found) == right
+
+
+def fake(x):
+    with FakeTensorMode():
+        return torch.zeros(x.shape, dtype=x.dtype)
+
+
+REFUSED = {
+    "meta": lambda x: x.to("meta"),
+    "fake": fake,
+    "sparse": lambda x: x.to_sparse(),
+    "other dtype": lambda x: x.float(),
+    "other shape": lambda x: x[None],
+    "no tensor": lambda x: x.tolist(),
+    "no memory": lambda x: torch._efficientzerotensor(x.shape, dtype=x.dtype),
+}
+TAKEN = {
+    "negative bit": lambda x: torch._neg_view(-x),
+    "strides": lambda x: torch.stack((x, x), -1)[..., 0],
+    "a parameter": torch.nn.Parameter,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("batch", [None, B])
+def test_what_a_stream_reads_is_a_tensor_with_memory(batch):
+    layer = elman.LSTM(I, 4)
+    stream, x = layer.stream(batch_size=batch), torch.randn([I] if batch is None else [B, I])
+    right = stream(x)
+    for name, make in REFUSED.items():
+        with pytest.raises(ShapeError, match="stream: "):
+            print(name, stream(make(x)))
+    for make in TAKEN.values():
+        stream.reset()
+        assert_equal(stream(make(x)), right)
+    with pytest.raises(ShapeError, match="transform of torch.func"):
+        torch.vmap(stream)(torch.stack((x, x)))

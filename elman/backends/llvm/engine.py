@@ -10,7 +10,7 @@ from torch import Tensor
 from elman.backends.engine import BackTape, Planned, Tape
 from elman.backends.llvm.program import Program, run
 from elman.backends.llvm.share import Load, at_once
-from elman.backends.llvm.stepper import Stepper
+from elman.backends.llvm.stepper import Again, Stepper
 from elman.backends.llvm.target import host
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
@@ -53,10 +53,10 @@ class LLVM:
         kernel = self.program(loop.plan, dtype).forward(loop.training).kernel
         return Load(loop.walk, kernel.weights)
 
-    def stepper(self, plan: Plan, weights: list[Tensor], state: State) -> Stepper:
+    def stepper(self, plan: Plan, weights: list[Tensor], state: State, again: Again) -> Stepper:
         """What runs a streamed plan one step at a time."""
         loop = self.program(plan, state[0].dtype).inference
-        return Stepper(plan, loop, weights, state)
+        return Stepper(plan, loop, weights, state, again)
 
     def program(self, plan: Plan, dtype: torch.dtype) -> Program:
         """The kernels of a plan, each compiled when it is first run."""

@@ -4,90 +4,165 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import lru_cache
+from threading import Lock
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from elman.backends.engine import Tape
-from elman.backends.llvm import team
+from elman.backends.llvm import jit, team
 from elman.backends.llvm.program import Arguments, Loop
 from elman.backends.walk import walk_over
+from elman.cells.cell import State
 from elman.compiler.plan import Plan
+from elman.errors import ShapeError
 from elman.sequence import Sequence
+
+# The new state stays in memory of the stepper's own; what the caller gets is a copy, made here
+# because a call from Python costs more than the copy does.
+_STEP = """
+define void @step(ptr %given) {
+  %entry = load ptr, ptr %given
+  %arguments = getelementptr i64, ptr %given, i64 4
+  call void %entry(ptr %arguments, i64 0, i64 1)
+  call void @hand_out(ptr %given)
+  ret void
+}
+
+define void @hand_out(ptr %given) {
+  %to_at = getelementptr i64, ptr %given, i64 1
+  %from_at = getelementptr i64, ptr %given, i64 2
+  %bytes_at = getelementptr i64, ptr %given, i64 3
+  %to = load ptr, ptr %to_at
+  %from = load ptr, ptr %from_at
+  %bytes = load i64, ptr %bytes_at
+  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 %bytes, i1 false)
+  ret void
+}
+
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+"""
+#: What stands before the kernel's arguments: its entry, then to, from and bytes of the copy.
+_HEAD, _TO = 4, 1
+
+
+class Again(Protocol):
+    """Makes what goes on from a state."""
+
+    def __call__(self, *, state: State) -> Any: ...
 
 
 class Stepper:
     """Runs the step of a streamed plan again and again; holds the state between.
 
-    The weights are those of the moment when it was made: they are packed once.
+    The weights are those of the moment when it was made: they are packed once. Threads may share
+    it: their steps are taken in turn. A copy has a state of its own.
     """
 
     def __init__(
-        self, plan: Plan, loop: Loop, weights: list[Tensor], state: tuple[Tensor, ...]
+        self, plan: Plan, loop: Loop, weights: list[Tensor], state: State, again: Again
     ) -> None:
-        like = state[0]
-        self.shape = (like.shape[0], plan.step.x.size)
+        """again: makes one that goes on from a state, where this plan is not there."""
+        self._made_of, self._again = (plan, loop, weights), again
+        self._lock = Lock()
+        like, shape = state[0], (state[0].shape[0], plan.step.x.size)
         tape = Tape(
             walk_over(1, like.shape[0], Sequence(), reverse=False),
-            [like.new_empty(self.shape)], [like.new_empty(self.shape)], weights, None,
+            [like.new_empty(shape)], [like.new_empty(shape)], weights, None,
             state, (), [_own(part) for part in state], (), [False] * len(state),
         )  # fmt: skip
         self._held = Arguments(loop, plan, tape, None, team.max_threads())
         self._threads = self._held.share.threads
-        self._entry, self._call = loop.entry, _function(loop.entry)
+        self._alone = self._threads == 1
         # Where x and the state stand; one that no code reads goes to the spare place at the end.
         spare, parts = len(loop.places), [s.attrs["name"] for s in plan.states]
-        self._x = loop.places.get("in0", spare)
-        self._given, *self._olds = [loop.places.get(f"given {part}", spare) for part in parts]
-        self._new, *self._news = [loop.places[f"states {part}"] for part in parts]
-        self.state = state
+        self._x = _HEAD + loop.places.get("in0", spare)
+        self._olds = [_HEAD + loop.places.get(f"given {part}", spare) for part in parts]
+        self._news = [_HEAD + loop.places[f"states {part}"] for part in parts]
+        self._room = tuple(_own(part) for part in state), tuple(_own(part) for part in state)
+        self._turns = self._turn(*self._room), self._turn(*reversed(self._room))
+        self._like, self._now = self._room[0][0], False
+        self._step, self._hand_out = _functions()
 
     @property
-    def state(self) -> tuple[Tensor, ...]:
+    def state(self) -> State:
         """A copy of the state now; setting it goes on from there."""
-        return tuple(part.clone() for part in (self._output, *self._room[self._turn]))
+        with self._lock:
+            return tuple(part.clone() for part in self._room[self._now])
 
     @state.setter
-    def state(self, state: tuple[Tensor, ...]) -> None:
-        self._output, *one = [_own(part) for part in state]
-        self._last = self._output.data_ptr()
-        other = [_own(part) for part in one]
-        self._room, self._turn = (one, other), 0
-        self._turns = self._turn_from(one, other), self._turn_from(other, one)
+    def state(self, state: State) -> None:
+        with self._lock, torch.inference_mode():
+            for own, part in zip(self._room[self._now], state, strict=True):
+                own.copy_(part)
 
-    def _turn_from(self, old: list[Tensor], new: list[Tensor]) -> _Turn:
-        """The arguments of a step from one room to the other, but for x and the output."""
-        array = (ctypes.c_int64 * (len(self._held.array) + 1))(*self._held.array, 0)
+    def _turn(self, old: State, new: State) -> _Turn:
+        """The arguments of a step from one room to the other, but for x and where the output
+        goes."""
+        loop = self._made_of[1]
+        head = loop.entry, 0, new[0].data_ptr(), new[0].nbytes
+        array = (ctypes.c_int64 * (_HEAD + len(loop.places) + 1))(*head, *self._held.array, 0)
         for place, part in zip((*self._olds, *self._news), (*old, *new), strict=True):
             array[place] = part.data_ptr()
         return array, ctypes.c_void_p(ctypes.addressof(array))
 
     def step(self, x: Tensor) -> Tensor:
-        """x: [B, I], contiguous, of the right dtype -> the first part of the new state."""
-        output = torch.empty_like(self._output)  # the caller's from now on
-        array, arguments = self._turns[self._turn]
-        array[self._x] = x.data_ptr()
-        array[self._given] = self._last
-        array[self._new] = self._last = output.data_ptr()
-        if self._threads == 1:
-            self._call(arguments, _FIRST, _ALONE)
-        else:
-            ctypes.memset(self._held.frame.counter, 0, 8)
-            team.run(self._entry, ctypes.addressof(array), self._threads)
-        self._output, self._turn = output, 1 - self._turn
+        """x: [B, I], contiguous, of the right dtype -> a copy of the first part of the new
+        state."""
+        with self._lock:
+            array, given = self._turns[self._now]
+            output = torch.empty_like(self._like)
+            try:
+                array[self._x] = start = x.data_ptr()
+                array[_TO] = end = output.data_ptr()
+            except RuntimeError:
+                start = end = 0
+            if not start or not end:
+                _refuse_without_memory(x, output)
+            if self._alone:
+                self._step(given)
+            else:
+                self._in_team(array, given)
+            self._now = not self._now
         return output
+
+    def _in_team(self, array: ctypes.Array[ctypes.c_int64], given: ctypes.c_void_p) -> None:
+        ctypes.memset(self._held.frame.counter, 0, 8)
+        arguments = ctypes.addressof(array) + _HEAD * ctypes.sizeof(ctypes.c_int64)
+        team.run(self._made_of[1].entry, arguments, self._threads)
+        self._hand_out(given)
+
+    def __deepcopy__(self, memo: object) -> Stepper:
+        return Stepper(*self._made_of, self.state, self._again)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (self._again, self.state)
+
+
+def _made(again: Again, state: State) -> Any:
+    return again(state=state)
+
+
+def _refuse_without_memory(*tensors: Tensor) -> None:
+    if any(t.numel() for t in tensors):
+        raise ShapeError(
+            "stream: a step reads and writes ordinary tensors, and x_t has no memory (it is fake, "
+            "or inside a transform of torch.func); call the layer's step instead"
+        )
 
 
 #: The arguments of a step, and where they are.
 _Turn = tuple["ctypes.Array[ctypes.c_int64]", ctypes.c_void_p]
-#: The first thread of one, made once: ctypes converts whole numbers at every call.
-_FIRST, _ALONE = ctypes.c_int64(0), ctypes.c_int64(1)
+_Call = Callable[[ctypes.c_void_p], None]
+
+
+@lru_cache
+def _functions() -> tuple[_Call, _Call]:
+    library, prototype = jit.load(_STEP, "step"), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    return prototype(library.address("step")), prototype(library.address("hand_out"))
 
 
 def _own(part: Tensor) -> Tensor:
     return part.clone(memory_format=torch.contiguous_format)
-
-
-def _function(address: int) -> Callable[..., None]:
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return prototype(address)
