@@ -7,15 +7,14 @@ segment once more, with everything that its own backward loop needs, and forgets
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from elman.backends import limits
 from elman.cells.cell import State
 from elman.sequence import Noise, Sequence
 
@@ -40,13 +39,9 @@ def memory_budget(memory: str | int) -> int:
     return _quarter() if memory == "auto" else int(memory)
 
 
-@lru_cache
 def _quarter() -> int:
-    """A quarter of the machine's memory, in bytes."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    except (AttributeError, OSError, ValueError):
-        return 4 << 30
+    """A quarter of the memory that this process may use, in bytes."""
+    return limits.memory() // 4
 
 
 Run = Callable[[dict[str, Tensor], Tensor, State, Sequence, Noise], tuple[State, State]]

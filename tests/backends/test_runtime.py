@@ -12,6 +12,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from elman.backends.llvm import cache, jit, target
+from elman.backends.llvm.once import Once
 from elman.backends.llvm.target import host
 from elman.errors import ElmanError, OptionError
 
@@ -182,6 +183,49 @@ def test_two_threads_compile_once(folder, compiled):
         thread.join()
     assert len(set(map(id, found))) == 1 and len(found) == 4
     assert compiled == ["module"]
+
+
+def test_threads_that_look_up_at_once_find_code_that_stays(folder, monkeypatch):
+    """The first code of a library goes with any of its trackers."""
+    looked_up, look_up = [], jit.Library._look_up
+
+    def slow(self, name):
+        looked_up.append(name)
+        time.sleep(0.02)
+        return look_up(self, name)
+
+    monkeypatch.setattr(jit.Library, "_look_up", slow)
+    library, start, found = jit.load(returning(6), "module"), threading.Barrier(4), []
+
+    def work():
+        start.wait()
+        found.append(answer(library))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [6] * 4 and looked_up == ["answer"]
+
+
+def test_what_is_made_once_is_made_once():
+    made = []
+
+    @Once
+    def make(number):
+        made.append(number)
+        time.sleep(0.02)
+        return object()
+
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(make(1))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1] and len(set(found)) == 1
+    assert make(2) is not found[0] and make(1) is found[0]
 
 
 CALLS = """

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from elman.backends.llvm import jit, team
+from elman.backends import limits
+from elman.backends.llvm import jit, once, team
 
 # mark: marks[thread] += 1 and sizes[thread] = n, where sizes begins at number 64 of the data.
 # meet: the same, between two rounds of a barrier that counts in number 128.
@@ -138,7 +139,7 @@ def test_a_team_smaller_than_torchs_has_no_thread_too_many(runtime):
 
 
 def test_max_threads_follows_torch(monkeypatch):
-    monkeypatch.setattr(team, "_cores", lambda: 2)
+    monkeypatch.setattr(limits, "cores", lambda: 2)
     found = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
@@ -182,7 +183,7 @@ def test_many_python_threads_run_at_once(runtime):
 
 
 def test_teams_of_several_python_threads_share_the_cores(monkeypatch):
-    monkeypatch.setattr(team, "_cores", lambda: 4)
+    monkeypatch.setattr(limits, "cores", lambda: 4)
     taken = team._Taken()
     assert [taken.add(3), taken.add(3), taken.add(3)] == [3, 1, 1]
     for threads in (3, 1, 1):
@@ -249,7 +250,7 @@ def test_a_fork_waits_for_a_compilation_in_another_thread():
     held, go_on = threading.Event(), threading.Event()
 
     def compiling():
-        with jit._lock:
+        with once.making:
             held.set()
             go_on.wait(0.3)
 

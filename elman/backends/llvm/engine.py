@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
-
 import torch
 from torch import Tensor
 
@@ -22,9 +20,6 @@ class LLVM:
     """The backend "llvm"."""
 
     name = "llvm"
-
-    def __init__(self) -> None:
-        self._lock = Lock()
 
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
         if like.device.type != "cpu":
@@ -63,6 +58,5 @@ class LLVM:
         key = dtype, host()
         program = plan.made_of.get(key)
         if program is None:
-            with self._lock:
-                program = plan.made_of.setdefault(key, Program(plan, ELEMENTS[dtype], host()))
+            program = plan.made_of.setdefault(key, Program(plan, ELEMENTS[dtype], host()))
         return program

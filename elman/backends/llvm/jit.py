@@ -5,28 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
-from threading import RLock
 
 import llvmlite.binding as llvm
 
 from elman.backends.llvm import cache
+from elman.backends.llvm.once import Once, making
 from elman.backends.llvm.target import Target, host
 from elman.errors import ElmanError
 from elman.knobs import ASSEMBLY, SOURCE, debug, tell, timed
 
-_lock = RLock()  # one compilation at a time: LLVM is behind one lock in llvmlite anyway
 _libraries: dict[str, Library] = {}
 _names = count()
-
-# A child must not inherit the lock in the hands of a thread that it does not have.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-    )
 
 
 class Library:
@@ -35,20 +27,26 @@ class Library:
     def __init__(self, key: str, code: bytes) -> None:
         self.key = key
         self._name = f"{key}.{next(_names)}"
-        self._found: dict[str, tuple[llvm.ResourceTracker, int]] = {}
+        self._found: dict[str, int] = {}
+        self._trackers: list[llvm.ResourceTracker] = []
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-        self._tracker = builder.link(_engine(), self._name)
+        self._trackers.append(builder.link(_engine(), self._name))
 
     def address(self, name: str) -> int:
         """The address of a function or variable; ElmanError where the module has none."""
         if name not in self._found:
-            with _lock:
-                try:
-                    tracker = _engine().lookup(self._name, name)
-                except RuntimeError as error:
-                    raise ElmanError(f"{self.key}: no address of '{name}': {error}") from error
-                self._found[name] = tracker, tracker[name]
-        return self._found[name][1]
+            with making:  # another thread may have looked it up meanwhile
+                if name not in self._found:
+                    self._found[name] = self._look_up(name)
+        return self._found[name]
+
+    def _look_up(self, name: str) -> int:
+        try:
+            tracker = _engine().lookup(self._name, name)
+        except RuntimeError as error:
+            raise ElmanError(f"{self.key}: no address of '{name}': {error}") from error
+        self._trackers.append(tracker)  # the code goes with any of its trackers
+        return tracker[name]
 
 
 def load(text: str, key: str) -> Library:
@@ -63,7 +61,7 @@ def load(text: str, key: str) -> Library:
     digest = hashlib.sha256("\n".join([*made_from.values(), text]).encode()).hexdigest()
     library = _libraries.get(digest)
     if library is None:
-        with _lock:
+        with making:
             library = _libraries.get(digest)
             if library is None:
                 library = Library(key, _object(text, key, digest, made_from))
@@ -79,7 +77,7 @@ def _made_from(key: str, target: Target) -> dict[str, str]:
     }
 
 
-@lru_cache
+@Once
 def _versions() -> str:
     llvm_version = ".".join(map(str, llvm.llvm_version_info))
     try:
@@ -103,7 +101,7 @@ def _object(text: str, key: str, digest: str, made_from: dict[str, str]) -> byte
 
 def compile_object(text: str, key: str, target: Target) -> bytes:
     """Object code of a module for a target, optimised."""
-    with _lock:
+    with making:
         machine = _machine(target)
         try:
             module = llvm.parse_assembly(text)
@@ -143,7 +141,7 @@ def _dump(text: str, module: llvm.ModuleRef, machine: llvm.TargetMachine, key: s
     (folder / f"{name}.s").write_text(machine.emit_assembly(module), encoding="utf-8")
 
 
-@lru_cache
+@Once
 def _machine(target: Target) -> llvm.TargetMachine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -154,7 +152,7 @@ def _machine(target: Target) -> llvm.TargetMachine:
     )
 
 
-@lru_cache
+@Once
 def _engine() -> llvm.LLJIT:
     # Unlike MCJIT it raises on a missing symbol where that would abort the process, and it loads
     # an object in a fifth of the time.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import lru_cache
 from queue import SimpleQueue
 from threading import Lock, Thread
+
+from elman.backends.llvm.once import Once
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -63,6 +64,6 @@ class _Worker:
             raise
 
 
-@lru_cache
+@Once
 def _function(entry: int) -> Callable[..., None]:
     return _ENTRY(entry)

@@ -11,13 +11,14 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import torch
 
+from elman.backends import limits
 from elman.backends.llvm import jit
+from elman.backends.llvm.once import Once
 from elman.backends.llvm.pool import Pool
 
 # GNU's interface, which LLVM's and Intel's libraries for Linux offer too.
@@ -155,12 +156,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def max_threads() -> int:
-    """How many threads a function should run on: torch's number, at most one a core.
+    """How many threads a function should run on: torch's number, at most one a core
+    that this process has (`limits.cores`).
 
     1 in a forked process: the threads of its parent's OpenMP team are not there, and GNU's
     library would wait for them for ever.
     """
-    return 1 if _forked.is_set() else min(torch.get_num_threads(), _cores())
+    return 1 if _forked.is_set() else min(torch.get_num_threads(), limits.cores())
 
 
 def run(entry: int, data: int, threads: int) -> None:
@@ -193,7 +195,7 @@ def run_both(one: tuple[int, int], other: tuple[int, int], threads: int) -> None
     run(_launcher().beside, ctypes.addressof(pair), threads)
 
 
-@lru_cache
+@Once
 def yield_address() -> int:
     """The address of a function without arguments that lets other threads have the core.
 
@@ -221,7 +223,7 @@ class _Taken:
         """As many as asked for, or what other calls leave of the cores."""
         with self._lock:
             if self.threads:
-                threads = min(threads, max(1, _cores() - self.threads))
+                threads = min(threads, max(1, limits.cores() - self.threads))
             self.threads += threads
             return threads
 
@@ -242,7 +244,7 @@ class _Launcher(NamedTuple):
     table: ctypes.Array[ctypes.c_void_p] | None
 
 
-@lru_cache
+@Once
 def _launcher() -> _Launcher:
     found = _openmp()
     names = found[0] if found else _GNU
@@ -271,10 +273,3 @@ def _scopes() -> list[ctypes.CDLL]:
         return []
     own = ctypes.CDLL(torch._C.__file__)
     return [own] if sys.platform == "darwin" else [ctypes.CDLL(None), own]
-
-
-@lru_cache
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,0 +1,42 @@
+"""What is made once in a process, whichever of its threads asks for it first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable
+from threading import RLock
+from typing import Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Held while something is made: one at a time, as LLVM is behind one lock in llvmlite anyway; and
+#: again by the same thread where that needs something else first.
+making = RLock()
+
+# A child must not inherit the lock in the hands of a thread that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=making.acquire, after_in_parent=making.release, after_in_child=making.release
+    )
+
+
+class Once(Generic[P, T]):
+    """A function whose results are kept: as `functools.cache`, which though may call the function
+    once for each thread that comes before the first result, and hand out several."""
+
+    def __init__(self, make: Callable[P, T]) -> None:
+        self._make = make
+        self._made: dict[Hashable, T] = {}
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        assert not kwargs
+        if args not in self._made:
+            with making:
+                if args not in self._made:
+                    self._made[args] = self._make(*args, **kwargs)
+        return self._made[args]
+
+    def cache_clear(self) -> None:
+        """Forget all results."""
+        self._made.clear()
