@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from threading import Lock
+from dataclasses import dataclass
+from threading import RLock
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
 
-from elman.backends.llvm.checksum import checksum
+from elman.backends import limits
 from elman.backends.llvm.code import Vector
+from elman.backends.llvm.fingerprint import fingerprint
 from elman.backends.llvm.layout import Pack
 from elman.compiler.interpret import evaluate
+from elman.compiler.ir import Node, walk
 from elman.compiler.plan import Plan
 
-#: How many sets of weights are kept packed: as many layers may share one plan; and how many bytes
-#: they may take, beyond the newest.
-KEPT, BYTES = 8, 64 << 20
+#: Of weights that a plan computes anew for each run, so many versions are kept.
+VERSIONS = 8
 
 
 class Packer:
-    """Packs the weights of one kernel."""
+    """Packs the weights of one kernel. prepared: those of its plan."""
 
-    def __init__(self, packs: Sequence[Pack], ty: Vector) -> None:
+    def __init__(self, packs: Sequence[Pack], ty: Vector, prepared: Sequence[Node]) -> None:
         self.packs, self.ty = packs, ty
-        self._kept: OrderedDict[int, tuple[Any, list[Tensor]]] = OrderedDict()
-        self._lock = Lock()
+        sources = [group.product.args[1] for pack in packs for group in pack.groups]
+        reached = set(walk(sources, until=set(prepared)))
+        self._read = [i for i, node in enumerate(prepared) if node in reached]
+        #: Whether they lie somewhere else at each run.
+        self._computed = any(prepared[i].args for i in self._read)
 
     def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """(name, packed) for each pack; made anew where the weights have changed."""
         if not self.packs:
             return iter(())
-        matrices = [w for w in weights if w.dim() == 2]
-        place = matrices[0].data_ptr() if matrices else 0
-        seen = tuple([checksum(w) for w in matrices])
-        with self._lock:
-            kept = self._kept.get(place)
-        if kept is None or kept[0] != seen:
-            kept = seen, [self._packed(pack, plan, weights) for pack in self.packs]
-            self._keep(place, kept)
-        return zip((pack.name for pack in self.packs), kept[1], strict=True)
-
-    def _keep(self, place: int, kept: tuple[Any, list[Tensor]]) -> None:
-        size = sum(t.numel() * self.ty.bytes for t in kept[1])
-        with self._lock:
-            self._kept[place] = kept
-            self._kept.move_to_end(place)
-            while len(self._kept) > max(1, min(KEPT, BYTES // max(size, 1))):
-                self._kept.popitem(last=False)
+        read = [weights[i] for i in self._read]
+        seen = tuple([fingerprint(weight) for weight in read])
+        owner = id(self), seen if self._computed else _place(read)
+        packed = kept.get(owner, seen)
+        if packed is None:
+            packed = [self._packed(pack, plan, weights) for pack in self.packs]
+            if self._computed:
+                kept.put(owner, seen, packed, [self], most=VERSIONS)
+            else:
+                kept.put(owner, seen, packed, [self, *(w.untyped_storage() for w in read)])
+        return zip((pack.name for pack in self.packs), packed, strict=True)
 
     def _packed(self, pack: Pack, plan: Plan, weights: Sequence[Tensor]) -> Tensor:
         """[blocks][K][groups][width][lanes], zeros beyond the last unit."""
@@ -63,3 +64,92 @@ class Packer:
             target[: pack.size] = source[group.offset : group.offset + pack.size]
         shaped = room.view(len(sources), blocks, pack.width, lanes, depth)
         return shaped.permute(1, 4, 0, 2, 3).contiguous()
+
+
+def _place(weights: Sequence[Tensor]) -> tuple[Any, ...]:
+    """Where weights lie: a layer's stay there while they change."""
+    return tuple([n for w in weights for n in (w.untyped_storage()._cdata, w.storage_offset())])
+
+
+# ------------------------------------------------------------------ what is kept
+
+#: Whose packed weights they are: the packer's id, and where its weights lie.
+_Owner = tuple[int, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class _Version:
+    """seen: what it was packed from. needs: what lives as long as it can be wanted again."""
+
+    seen: tuple[Any, ...]
+    packed: list[Tensor]
+    needs: list[ref[Any]]
+
+    @property
+    def bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self.packed)
+
+
+class Kept:
+    """The packed weights of all layers: one version for each, until the layer goes; the least
+    recently used go first where all take more than ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.bytes = limit, 0
+        self._versions: OrderedDict[_Owner, _Version] = OrderedDict()
+        self.lock = RLock()  # a layer may go, by garbage collection, while another's are put here
+
+    def get(self, owner: _Owner, seen: tuple[Any, ...]) -> list[Tensor] | None:
+        """The owner's, if they were packed from what is seen now."""
+        with self.lock:
+            version = self._versions.get(owner)
+            if version is None or version.seen != seen:
+                return None
+            self._versions.move_to_end(owner)
+            return version.packed
+
+    def put(
+        self,
+        owner: _Owner,
+        seen: tuple[Any, ...],
+        packed: list[Tensor],
+        needs: list[Any],
+        most: int | None = None,
+    ) -> None:
+        """Keep a version instead of the owner's last, as long as all that it needs is there.
+
+        most: how many of its packer's are kept, if not all.
+        """
+        gone = [ref(each, lambda _: self._drop(owner)) for each in needs]
+        version = _Version(seen, packed, gone)
+        with self.lock:
+            self._drop(owner)
+            self._versions[owner] = version
+            self.bytes += version.bytes
+            if most is not None:
+                mine = [each for each in self._versions if each[0] == owner[0]]
+                self._drop(*mine[:-most])
+            while self.bytes > self.limit and len(self._versions) > 1:
+                self._drop(next(iter(self._versions)))
+
+    def clear(self) -> None:
+        """Let go of all."""
+        with self.lock:
+            self._drop(*self._versions)
+
+    def _drop(self, *owners: _Owner) -> None:
+        with self.lock:
+            for owner in owners:
+                version = self._versions.pop(owner, None)
+                if version is not None:
+                    self.bytes -= version.bytes
+
+
+kept = Kept(limits.memory() // 8)
+# A child must not inherit the lock in the hands of a thread that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=kept.lock.acquire,
+        after_in_parent=kept.lock.release,
+        after_in_child=kept.lock.release,
+    )

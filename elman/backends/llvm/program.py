@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,11 +16,13 @@ from elman.backends.llvm import jit, places, team
 from elman.backends.llvm.code import Code, Vector
 from elman.backends.llvm.kernel import Kernel
 from elman.backends.llvm.lower import lower
+from elman.backends.llvm.once import making
 from elman.backends.llvm.packing import Packer
 from elman.backends.llvm.places import Places, Targets
 from elman.backends.llvm.share import Load, Share, share
 from elman.backends.llvm.target import Target
 from elman.backends.walk import Walk
+from elman.compiler.ir import Node
 from elman.compiler.plan import Plan
 
 #: Rows that enter at once, for each thread: enough that they share the weights they meet.
@@ -40,26 +41,37 @@ class Program:
     element: str
     target: Target
 
-    @cached_property
+    _loops: dict[str, Loop] = field(default_factory=dict, repr=False)
+
+    @property
     def inference(self) -> Loop:
-        return self._loop("inference", places.forward(self.plan, training=False))
+        return self._loop("inference")
 
-    @cached_property
+    @property
     def training(self) -> Loop:
-        return self._loop("training", places.forward(self.plan, training=True))
+        return self._loop("training")
 
-    @cached_property
+    @property
     def backward(self) -> Loop:
-        return self._loop("backward", places.backward(self.plan))
+        return self._loop("backward")
 
     def forward(self, training: bool) -> Loop:
         return self.training if training else self.inference
 
-    def _loop(self, name: str, work: tuple[Targets, Places]) -> Loop:
-        prelude = None
-        if self.plan.fused and name != "backward":
-            prelude = places.prelude(self.plan, training=name == "training")
-        return Loop(name, work, prelude, self.element, self.target)
+    def _loop(self, name: str) -> Loop:
+        """The loop of this name, compiled when it is first run."""
+        if name not in self._loops:
+            with making:
+                if name not in self._loops:
+                    self._loops[name] = self._made(name)
+        return self._loops[name]
+
+    def _made(self, name: str) -> Loop:
+        plan, prelude, training = self.plan, None, name == "training"
+        if plan.fused and name != "backward":
+            prelude = places.prelude(plan, training)
+        work = places.backward(plan) if name == "backward" else places.forward(plan, training)
+        return Loop(name, work, prelude, plan.prepared, self.element, self.target)
 
 
 class Loop:
@@ -70,6 +82,7 @@ class Loop:
         name: str,
         work: tuple[Targets, Places],
         prelude: tuple[Targets, Places] | None,
+        prepared: Sequence[Node],
         element: str,
         target: Target,
     ) -> None:
@@ -84,7 +97,7 @@ class Loop:
         self.source = code.module([f'"prefer-vector-width"="{width}"'])
         self.library = jit.load(self.source, name)
         self.entry = self.library.address(name)
-        self.packer = Packer(self.kernel.packs, ty)
+        self.packer = Packer(self.kernel.packs, ty, prepared)
         self.target = target
         self.scratch = list(dict.fromkeys(self.lowered.scratch))
         #: Where each argument stands.
@@ -145,7 +158,9 @@ class Frame:
             for slot in loop.spanned
             if slot.kind == "span"
         }
-        self._keep = room, bounds
+        # The walk may be given other flags by another thread that asks for them at the same time.
+        flags = walk.row_flags
+        self._keep = room, bounds, flags
         values = {
             "steps": walk.steps,
             "batch": walk.batch,
@@ -154,7 +169,7 @@ class Frame:
             "bounds": ctypes.addressof(bounds),
             "starts": walk.starts.data_ptr(),
             "counts": walk.counts.data_ptr(),
-            "flags": walk.row_flags.data_ptr(),
+            "flags": flags.data_ptr(),
             "counter": self.counter,
             "workspace": self.counter + 64,
             "stride": workspace,
