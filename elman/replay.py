@@ -128,9 +128,7 @@ class Run:
 
 def _bound(cell: Cell, weights: dict[str, Tensor]) -> Cell:
     """The cell with these values, which its initial state may be made of, and with its plans."""
-    bound = bind(cell, weights)
-    vars(bound)["plans_of"] = cell
-    return bound
+    return bind(cell, weights)
 
 
 class _Running(Job):

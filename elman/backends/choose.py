@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -17,9 +15,9 @@ from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
 from elman.backends.llvm.engine import LLVM
-from elman.cells.cell import Cell, State
-from elman.compiler.pipeline import compile_cell
-from elman.compiler.plan import Plan, Zoneout
+from elman.backends.plans import plan_for
+from elman.cells.cell import Cell, State, dtype_of
+from elman.compiler.plan import Plan
 from elman.errors import BackendError, UnsupportedError, require_positive, unknown
 from elman.sequence import Noise, Sequence
 
@@ -81,7 +79,6 @@ class Choice:
 
 ENGINES: dict[str, Engine] = {"llvm": LLVM(), "eager": Eager()}
 
-_plans: WeakKeyDictionary[Cell, dict[Any, Plan | UnsupportedError]] = WeakKeyDictionary()
 _said: set[str] = set()
 
 
@@ -111,7 +108,7 @@ def choose(
     reason = reason or _mixed(x)
     if reason is not None:
         return _fall_back(cell, reason, quiet=True)
-    plan = plan_of(cell, weights, noise, execution, streamed)
+    plan = plan_of(cell, weights, noise, execution, streamed, x.dtype)
     if isinstance(plan, UnsupportedError):
         if backend == "llvm":
             raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {plan}")
@@ -132,66 +129,19 @@ def plan_of(
     noise: Noise,
     execution: Execution = AUTOMATIC,
     streamed: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Plan | UnsupportedError:
-    """The plan of a cell under this noise, made once; or why there is none."""
-    plan = _made(cell, weights, noise, streamed)
-    if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
-        return _made(cell, weights, noise, streamed=True)
-    return plan
+    """The plan of a cell under this noise, made once; or why there is none.
 
-
-def _made(
-    cell: Cell, weights: dict[str, Tensor], noise: Noise, streamed: bool
-) -> Plan | UnsupportedError:
-    cell = cell.__dict__.get("plans_of", cell)  # a copy with other values has those of its model
-    parts = tuple(True if isinstance(z, Tensor) else z for z in noise.zoneout)
-    shapes = tuple((name, w.shape) for name, w in weights.items())
-    dtype = next((w.dtype for w in weights.values()), None)
+    dtype: of x and of the state; None: that of the weights.
+    """
+    parts = tuple([True if isinstance(z, Tensor) else z for z in noise.zoneout])
+    kind = dtype or dtype_of(weights.values())
     masked = noise.state_mask is not None
-    key = (masked, parts, streamed, shapes, dtype, _settings(cell))
-    plans = _plans.setdefault(cell, {})
-    if key not in plans:
-        try:
-            with torch.inference_mode(False):  # in it, torch shows whole functions, not operations
-                plans[key] = compile_cell(
-                    cell, masked=masked, zoneout=Zoneout(parts), streamed=streamed
-                )
-        except UnsupportedError as error:
-            plans[key] = error.with_traceback(None)
-    return plans[key]
-
-
-def _settings(cell: Cell) -> tuple[Any, ...]:
-    """What a step may branch on: the attributes of the cell and of its modules, but for tensors
-    and what torch keeps for itself."""
-    modules = cell.modules() if cell._modules else (cell,)
-    return tuple(
-        [
-            (name, value if type(value) in PLAIN or callable(value) else _frozen(value))
-            for module in modules
-            for name, value in module.__dict__.items()
-            if name[0] != "_" and name != "state_sizes"
-        ]
-    )
-
-
-#: Types of attributes that are compared as they are.
-PLAIN = frozenset((bool, int, float, str, type(None)))
-
-
-def _frozen(value: Any) -> Any:
-    """Something hashable that changes with the value."""
-    if isinstance(value, Tensor):
-        return None
-    if isinstance(value, dict):
-        return tuple((_frozen(k), _frozen(v)) for k, v in value.items())
-    if isinstance(value, list | tuple | set):
-        return tuple(_frozen(v) for v in value)
-    try:
-        hash(value)
-    except TypeError:
-        return repr(value)
-    return value
+    plan = plan_for(cell, weights, kind, masked, parts, streamed)
+    if execution.deterministic and isinstance(plan, Plan) and not plan.fused:
+        return plan_for(cell, weights, kind, masked, parts, streamed=True)
+    return plan
 
 
 def _transformed(tensors: Iterable[Tensor]) -> str | None:

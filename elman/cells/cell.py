@@ -1,13 +1,15 @@
 """A cell: one time step of a recurrent network, written as its equation."""
 
 import inspect
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from elman.cells.plan_cache import PlanCache
 from elman.errors import OptionError, require_positive
 
 State = tuple[Tensor, ...]
@@ -55,6 +57,7 @@ class Cell(nn.Module):
                 "super().__init__(input_size, h=hidden_size), one name=size for each part"
             )
         require_positive(input_size=input_size, **state_sizes)
+        self._plan_cache = PlanCache()
         self.input_size = input_size
         self.state_sizes = dict(state_sizes)
         self._check_step_arguments()
@@ -113,24 +116,57 @@ def as_returned(parts: State) -> Any:
 
 
 def weights_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """The values that ``step`` computes with, by qualified name.
+    """The tensors that ``step`` computes with, by qualified name: parameters, buffers, and tensors
+    that are plain attributes, as hooks and wrappers set them.
 
     A parametrised tensor (weight norm, spectral norm) appears once, under its own name, with the
     value that it has now.
     """
-    found: dict[str, Tensor] = {
-        prefix + name: p for name, p in module._parameters.items() if p is not None
-    }
-    if parametrize.is_parametrized(module):
-        found |= {prefix + name: getattr(module, name) for name in module.parametrizations}  # type: ignore[union-attr]
-    for name, child in module._modules.items():
-        if child is not None and name != "parametrizations":
-            found |= weights_of(child, f"{prefix}{name}.")
+    found: dict[str, Tensor] = {}
+    _gather(module, prefix, found)
     return found
 
 
+def _gather(module: nn.Module, prefix: str, found: dict[str, Tensor]) -> None:
+    children = module._modules
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            found[prefix + name] = parameter
+    if "parametrizations" in children:
+        for name in module.parametrizations:  # type: ignore[union-attr]
+            found[prefix + name] = getattr(module, name)
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            found[prefix + name] = buffer
+    for name in _plain_tensors(module):
+        found[prefix + name] = getattr(module, name)
+    for name, child in children.items():
+        if child is not None and name != "parametrizations":
+            _gather(child, f"{prefix}{name}.", found)
+
+
+def _plain_tensors(module: nn.Module) -> tuple[str, ...]:
+    """The names of attributes that are tensors and neither parameters nor buffers."""
+    odd = [item for item in module.__dict__.items() if type(item[1]) not in USUAL]
+    return tuple([name for name, value in odd if isinstance(value, Tensor)])
+
+
+#: Types of most attributes of a module: asking `isinstance` of each would take its time.
+USUAL = frozenset(
+    (bool, int, float, str, type(None), tuple, list, dict, set, OrderedDict, PlanCache, type)
+)
+# To torch.compile these names are constants.
+_plain_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def dtype_of(weights: Iterable[Tensor]) -> torch.dtype:
+    """The dtype that a step computes in: that of its first weight which is not a whole number."""
+    floating = (w.dtype for w in weights if w.is_floating_point())
+    return next(floating, torch.get_default_dtype())
+
+
 def bind(cell: Cell, weights: dict[str, Tensor], state_mask: Tensor | None = None) -> Cell:
-    """The cell with these values in place of its parameters.
+    """The cell with these values in place of its tensors.
 
     A shallow copy: the cell itself is not touched, so several threads may run it at once.
     """
@@ -142,12 +178,13 @@ def bind(cell: Cell, weights: dict[str, Tensor], state_mask: Tensor | None = Non
 
 def _bind(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> nn.Module:
     clone: nn.Module = object.__new__(parametrize.type_before_parametrizations(module))
-    own = {n[len(prefix) :]: w for n, w in weights.items() if n.startswith(prefix)}
-    clone.__dict__ = dict(module.__dict__)
-    clone.__dict__["_parameters"] = dict(module._parameters) | {
-        name: value for name, value in own.items() if "." not in name
-    }
-    clone.__dict__["_modules"] = {
+    mapping = clone.__dict__ = dict(module.__dict__)
+    mapping["_parameters"], mapping["_buffers"] = dict(module._parameters), dict(module._buffers)
+    for name, value in weights.items():
+        own = name[len(prefix) :]
+        if name.startswith(prefix) and "." not in own:
+            _place(module, own, mapping)[own] = value
+    mapping["_modules"] = {
         name: child if child is None else _bind(child, weights, f"{prefix}{name}.")
         for name, child in module._modules.items()
         if name != "parametrizations"
@@ -155,10 +192,18 @@ def _bind(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> nn.Modu
     return clone
 
 
+def _place(module: nn.Module, name: str, mapping: dict[str, Any]) -> dict[str, Any]:
+    """Where a tensor of this name stands, in the namespace of a copy of the module."""
+    if name in module.__dict__:
+        return mapping
+    found: dict[str, Any] = mapping["_buffers" if name in module._buffers else "_parameters"]
+    return found
+
+
 def state_mask_reaches(cell: Cell) -> bool:
     """Whether ``step`` uses `Cell.drop_state`: zeroing the mask must change the new state."""
     weights = weights_of(cell)
-    like = next((w for w in weights.values()), torch.zeros(()))
+    like = next((w for w in weights.values() if w.is_floating_point()), torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
     drawn = [
         torch.randn(16, size, generator=generator).to(like)

@@ -25,7 +25,7 @@ def require_pure(cell: Cell) -> None:
     the same function at every time step, and a compiled plan could not run it.
     """
     weights = weights_of(cell)
-    like = next(iter(weights.values()), torch.zeros(()))
+    like = next((w for w in weights.values() if w.is_floating_point()), torch.zeros(()))
     x = like.new_zeros(1, cell.input_size)
     state = cell.initial_state((1,), x)
     try:

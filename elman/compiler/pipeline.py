@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from elman.cells.cell import Cell
 from elman.compiler.ir import Step
 from elman.compiler.plan import PLAIN, Plan, Zoneout, make_plan
@@ -14,17 +17,24 @@ from elman.knobs import PASSES, PLAN, tell, timed
 
 
 def compile_cell(
-    cell: Cell, *, masked: bool = False, zoneout: Zoneout = PLAIN, streamed: bool = False
+    cell: Cell,
+    weights: dict[str, Tensor] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    masked: bool = False,
+    zoneout: Zoneout = PLAIN,
+    streamed: bool = False,
 ) -> Plan:
     """The plan of a cell: trace, simplify, hoist, differentiate, choose what to save.
 
-    masked: with state dropout. streamed: for one step at a time, see `make_plan`.
+    weights, dtype: see `trace`. masked: with state dropout. streamed: for one step at a time, see
+    `make_plan`.
 
     Raises UnsupportedError for an operation that has no rule.
     """
     name = type(cell).__name__
     with timed(f"{name}, trace"), untraced():
-        step = trace(cell, masked)
+        step = trace(cell, weights, masked=masked, dtype=dtype)
     _check("trace", step)
     with timed(f"{name}, simplify"):
         step = simplify_step(step)

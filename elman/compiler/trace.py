@@ -7,31 +7,40 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from elman.cells.cell import Cell, bind, weights_of
+from elman.cells.cell import Cell, bind, dtype_of, weights_of
 from elman.compiler.ir import Node, Step, leaf, weight
 from elman.compiler.recorder import Recorder
 from elman.compiler.source import Source
 
 
-def trace(cell: Cell, masked: bool = False) -> Step:
+def trace(
+    cell: Cell,
+    weights: dict[str, Tensor] | None = None,
+    *,
+    masked: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Step:
     """The step of a cell, as torch computes it.
 
     The step runs once on a few rows, with zeros for all numbers; its torch operations become
     nodes, those on weights alone become calls. The leaves: "x", the parts of the state, "mask"
-    where ``masked`` (the state dropout), and the weights, named as `leaf_values` names them.
+    where ``masked`` (the state dropout), and the weights by name.
+
+    weights: tensors of the shapes and dtypes to trace with, as `weights_of` names them; None:
+        the cell's own. dtype: of x and of the state; None: that of the weights.
 
     Raises UnsupportedError, with the line in the cell, for what cannot be compiled.
     """
-    weights = {
+    weights = weights_of(cell) if weights is None else weights
+    zeros = {
         name: torch.zeros(value.shape, dtype=value.dtype, device="cpu")
-        for name, value in leaf_values(cell).items()
+        for name, value in weights.items()
     }
-    kinds = (w.dtype for w in weights.values() if w.is_floating_point())
-    dtype = next(kinds, torch.get_default_dtype())
-    rows = _rows(cell, weights)
+    dtype = dtype or dtype_of(zeros.values())
+    rows = _rows(cell, zeros)
     source = Source(cell)
     recorder = Recorder(source, rows, dtype)
-    bound_weights = {n: recorder.enter(weight(n, w.shape), w) for n, w in weights.items()}
+    bound_weights = {n: recorder.enter(weight(n, w.shape), w) for n, w in zeros.items()}
 
     def enter(op: str, name: str, size: int) -> tuple[Node, Tensor]:
         node, value = leaf(op, name, size), torch.zeros(rows, size, dtype=dtype, device="cpu")
@@ -46,15 +55,6 @@ def trace(cell: Cell, masked: bool = False) -> Step:
     nodes = tuple(node for node, _ in states)
     names = recorder.names({x[0], *nodes})
     return Step(source.cell, x[0], nodes, mask and mask[0], outputs, names)
-
-
-def leaf_values(cell: Cell) -> dict[str, Tensor]:
-    """The values of a step's weights by name: the parameters, `weights_of`, and the buffers."""
-    weights = weights_of(cell)
-    for name, value in cell.named_buffers():
-        if "parametrizations." not in name:
-            weights[name] = value
-    return weights
 
 
 def _rows(cell: Cell, weights: dict[str, Tensor]) -> int:

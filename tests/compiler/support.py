@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from elman.cells import Cell
-from elman.cells.cell import bind
+from elman.cells.cell import bind, weights_of
 from elman.compiler.differentiate import differentiate
 from elman.compiler.interpret import evaluate
 from elman.compiler.ir import Node, Step, leaf, walk
 from elman.compiler.simplify import simplify_step
-from elman.compiler.trace import leaf_values, trace
+from elman.compiler.trace import trace
 from elman.compiler.verify import verify
 from tests.support import parts
 
@@ -40,7 +40,7 @@ def double(*shape, seed=0):
 
 def leaves_of(cell: Cell, step: Step, x, states, mask=None) -> dict[Node, Tensor]:
     """The values of all leaves of a step."""
-    weights = leaf_values(cell)
+    weights = weights_of(cell)
     values = {step.x: x, **dict(zip(step.states, states, strict=True))}
     if step.mask is not None:
         values[step.mask] = mask
@@ -78,7 +78,7 @@ def assert_step(cell: Cell, x, states, mask=None, *, simplified=True, tolerance=
     given = [value.detach().requires_grad_() for value in given]
     x, *states = given[: 1 + len(states)]
     mask = given[-1] if mask is not None else None
-    expected = parts(bind(cell, leaf_values(cell), mask).step(x, *states))
+    expected = parts(bind(cell, weights_of(cell), mask).step(x, *states))
     leaves = leaves_of(cell, step, x, states, mask)
     actual = rows(list(step.outputs), leaves, len(x))
     for a, e in zip(actual, expected, strict=True):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from elman.cells.cell import weights_of
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Zoneout
 from elman.compiler.serialise import plan_text, read_plan
-from elman.compiler.trace import leaf_values
 from elman.errors import SavedPlanError
 from tests.cells.cases import OPTIONS, PLAIN
 from tests.compiler.support import Of
@@ -19,7 +19,7 @@ from tests.compiler.support import Of
 
 def text_of(cell, **options):
     plan = compile_cell(cell, **options)
-    return plan, plan_text(plan, {name: w.dtype for name, w in leaf_values(cell).items()})
+    return plan, plan_text(plan, {name: w.dtype for name, w in weights_of(cell).items()})
 
 
 def looks(plan):

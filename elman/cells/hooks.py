@@ -1,0 +1,42 @@
+"""Hooks on a cell and its modules: which of them a plan may contain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as torch_modules
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+#: Where a module keeps the hooks that calling it runs.
+CALLED = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+#: The hooks that calling any module of the process runs.
+GLOBAL = tuple(getattr(torch_modules, f"_global{name}") for name in CALLED)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether calling the module does more than run its ``forward``."""
+    mapping = module.__dict__
+    return any(mapping[name] for name in CALLED)
+
+
+def impure(module: nn.Module, hook: Any) -> str:
+    """Why a hook has to run at every step; "" where all it does is compute a weight from others."""
+    kind = type(hook)
+    if isinstance(hook, SpectralNorm) and kind.__call__ is SpectralNorm.__call__:
+        if not module.training:
+            return ""
+        return (
+            "torch.nn.utils.spectral_norm, which while training changes its buffers at each step; "
+            "use torch.nn.utils.parametrizations.spectral_norm"
+        )
+    for pure in (WeightNorm, BasePruningMethod):
+        if isinstance(hook, pure) and kind.__call__ is pure.__call__:
+            return ""
+    name = getattr(hook, "__qualname__", kind.__qualname__)
+    return (
+        f"a hook ({name}), which has to run at each step; remove it, or compute a weight "
+        "from others with torch.nn.utils.parametrize"
+    )
