@@ -320,3 +320,28 @@ define <4 x float> @f(<4 x float> %x) {
 def test_no_flag_lets_llvm_change_a_value(dtype):
     text = functions("host", dtype, 8).text
     assert not re.search(r"\b(fast|contract|reassoc|nnan|ninf|nsz|arcp|afn)\b", text)
+
+
+CONSTANTS = [0.0, -0.0, 1.5, 0.1, -3.4028235677973366e38, 3.4028235677973362e38, 3.45e38, -1e39]
+CONSTANTS += [1e308, 5e-324, 1e-45, 7e-46, 7.1e-46, 1e-40, 2.0**-126, 2.2e-308, 2.0**53 + 2]
+CONSTANTS += [float("inf"), -float("inf"), float("nan"), float(2**63), float(10**30)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_number_is_a_constant(dtype):
+    """Rounded as torch rounds it, beyond float32's range too."""
+    code = Code()
+    ty = Vector("float" if dtype == np.float32 else "double", 4)
+    with code.function("void @constants(ptr %out)"):
+        for i, value in enumerate(CONSTANTS):
+            code.store(ty, ty.splat(value), code.gep("%out", 4 * i, ty.element))
+    machine = machine_for(None)
+    engine = llvm.create_mcjit_compiler(optimised(code.module(), machine), machine)
+    engine.finalize_object()
+    out = np.empty((len(CONSTANTS), 4), dtype)
+    address = engine.get_function_address("constants")
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)(out.ctypes.data)
+    kind = torch.float32 if dtype == np.float32 else torch.float64
+    right = torch.tensor(CONSTANTS, dtype=torch.float64).to(kind).numpy()
+    bits = np.int32 if dtype == np.float32 else np.int64
+    np.testing.assert_array_equal(out.view(bits), np.repeat(right[:, None], 4, 1).view(bits))

@@ -1,6 +1,7 @@
 """From the text of a module to code in memory and on disk."""
 
 import ctypes
+import errno
 import os
 import stat
 import sys
@@ -125,6 +126,70 @@ def test_code_runs_without_a_place_to_keep_it(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("ELMAN_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.warns(RuntimeWarning, match="ELMAN_CACHE"):
         assert answer(jit.load(returning(9), "module")) == 9
+
+
+def refused(*args, **kwargs):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def no_room(folder, monkeypatch):
+    """A new file is one on a disk that is full."""
+
+    def mkstemp(**options):
+        return os.open("/dev/full", os.O_WRONLY), str(folder / "new.part")
+
+    monkeypatch.setattr(cache.tempfile, "mkstemp", mkstemp)
+
+
+def no_replacing(folder, monkeypatch):
+    monkeypatch.setattr(cache.os, "replace", refused)
+
+
+def only_read(folder, monkeypatch):
+    """As where the folder lies in an image: root can write anywhere, so the calls are refused."""
+    monkeypatch.setattr(cache.os, "utime", refused)
+    monkeypatch.setattr(cache.tempfile, "mkstemp", refused)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("spoil", [no_room, no_replacing, only_read])
+def test_what_cannot_be_kept_is_told_of_once(folder, compiled, monkeypatch, spoil):
+    jit.load(returning(7), "module")
+    spoil(folder, monkeypatch)
+    with pytest.warns(RuntimeWarning, match="not kept") as warned:
+        for number in (8, 9):
+            assert answer(jit.load(returning(number), "module")) == number
+    assert len(warned) == 1
+    assert len(list(folder.iterdir())) == 1  # and nothing half written
+
+
+def test_a_cache_that_is_only_read_serves_hits(folder, compiled, monkeypatch):
+    jit.load(returning(7), "module")
+    only_read(folder, monkeypatch)
+    forget(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert answer(jit.load(returning(7), "module")) == 7
+    assert compiled == ["module"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs a folder of root")
+def test_a_cache_of_roots_serves_everyone(folder, compiled, monkeypatch):
+    jit.load(returning(7), "module")
+    monkeypatch.setattr(cache.os, "getuid", lambda: 1000)
+    forget(monkeypatch)
+    assert answer(jit.load(returning(7), "module")) == 7
+    assert compiled == ["module"]
+
+
+@pytest.mark.parametrize("name", ["PASSES", "MACHINE"])
+def test_other_compile_options_compile_anew(folder, compiled, monkeypatch, name):
+    jit.load(returning(7), "module")
+    forget(monkeypatch)
+    options = {"PASSES": {"speed_level": 1}, "MACHINE": {**jit.MACHINE, "opt": 1}}
+    monkeypatch.setattr(jit, name, options[name])
+    assert answer(jit.load(returning(7), "module")) == 7
+    assert compiled == ["module"] * 2 and len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="XDG is for Linux")

@@ -1,8 +1,8 @@
 """Machine code on disk, so that a second run compiles nothing.
 
-One folder, private to the user: what lies in it is executed. $ELMAN_CACHE names it, otherwise it
-is "elman" in the user's cache folder. Each entry is a line of JSON (what it was made from, and a
-checksum) and then the object code.
+One folder, the user's or root's, that nobody else can write to: what lies in it is executed.
+$ELMAN_CACHE names it, otherwise it is "elman" in the user's cache folder. Each entry is a line of
+JSON (what it was made from, and a checksum) and then the object code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ABANDONED_AFTER = 3600.0
 def read(digest: str, made_from: dict[str, str]) -> bytes | None:
     """The code of an entry; None where there is none, or a damaged or stale one.
 
-    ``made_from`` says what the entry must have been made from: versions, key, target.
+    ``made_from`` says what the entry must have been made from: versions, key, target, options.
     """
     folder = _folder()
     if folder is None:
@@ -38,14 +38,16 @@ def read(digest: str, made_from: dict[str, str]) -> bytes | None:
         header, _, code = path.read_bytes().partition(b"\n")
         if json.loads(header) != {**made_from, "sha256": _checksum(code)}:
             return None
-        os.utime(path)
-        return code
     except (OSError, ValueError):
         return None
+    with contextlib.suppress(OSError):  # a cache that is only read has no least recently used
+        os.utime(path)
+    return code
 
 
 def write(digest: str, made_from: dict[str, str], code: bytes) -> None:
-    """Add or replace an entry, whole or not at all; a disk that is full or read-only only warns."""
+    """Add or replace an entry, whole or not at all; a disk that is full or read-only only warns,
+    once."""
     folder = _folder()
     if folder is None:
         return
@@ -75,7 +77,8 @@ def _folder() -> Path | None:
         return None
     if not hasattr(os, "getuid"):
         return folder
-    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    # Root can write to any folder: one that is its alone, as in an image, is as safe as one's own.
+    if found.st_uid not in (os.getuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         _warn_once(
             f"{folder}: compiled code is neither read from nor kept in a folder that others can "
             "write to: make it yours with mode 0700, or set ELMAN_CACHE to another one"

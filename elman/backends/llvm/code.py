@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,9 +51,10 @@ class Vector:
 
 
 def literal(value: float, element: str) -> str:
-    """A number exactly as LLVM reads it."""
+    """A number exactly as LLVM reads it: any float64, or the float32 nearest to it, which beyond
+    float32's range is infinite."""
     if element == "float":
-        value = struct.unpack("<f", struct.pack("<f", value))[0] if abs(value) < 3.5e38 else value
+        value = ctypes.c_float(value).value
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 

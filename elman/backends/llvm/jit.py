@@ -17,6 +17,12 @@ from elman.backends.llvm.target import Target, host
 from elman.errors import ElmanError
 from elman.knobs import ASSEMBLY, SOURCE, debug, tell, timed
 
+#: How LLVM optimises, and what it makes. The small model reads constants relative to the
+#: instruction, which the large one of llvmlite's default cannot; the linker below keeps code and
+#: constants together for it.
+PASSES = {"speed_level": 3}
+MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "small", "jit": True}
+
 _libraries: dict[str, Library] = {}
 _names = count()
 
@@ -73,6 +79,7 @@ def _made_from(key: str, target: Target) -> dict[str, str]:
     return {
         "key": key,
         "target": f"{target.triple} {target.cpu} {target.features}",
+        "options": f"{PASSES} {MACHINE}",
         "versions": _versions(),
     }
 
@@ -111,7 +118,7 @@ def compile_object(text: str, key: str, target: Target) -> bytes:
         _refuse_externals(module, key)
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
-        options = llvm.create_pipeline_tuning_options(speed_level=3)
+        options = llvm.create_pipeline_tuning_options(**PASSES)
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(module, passes)
         tell(ASSEMBLY, f"the loop '{key}' in assembly", lambda: machine.emit_assembly(module))
@@ -145,10 +152,8 @@ def _dump(text: str, module: llvm.ModuleRef, machine: llvm.TargetMachine, key: s
 def _machine(target: Target) -> llvm.TargetMachine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    # The small model reads constants relative to the instruction, which the large one of
-    # llvmlite's default cannot; the linker below keeps code and constants together for it.
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        target.cpu, target.features, opt=3, reloc="pic", codemodel="small", jit=True
+        target.cpu, target.features, **MACHINE
     )
 
 
