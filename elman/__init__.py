@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from elman import cells, layers, models
+from elman import cells, layers, memory, models
 from elman.cells import Cell
 from elman.errors import ElmanError
 from elman.layers import GRU, LSTM, RNN, Bidirectional, Recurrent, Stack, detach
@@ -25,6 +25,7 @@ __all__ = [
     "detach",
     "layers",
     "load",
+    "memory",
     "models",
 ]
 

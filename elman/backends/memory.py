@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections import OrderedDict
 from math import prod
 from threading import RLock
 
@@ -17,14 +18,9 @@ from torch import Tensor
 
 #: Smaller tensors are torch's own affair: the C library keeps their memory as well.
 LEAST = 1 << 20
-#: Sizes are rounded up to a multiple of this, so that a piece serves again for a similar size.
-GRAIN = 1 << 20
-#: Bytes that are kept while nobody uses them.
-KEPT = 2 << 30
-
-_free: dict[int, list[Tensor]] = {}
-_order: list[int] = []
-_lock = RLock()  # a lease may end, by garbage collection, while one begins
+#: Bytes that are kept at most, and never more than were in use at once within the last two windows
+#: of so many pieces: what a step of training takes serves the next one.
+KEPT, WINDOW = 512 << 20, 1000
 
 
 def empty(like: Tensor, *shape: int) -> Tensor:
@@ -33,8 +29,7 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     bytes = count * like.element_size()
     if like.device.type != "cpu" or bytes < LEAST:
         return like.new_empty(shape)
-    lease = _Lease.of(-(-bytes // GRAIN) * GRAIN)
-    return torch.frombuffer(lease, dtype=like.dtype, count=count).view(shape)
+    return torch.frombuffer(_lease(bytes), dtype=like.dtype, count=count).view(shape)
 
 
 def gather(rows: Tensor, places: Tensor) -> Tensor:
@@ -44,33 +39,107 @@ def gather(rows: Tensor, places: Tensor) -> Tensor:
 
 def release() -> None:
     """Give back to the system all memory that nobody uses now."""
-    with _lock:
-        _free.clear()
-        _order.clear()
+    _kept.clear()
 
 
+def held() -> int:
+    """Bytes of memory that nobody uses now."""
+    return _kept.bytes
+
+
+# ------------------------------------------------------------------ what is kept
+
+
+class _Kept:
+    """Pieces of memory that nobody uses, the one that came first first."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.lock = RLock()  # a lease may end, by garbage collection, while one begins
+        self._pieces: OrderedDict[int, Tensor] = OrderedDict()  # by their addresses
+        self._sizes: dict[int, list[int]] = {}  # the addresses of the pieces of a size
+        self._used = self._leases = 0
+        self._most = [0, 0]  # bytes in use at once, in the last window and in this one
+
+    def lease(self, bytes: int) -> Tensor:
+        """A piece for so many bytes."""
+        with self.lock:
+            piece = self._fitting(bytes)
+            self._used += len(piece)
+            self._leases += 1
+            if self._leases % WINDOW == 0:
+                self._most = [self._most[1], 0]
+            self._most[1] = max(self._most[1], self._used)
+            self._trim()
+            return piece
+
+    def _fitting(self, bytes: int) -> Tensor:
+        """The smallest that is large enough, but not twice as large as need be; or a new one."""
+        size = least = rounded(bytes)
+        while size < 2 * least:
+            if size in self._sizes:
+                return self._remove(self._sizes[size][-1])
+            size = rounded(size + 1)
+        return _new(least)
+
+    def end(self, piece: Tensor) -> None:
+        """A lease has ended."""
+        with self.lock:
+            self._used -= len(piece)
+            self._pieces[piece.data_ptr()] = piece
+            self._sizes.setdefault(len(piece), []).append(piece.data_ptr())
+            self.bytes += len(piece)
+            self._trim()
+
+    def clear(self) -> None:
+        with self.lock:
+            while self._pieces:
+                self._remove(next(iter(self._pieces)))
+
+    def _trim(self) -> None:
+        while self.bytes > min(KEPT, max(self._most)):
+            self._remove(next(iter(self._pieces)))
+
+    def _remove(self, place: int) -> Tensor:
+        piece = self._pieces.pop(place)
+        self.bytes -= len(piece)
+        places = self._sizes[len(piece)]
+        places.remove(place)
+        if not places:
+            del self._sizes[len(piece)]
+        return piece
+
+
+def _new(size: int) -> Tensor:
+    return torch.empty(size, dtype=torch.uint8, device="cpu")
+
+
+_kept = _Kept()
 # A child must not inherit the lock in the hands of a thread that it does not have.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        before=_kept.lock.acquire,
+        after_in_parent=_kept.lock.release,
+        after_in_child=_kept.lock.release,
     )
 
 
-class _Lease:
-    """A piece of memory on loan: it comes back when the tensor made of it is gone."""
+def rounded(size: int) -> int:
+    """The size of the piece for so many bytes: at most an eighth more, so that it serves again for
+    a similar size. There are eight sizes from a power of two to the next."""
+    grain = 1 << (size.bit_length() - 4)
+    return -(-size // grain) * grain
 
-    @staticmethod
-    def of(size: int) -> ctypes.Array[ctypes.c_char]:
-        with _lock:
-            kept = _free.get(size)
-            owner = kept.pop() if kept else None
-            if owner is not None:
-                _order.remove(size)
-        if owner is None:
-            owner = torch.empty(size, dtype=torch.uint8)
-        lease = _type(size).from_address(owner.data_ptr())
-        lease.owner = owner  # type: ignore[attr-defined]
-        return lease
+
+# ------------------------------------------------------------------ leases
+
+
+def _lease(bytes: int) -> ctypes.Array[ctypes.c_char]:
+    """A piece of memory on loan: it comes back when the tensor made of it is gone."""
+    owner = _kept.lease(bytes)
+    lease = _type(len(owner)).from_address(owner.data_ptr())
+    lease.owner = owner  # type: ignore[attr-defined]
+    return lease
 
 
 _types: dict[int, type[ctypes.Array[ctypes.c_char]]] = {}
@@ -83,12 +152,6 @@ def _type(size: int) -> type[ctypes.Array[ctypes.c_char]]:
 
 
 def _back(lease: ctypes.Array[ctypes.c_char]) -> None:
-    """Keep the memory of a lease that has ended, unless there is too much of it."""
-    owner = lease.owner  # type: ignore[attr-defined]
-    if _lock is None:  # the interpreter is closing
-        return
-    with _lock:
-        _free.setdefault(len(owner), []).append(owner)
-        _order.append(len(owner))
-        while sum(_order) > KEPT:
-            _free[_order.pop(0)].pop(0)
+    """Keep the memory of a lease that has ended."""
+    if _kept is not None:  # the interpreter is closing
+        _kept.end(lease.owner)  # type: ignore[attr-defined]
