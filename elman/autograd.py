@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from elman.backends.gradients import saved_tensors, transforming
+
 
 class Loops(Protocol):
     """A run whose backward pass is written out: one job, or several together.
@@ -21,67 +23,60 @@ class Loops(Protocol):
     def forward(self, tape: Any) -> tuple[Tensor, ...]:
         """Run forward: the results."""
 
-    def forget(self, tape: Any) -> None:
-        """Let go of what the backward loop does not read."""
+    def unrolled(self, inputs: Several[Tensor]) -> tuple[Tensor, ...]:
+        """The results as one graph of torch's own operations."""
 
-    def passed(self, inputs: Several[Tensor]) -> list[Tensor]:
-        """Of the inputs, what `again` takes."""
+    def kept(self, tape: Any, inputs: Several[Tensor], found: Several[Tensor]) -> list[Tensor]:
+        """All that the backward pass reads."""
 
-    def read(self, tape: Any, inputs: Several[Tensor], found: tuple[Tensor, ...]) -> list[Tensor]:
-        """What the backward pass reads beside: torch raises where it was changed since."""
+    def released(self, tape: Any) -> Loops:
+        """The run that the backward pass takes up again: without the caller's tensors."""
+
+    def restored(self, kept: Several[Tensor]) -> Any:
+        """The tape of the run, from what was kept of it."""
 
     def backward(
-        self, tape: Any, d_found: tuple[Tensor | None, ...], wanted: list[bool]
+        self, tape: Any, d_found: Several[Tensor | None], wanted: list[bool]
     ) -> tuple[Tensor | None, ...]:
         """The gradients of the inputs that are wanted."""
 
     def again(
-        self, tape: Any, states: Several[Tensor], d_found: Several[Tensor | None]
+        self, kept: Several[Tensor], d_found: Several[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
         """The gradients of the inputs as functions that can be differentiated again."""
 
 
 def differentiable(loops: Loops, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Run them as one operation of torch."""
-    if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
-        return _Scan.apply(loops, *inputs)  # type: ignore[no-untyped-call]
-    return loops.forward(loops.tape(inputs, training=False))
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in inputs):
+        return loops.forward(loops.tape(inputs, training=False))
+    if transforming():  # torch.func has to see every operation
+        return loops.unrolled(inputs)
+    return _Scan.apply(loops, *inputs)  # type: ignore[no-untyped-call]
 
 
 class _Scan(torch.autograd.Function):
+    """What the backward pass reads is kept by torch, and by nothing else: it is freed with the
+    graph, and hooks on saved tensors and `torch.utils.checkpoint` have their say."""
+
     @staticmethod
     def forward(ctx: Any, loops: Loops, *inputs: Tensor) -> tuple[Tensor, ...]:
         tape = loops.tape(
             tuple([t.detach() if t.requires_grad else t for t in inputs]), training=True
         )
         found = loops.forward(tape)
-        ctx.loops, ctx.tape = loops, tape
-        loops.forget(tape)
-        passed = loops.passed(inputs)
-        ctx.save_for_backward(*passed, *loops.read(tape, inputs, found))
-        ctx.states = len(passed)
+        ctx.loops = loops.released(tape)
+        ctx.save_for_backward(*loops.kept(tape, inputs, found))
         ctx.set_materialize_grads(False)
         return found
 
     @staticmethod
     def backward(ctx: Any, *d_found: Tensor | None) -> tuple[Tensor | None, ...]:
-        loops: Loops = ctx.loops
-        kept = ctx.saved_tensors  # raises where an output was changed in place
         if all(d is None for d in d_found):
             return (None,) * len(ctx.needs_input_grad)
-        if torch.is_grad_enabled():
-            return (None, *loops.again(ctx.tape, kept[: ctx.states], d_found))
-        return (None, *loops.backward(ctx.tape, d_found, list(ctx.needs_input_grad[1:])))
-
-
-def gradients_of(
-    found: Several[Tensor], d_found: Several[Tensor | None], inputs: Several[Tensor]
-) -> list[Tensor | None]:
-    """The gradients of the inputs, None where there is none, as a graph of their own."""
-    pairs = [(f, d) for f, d in zip(found, d_found, strict=True) if d is not None]
-    wanted = [t for t in inputs if t.requires_grad]
-    grads = torch.autograd.grad(
-        [f for f, _ in pairs], wanted, [d for _, d in pairs], create_graph=True, allow_unused=True
-    )
-    by_input = {id(t): g for t, g in zip(wanted, grads, strict=True)}
-    return [by_input.get(id(t)) for t in inputs]
+        loops: Loops = ctx.loops
+        kept = saved_tensors(ctx)
+        if torch.is_grad_enabled() or transforming(*d_found):
+            return (None, *loops.again(kept, d_found))
+        tape = loops.restored(kept)
+        return (None, *loops.backward(tape, d_found, list(ctx.needs_input_grad[1:])))

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from elman.autograd import differentiable, gradients_of
+from elman.autograd import differentiable
 from elman.backends import memory
 from elman.backends.eager import unrolled
 from elman.backends.engine import BackTape, Engine, Tape
+from elman.backends.gradients import aliases, gradients_of
 from elman.backends.literal import literal_loop
+from elman.backends.notices import say_once
 from elman.backends.walk import Walk, walk_over
 from elman.cells.cell import Cell, State
 from elman.compiler.interpret import evaluate, evaluate_in_order
 from elman.compiler.ir import Node, walk
 from elman.compiler.plan import Plan
 from elman.sequence import Noise, Sequence
+
+V = TypeVar("V")
 
 
 @dataclass
@@ -74,32 +78,32 @@ class Compiled:
             x = x.reshape(T, B, x.shape[-1])
             state = tuple(s.reshape(B, s.shape[-1]) for s in state)
         parts = len(state) if all_states else 1
-        make = self.job or Job
-        job = make(self.plan, self.engine, walk, parts, lambda: self.before(walk, x, noise))
+        sources = [x, *self.plan.read(self.cell, self.weights).values()]
+        job = (self.job or Job)(self.plan, self.engine, walk, parts, sources)
+        rows, prepared = job.made()
         own: State = ()
         if walk.flags is not None:
             own = tuple(walk.sort(s) for s in self.cell.initial_state((B,), x))
         mask = noise.state_mask
         inputs = (
-            *job.before(),
+            *rows,
+            *self._keeps(walk, x, noise),
+            *prepared,
             *(walk.sort(s) for s in state),
             *own,
             *(() if mask is None else (walk.sort(mask.reshape(B, -1)),)),
         )
         return Begun(job, inputs, (T, *batch))
 
-    def before(self, rows: Walk, x: Tensor, noise: Noise) -> tuple[Tensor, ...]:
-        """The inputs of the loop, the zoneout masks, and the prepared weights."""
-        plan = self.plan
-        values = {plan.step.x: rows.pack(x)} | plan.read(self.cell, self.weights)
-        values |= zip(plan.made, evaluate_in_order(plan.making, plan.made, values), strict=True)
-        inputs = [values[node].contiguous() for node in plan.inputs]
-        for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
+    def _keeps(self, rows: Walk, x: Tensor, noise: Noise) -> list[Tensor]:
+        """The zoneout masks, as numbers."""
+        keeps = []
+        for mask, keep in zip(noise.zoneout, self.plan.keeps, strict=False):
             if keep is not None:
                 assert isinstance(mask, Tensor)
                 kept = rows.pack(mask.reshape(*x.shape[:2], -1))
-                inputs.append(memory.empty(x, *kept.shape).copy_(kept))
-        return (*inputs, *(values[node] for node in plan.prepared))
+                keeps.append(memory.empty(x, *kept.shape).copy_(kept))
+        return keeps
 
 
 @dataclass
@@ -125,16 +129,31 @@ class Begun:
 
 @dataclass
 class Job:
-    """One run of a plan: what stays the same from the forward to the backward loop."""
+    """One run of a plan: what stays the same from the forward to the backward loop.
+
+    sources: x [T, B, I] and the parameters that the plan reads, from which `made` makes the inputs.
+    rooms: where the memory of each part of the state lies, once the loop has run.
+    """
 
     plan: Plan
     engine: Engine
     walk: Walk
     parts: int
-    before: Callable[[], tuple[Tensor, ...]]
+    sources: Several[Tensor]
+    rooms: tuple[int, ...] = ()
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return differentiable(self, inputs)
+
+    def made(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The inputs of the loop and the prepared weights, from the sources."""
+        plan = self.plan
+        x, *parameters = self.sources
+        values = {plan.step.x: self.walk.pack(x)}
+        values |= zip((node for node, _ in plan.parameters), parameters, strict=True)
+        values |= zip(plan.made, evaluate_in_order(plan.making, plan.made, values), strict=True)
+        rows = [values[node].contiguous() for node in plan.inputs]
+        return rows, [values[node] for node in plan.prepared]
 
     # ------------------------------------------------------------ forward
 
@@ -151,28 +170,35 @@ class Job:
         ]
         kept = plan.saved if training else ()
         saved = [memory.empty(like, walk.rows, node.size) for node in kept]
-        entering = [None] * len(plan.entering) if plan.fused else groups.inputs
+        return self._taped(groups, states, saved, rings, training)
+
+    def _taped(
+        self,
+        groups: _Groups,
+        states: Several[Tensor],
+        saved: Several[Tensor],
+        rings: Several[bool],
+        training: bool,
+    ) -> Tape:
+        """What enters the loop is made by the backend where the plan is fused."""
+        entering = [None] * len(self.plan.entering) if self.plan.fused else groups.inputs
         return Tape(
-            walk, groups.inputs, [*entering, *groups.keeps], groups.weights, groups.mask,
+            self.walk, groups.inputs, [*entering, *groups.keeps], groups.weights, groups.mask,
             groups.given, groups.own, states, saved, rings, training,
         )  # fmt: skip
 
     def grouped(self, inputs: Several[Any]) -> _Groups:
         """The inputs of the run by what they are."""
-        a, b, c, d, e = self._bounds
-        rows, keeps, weights, given, own = (
-            list(inputs[:a]), list(inputs[a:b]), list(inputs[b:c]), list(inputs[c:d]),
-            list(inputs[d:e]),
-        )  # fmt: skip
-        return _Groups(rows, keeps, weights, given, own, inputs[e] if len(inputs) > e else None)
+        return _Groups(*split(inputs, self._counts))
 
     @cached_property
-    def _bounds(self) -> tuple[int, ...]:
-        """Where the groups of the inputs end."""
+    def _counts(self) -> tuple[int, ...]:
+        """How many inputs each group has."""
         plan = self.plan
-        masks = len(plan.rows) - len(plan.entering)
-        sizes = [len(plan.inputs), masks, len(plan.prepared), len(plan.states)]
-        return tuple(accumulate([*sizes, 0 if self.walk.flags is None else len(plan.states)]))
+        parts, keeps = len(plan.states), len(plan.rows) - len(plan.entering)
+        own = 0 if self.walk.flags is None else parts
+        mask = 0 if plan.step.mask is None else 1
+        return len(plan.inputs), keeps, len(plan.prepared), parts, own, mask
 
     def forward(self, tape: Tape) -> tuple[Tensor, ...]:
         """Run the loop: the states at all rows, then the last state."""
@@ -182,27 +208,12 @@ class Job:
     def results(self, tape: Tape) -> tuple[Tensor, ...]:
         """The states at all rows, then the last state."""
         states = tape.states[: self.parts]
-        if tape.training:  # results of their own: the tape must not hold what holds the tape
-            states = [_alias(each) for each in states]
         return (*states, *(self._last(tape, part) for part in range(len(tape.given))))
 
-    def forget(self, tape: Tape) -> None:
-        """Let go of what the backward loop does not read."""
-        if not self.plan.reads_entering:
-            count = len(self.plan.entering)
-            tape.entering = [*[None] * count, *tape.entering[count:]]
-            if not self.plan.fused:
-                tape.inputs = ()
-
-    def passed(self, inputs: Several[Tensor]) -> list[Tensor]:
-        """Of the inputs, the states that the run begins from: what `again` takes."""
-        groups = self.grouped(inputs)
-        return [*groups.given, *groups.own]
-
-    def read(self, tape: Tape, inputs: Several[Tensor], found: tuple[Tensor, ...]) -> list[Tensor]:
-        """What the backward pass reads beside: torch raises where it was changed since."""
-        groups = self.grouped(inputs)
-        return [*found[: self.parts], *groups.weights, *(groups.inputs if len(tape.inputs) else ())]
+    def unrolled(self, inputs: Several[Tensor]) -> tuple[Tensor, ...]:
+        """The results as one graph of torch operations, which can be differentiated again."""
+        states, last = unrolled(self.plan, self._taped(self.grouped(inputs), (), (), (), True))
+        return (*states[: self.parts], *last)
 
     def _last(self, tape: Tape, part: int) -> Tensor:
         walk = self.walk
@@ -216,10 +227,72 @@ class Job:
         found = tape.states[part].index_select(0, final.clamp(min=0))
         return torch.where((final >= 0)[:, None], found, tape.given[part])
 
+    # ------------------------------------------------------------ between
+
+    def kept(self, tape: Tape, inputs: Several[Tensor], found: Several[Tensor]) -> list[Tensor]:
+        """All that the backward pass reads, for torch to keep: inputs as they came and results as
+        they went, so that torch knows them and raises where they were changed since."""
+        rows, *rest = split(inputs, self._counts)
+        count = len(self.plan.entering) if self._keeps_entering else 0
+        return [
+            *(rows if self._keeps_rows else self.sources),
+            *(tensor for group in rest for tensor in group),
+            *found[: self.parts],
+            *tape.states[self.parts :],
+            *tape.saved,
+            *(entered for entered in tape.entering[:count] if entered is not None),
+        ]
+
+    @property
+    def _keeps_rows(self) -> bool:
+        """Whether the inputs of the loop are kept, rather than made again if they are needed."""
+        return self.plan.fused or self.plan.reads_entering
+
+    @property
+    def _keeps_entering(self) -> bool:
+        """Whether what the backend has made of the inputs is kept beside them."""
+        return self.plan.fused and self.plan.reads_entering
+
+    @cached_property
+    def kept_counts(self) -> tuple[int, ...]:
+        """How many tensors are kept: of the rows or sources, of each other group of inputs, of
+        the states, of what the plan saves, and of what has entered."""
+        rows, *rest = self._counts
+        first = rows if self._keeps_rows else 1 + len(self.plan.parameters)
+        entering = len(self.plan.entering) if self._keeps_entering else 0
+        return first, *rest, len(self.plan.states), len(self.plan.saved), entering
+
+    def released(self, tape: Tape) -> Job:
+        """The run that the backward pass takes up again: without the caller's tensors."""
+        rooms = tuple([states.untyped_storage().data_ptr() for states in tape.states])
+        return replace(self, sources=(), rooms=rooms)
+
+    def restored(self, kept: Several[Tensor]) -> Tape:
+        """The tape of the run, from what `kept` has named."""
+        rows, *inputs, states, saved, entering = split(kept, self.kept_counts)
+        groups = _Groups(rows if self._keeps_rows else (), *inputs)
+        rings = [False] * len(states)
+        tape = self._taped(groups, self._in_rooms(states), saved, rings, True)
+        if entering:
+            tape.entering = [*entering, *groups.keeps]
+        elif not self._keeps_rows:
+            tape.entering = [*[None] * len(self.plan.entering), *groups.keeps]
+        return tape
+
+    def _in_rooms(self, states: Several[Tensor]) -> list[Tensor]:
+        """The states with room beside them, also where a hook on saved tensors has moved them."""
+        rooms = zip(states, self.rooms, strict=True)
+        return [
+            rows
+            if rows.untyped_storage().data_ptr() == room
+            else _window(rows, self.walk, rows.shape[1]).copy_(rows)
+            for rows, room in rooms
+        ]
+
     # ------------------------------------------------------------ backward
 
     def backward(
-        self, tape: Tape, d_found: tuple[Tensor | None, ...], wanted: list[bool]
+        self, tape: Tape, d_found: Several[Tensor | None], wanted: list[bool]
     ) -> tuple[Tensor | None, ...]:
         """The gradients of the inputs that are wanted."""
         back = self.back_tape(tape, d_found, wanted)
@@ -257,21 +330,20 @@ class Job:
         return (*d_inputs, *d_keeps, *d_weights, *d_given, *d_mask)
 
     def again(
-        self, tape: Tape, states: Several[Tensor], d_found: Several[Tensor | None]
+        self, kept: Several[Tensor], d_found: Several[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
-        """The gradients of the inputs as functions that can be differentiated again: the plan, as
-        one graph of torch operations."""
-        inputs = [*self.before(), *states]
-        groups = self.grouped([*inputs, tape.mask])
-        entering = [None] * len(self.plan.entering) if self.plan.fused else groups.inputs
-        twin = Tape(
-            self.walk, groups.inputs, [*entering, *groups.keeps], groups.weights, tape.mask,
-            groups.given, groups.own, (), (), (),
-        )  # fmt: skip
-        states, last = unrolled(self.plan, twin)
-        found = [*states[: self.parts], *last]
-        grads = gradients_of(found, d_found, inputs)
-        return (*grads, *(() if tape.mask is None else (None,)))
+        """The gradients of the inputs as functions that can be differentiated again."""
+        say_once(
+            f"{self.plan.step.cell}: gradients that can be differentiated again, or are batched, "
+            "are computed a step at a time by torch's operations, which is slower"
+        )
+        first, *rest = split(kept, self.kept_counts)
+        groups = rest[: len(self._counts) - 1]
+        with torch.enable_grad():
+            rows = first if self._keeps_rows else replace(self, sources=first).made()[0]
+            inputs = aliases([*rows, *(tensor for group in groups for tensor in group)])
+            found = self.unrolled(inputs)
+        return tuple(gradients_of(found, d_found, inputs))
 
     def _after(
         self, tape: Tape, stored: dict[Node, Tensor], needs: Several[bool]
@@ -304,12 +376,24 @@ def _over_rows(node: Node, order: Several[Node], values: dict[Node, Tensor]) -> 
 
 @dataclass
 class _Groups:
-    inputs: list[Any]
-    keeps: list[Any]
-    weights: list[Any]
-    given: list[Any]
-    own: list[Any]
-    mask: Any
+    """The inputs of a run, or as many values of another kind, by what they are."""
+
+    inputs: Several[Any]
+    keeps: Several[Any]
+    weights: Several[Any]
+    given: Several[Any]
+    own: Several[Any]
+    masks: Several[Any]
+
+    @property
+    def mask(self) -> Any:
+        """That of the state dropout, or None."""
+        return self.masks[0] if self.masks else None
+
+
+def split(flat: Several[V], counts: Several[int]) -> list[tuple[V, ...]]:
+    """One after the other, so many each."""
+    return [tuple(flat[a:b]) for a, b in pairwise(accumulate(counts, initial=0))]
 
 
 class _Rows:
@@ -352,11 +436,6 @@ class _Rows:
         if walk.cut is not None:
             old[walk.cut] = self.tape.own[part][walk.sequences.to(states.device)[walk.cut]]
         return old
-
-
-def _alias(x: Tensor) -> Tensor:
-    """Another tensor on the same memory, without the bond of a view."""
-    return x.new_empty(0).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
 
 
 def _window(like: Tensor, walk: Walk, size: int) -> Tensor:

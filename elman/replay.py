@@ -89,7 +89,7 @@ class Run:
         shown = len(states) if self.call.all_states else 1
         rows = self.x.shape[0] * self.x.shape[1]
         if jobs:
-            saved = _padded(jobs[0].kept(), rows)
+            saved = _padded(jobs[0].read_later(), rows)
         else:  # there was no row to run
             saved = [self.state[0].new_zeros(rows, size) for size in sizes]
         return self._cast([*states[:shown], *last, *states[shown:], *saved])
@@ -99,7 +99,7 @@ class Run:
 
         def replay(*fields: Any) -> Job:
             job = _Replaying(*fields)
-            job.known, job.kept = kept[: len(self.state)], kept[len(self.state) :]
+            job.known, job.read_later = kept[: len(self.state)], kept[len(self.state) :]
             return job
 
         states, last = self._run(self._choice(), replay, self.call.all_states)
@@ -153,7 +153,7 @@ class _Recording(_Running):
         self.recorded = self.tape(inputs, training=True)
         return self.forward(self.recorded)
 
-    def kept(self) -> list[Tensor]:
+    def read_later(self) -> list[Tensor]:
         """What `kept_nodes` names."""
         made = self.recorded.entering[: len(kept_nodes(self.plan)) - len(self.plan.saved)]
         return [*self.recorded.saved, *(rows for rows in made if rows is not None)]
@@ -163,13 +163,13 @@ class _Replaying(Job):
     """A run that has been: states [T, B, S] of each part, and what was kept, [T * B, n]."""
 
     known: list[Tensor]
-    kept: list[Tensor]
+    read_later: list[Tensor]
 
     def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Tape:
         tape = super().tape(inputs, training)
         for rows, known in zip(tape.states, self.known, strict=True):
             rows.copy_(self.walk.pack(known))
-        kept = [kept[: self.walk.rows] for kept in self.kept]
+        kept = [kept[: self.walk.rows] for kept in self.read_later]
         count = len(self.plan.saved)
         tape.saved, made = kept[:count], kept[count:]
         tape.entering[: len(made)] = made

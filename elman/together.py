@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +11,7 @@ from torch import Tensor
 from elman.autograd import differentiable
 from elman.backends.engine import Planned, Tape
 from elman.cells.cell import State
-from elman.job import Begun, Job
-
-T = TypeVar("T")
+from elman.job import Begun, Job, split
 
 
 def end_all(begun: Several[Begun]) -> list[tuple[State, State]]:
@@ -24,7 +20,7 @@ def end_all(begun: Several[Begun]) -> list[tuple[State, State]]:
         return [run.end(run.job(run.inputs)) for run in begun]
     together = Together([run.job for run in begun], [len(run.inputs) for run in begun])
     inputs = tuple(tensor for run in begun for tensor in run.inputs)
-    found = _split(differentiable(together, inputs), together.results)
+    found = split(differentiable(together, inputs), together.results)
     return [run.end(part) for run, part in zip(begun, found, strict=True)]
 
 
@@ -58,7 +54,7 @@ class Together:
         return [job.parts + len(job.plan.states) for job in self.jobs]
 
     def tape(self, inputs: tuple[Tensor, ...], training: bool) -> list[Tape]:
-        parts = zip(self.jobs, _split(inputs, self.counts), strict=True)
+        parts = zip(self.jobs, split(inputs, self.counts), strict=True)
         return [job.tape(given, training) for job, given in parts]
 
     def forward(self, tapes: list[Tape]) -> tuple[Tensor, ...]:
@@ -66,25 +62,33 @@ class Together:
         self.jobs[0].engine.forward(*[(job.plan, tape) for job, tape in pairs])
         return tuple(result for job, tape in pairs for result in job.results(tape))
 
-    def forget(self, tapes: list[Tape]) -> None:
-        for job, tape in zip(self.jobs, tapes, strict=True):
-            job.forget(tape)
+    def unrolled(self, inputs: Several[Tensor]) -> tuple[Tensor, ...]:
+        parts = zip(self.jobs, split(inputs, self.counts), strict=True)
+        return tuple(result for job, given in parts for result in job.unrolled(given))
 
-    def passed(self, inputs: Several[Tensor]) -> list[Tensor]:
-        parts = zip(self.jobs, _split(inputs, self.counts), strict=True)
-        return [state for job, given in parts for state in job.passed(given)]
-
-    def read(
-        self, tapes: list[Tape], inputs: Several[Tensor], found: tuple[Tensor, ...]
+    def kept(
+        self, tapes: list[Tape], inputs: Several[Tensor], found: Several[Tensor]
     ) -> list[Tensor]:
-        given, results = _split(inputs, self.counts), _split(found, self.results)
-        parts = zip(self.jobs, tapes, given, results, strict=True)
-        return [kept for job, tape, one, two in parts for kept in job.read(tape, one, two)]
+        given, results = split(inputs, self.counts), split(found, self.results)
+        runs = zip(self.jobs, tapes, given, results, strict=True)
+        return [tensor for job, tape, one, two in runs for tensor in job.kept(tape, one, two)]
+
+    def released(self, tapes: list[Tape]) -> Together:
+        pairs = zip(self.jobs, tapes, strict=True)
+        return Together([job.released(tape) for job, tape in pairs], self.counts)
+
+    def restored(self, kept: Several[Tensor]) -> list[Tape]:
+        return [job.restored(own) for job, own in self._each(kept)]
+
+    def _each(self, kept: Several[Tensor]) -> list[tuple[Job, tuple[Tensor, ...]]]:
+        """Each job with what was kept of it."""
+        counts = [sum(job.kept_counts) for job in self.jobs]
+        return list(zip(self.jobs, split(kept, counts), strict=True))
 
     def backward(
-        self, tapes: list[Tape], d_found: tuple[Tensor | None, ...], wanted: list[bool]
+        self, tapes: list[Tape], d_found: Several[Tensor | None], wanted: list[bool]
     ) -> tuple[Tensor | None, ...]:
-        d_parts, needs = _split(d_found, self.results), _split(wanted, self.counts)
+        d_parts, needs = split(d_found, self.results), split(wanted, self.counts)
         runs = list(zip(self.jobs, tapes, d_parts, needs, strict=True))
         reached = [run for run in runs if _any(run[2])]
         backs = [job.back_tape(tape, d, need) for job, tape, d, need in reached]
@@ -98,23 +102,12 @@ class Together:
         return tuple(gradient for part in found for gradient in part)
 
     def again(
-        self, tapes: list[Tape], states: Several[Tensor], d_found: Several[Tensor | None]
+        self, kept: Several[Tensor], d_found: Several[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
-        given = _split(states, [len(tape.given) + len(tape.own) for tape in tapes])
-        d_parts = _split(d_found, self.results)
-        found = [
-            job.again(tape, state, d) if _any(d) else [None] * count
-            for job, tape, state, d, count in zip(
-                self.jobs, tapes, given, d_parts, self.counts, strict=True
-            )
-        ]
+        runs = zip(self._each(kept), split(d_found, self.results), self.counts, strict=True)
+        found = [job.again(own, d) if _any(d) else [None] * count for (job, own), d, count in runs]
         return tuple(gradient for part in found for gradient in part)
 
 
 def _any(d_found: Several[Tensor | None]) -> bool:
     return any(d is not None for d in d_found)
-
-
-def _split(flat: Several[T], counts: Several[int]) -> list[tuple[T, ...]]:
-    bounds = accumulate(counts, initial=0)
-    return [tuple(flat[a:b]) for a, b in pairwise(bounds)]

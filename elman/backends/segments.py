@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from elman.backends import limits
+from elman.backends.gradients import aliases, gradients_of, saved_tensors, transforming
 from elman.cells.cell import State
 from elman.sequence import Noise, Sequence
 
@@ -119,7 +120,9 @@ def _segment(
         states, last = run(dict(zip(names, values, strict=True)), x, tuple(parts), sequence, noise)
         return (*states, *last)
 
-    found = _Again.apply(again, x, *state, *weights.values())  # type: ignore[no-untyped-call]
+    inputs = (x, *state, *weights.values())
+    # torch.func has to see every operation.
+    found = again(*inputs) if transforming() else _Again.apply(again, *inputs)  # type: ignore[no-untyped-call]
     split = len(found) - len(state)
     return found[:split], found[split:]
 
@@ -131,28 +134,17 @@ class _Again(torch.autograd.Function):
     def forward(ctx: Any, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Any:
         ctx.function = function
         ctx.save_for_backward(*inputs)
+        ctx.set_materialize_grads(False)
         return function(*(t.detach() for t in inputs))
 
     @staticmethod
     def backward(ctx: Any, *d_found: Tensor | None) -> Any:
-        twice = torch.is_grad_enabled()
-        inputs = [
-            t if twice else t.detach().requires_grad_(needed)
-            for t, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
-        ]
+        kept, again = saved_tensors(ctx), torch.is_grad_enabled()
         with torch.enable_grad():
+            if again or transforming(*d_found):
+                inputs = aliases(kept)
+            else:
+                needed = ctx.needs_input_grad[1:]
+                inputs = [t.detach().requires_grad_(n) for t, n in zip(kept, needed, strict=True)]
             found = ctx.function(*inputs)
-        pairs = [
-            (f, d) for f, d in zip(found, d_found, strict=True) if d is not None and f.requires_grad
-        ]
-        wanted = [t for t in inputs if t.requires_grad]
-        grads = iter(
-            torch.autograd.grad(
-                [f for f, _ in pairs],
-                wanted,
-                [d for _, d in pairs],
-                create_graph=twice,
-                allow_unused=True,
-            )
-        )
-        return (None, *(next(grads) if t.requires_grad else None for t in inputs))
+        return None, *gradients_of(found, d_found, inputs)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from elman.backends import memory
+from elman.backends.gradients import transforming
 from elman.sequence import Sequence
 
 #: Flags of a row: the state before it is the cell's initial state; no gradient flows out of it.
@@ -109,14 +110,14 @@ class Walk:
     def pack(self, x: Tensor) -> Tensor:
         """x: [T, B, n] -> [rows, n]."""
         flat = x.reshape(-1, x.shape[-1])
-        return flat if self.source is None else _Gather.apply(flat, self.source)  # type: ignore[no-untyped-call]
+        return flat if self.source is None else gathered(flat, self.source)
 
     def unpack(self, rows: Tensor, steps: int) -> Tensor:
         """[rows, n] -> [T, B, n], zeros past the end of each sequence."""
         shape = (steps, self.batch, rows.shape[-1])
         if self.source is None:
             return rows.view(shape)
-        return _Scatter.apply(rows, self.source, steps * self.batch).view(shape)  # type: ignore[no-untyped-call]
+        return scattered(rows, self.source, steps * self.batch).view(shape)
 
     def sort(self, batch: Tensor) -> Tensor:
         """[B, n] in the order of the rows."""
@@ -129,8 +130,22 @@ class Walk:
         return torch.empty_like(batch).index_copy(0, self.order, batch)
 
 
+def gathered(flat: Tensor, source: Tensor) -> Tensor:
+    """flat[source]; no place is in ``source`` twice."""
+    if transforming(flat):
+        return flat.index_select(0, source)
+    return _Gather.apply(flat, source)  # type: ignore[no-untyped-call]
+
+
+def scattered(rows: Tensor, source: Tensor, places: int) -> Tensor:
+    """[places, n]: rows at ``source``, and zeros elsewhere."""
+    if transforming(rows):
+        return rows.new_zeros(places, rows.shape[-1]).index_copy(0, source, rows)
+    return _Scatter.apply(rows, source, places)  # type: ignore[no-untyped-call]
+
+
 class _Gather(torch.autograd.Function):
-    """flat[source]. No place is in ``source`` twice, so the gradient is a copy as well."""
+    """As no place is there twice, the gradient is a copy as well."""
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor, source: Tensor) -> Tensor:
@@ -139,12 +154,10 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_rows: Tensor) -> tuple[Tensor, None]:
-        return _Scatter.apply(d_rows, ctx.source, ctx.places), None  # type: ignore[no-untyped-call]
+        return scattered(d_rows, ctx.source, ctx.places), None
 
 
 class _Scatter(torch.autograd.Function):
-    """flat[source] = rows, and zeros elsewhere."""
-
     @staticmethod
     def forward(ctx: Any, rows: Tensor, source: Tensor, places: int) -> Tensor:
         ctx.source = source
@@ -153,7 +166,7 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_flat: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(d_flat, ctx.source), None, None  # type: ignore[no-untyped-call]
+        return gathered(d_flat, ctx.source), None, None
 
 
 def walk_over(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk:

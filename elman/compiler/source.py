@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from itertools import takewhile
 from pathlib import Path
 from traceback import walk_stack, walk_tb
 from types import CodeType, FrameType
@@ -30,13 +31,16 @@ class Source:
         self.code: CodeType = inspect.unwrap(cast(type[Cell], kind).step).__code__
         self.file = self.code.co_filename
         self.named: list[tuple[str, Tensor]] = []
+        self._outside: FrameType | None = None
 
     def __enter__(self) -> None:
+        self._outside = sys._getframe(1)
         # Names are not worth disturbing a profiler that the user runs.
         if sys.getprofile() is None:
             sys.setprofile(self._on_event)
 
     def __exit__(self, *error: object) -> None:
+        self._outside = None
         if sys.getprofile() == self._on_event:
             sys.setprofile(None)
 
@@ -65,7 +69,10 @@ class Source:
     def custom_gradient(self) -> bool:
         """Whether the forward pass of a custom autograd.Function runs."""
         apply = Function.apply.__func__.__code__  # type: ignore[attr-defined]
-        return any(frame.f_code is apply for frame, _ in walk_stack(sys._getframe()))
+        # Not one that the layer itself was called from, as that of a reentrant checkpoint.
+        frames = (frame for frame, _ in walk_stack(sys._getframe()))
+        inside = takewhile(lambda frame: frame is not self._outside, frames)
+        return any(frame.f_code is apply for frame in inside)
 
     def unsupported(
         self, what: str, why: str, error: BaseException | None = None

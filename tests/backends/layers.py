@@ -25,7 +25,7 @@ def literal(layer: nn.Module) -> nn.Module:
     shared = {id(p): p for p in layer.parameters()}
     twin = copy.deepcopy(layer, shared)
     for module in twin.modules():
-        if isinstance(module, elman.Recurrent):
+        if isinstance(module, elman.Recurrent | elman.RNN | elman.LSTM | elman.GRU):
             module.execution = Execution("loop")
     return twin
 

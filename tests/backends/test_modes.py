@@ -195,8 +195,9 @@ def test_nothing_outlives_the_results(backend, backward, options, monkeypatch) -
     try:
         x = torch.randn(6, 4, 3, requires_grad=True)
         outputs, state = layer(x, **options)
-        alive = [weakref.ref(x), weakref.ref(outputs), *tapes]
-        assert tapes and all(ref() is not None for ref in alive)
+        assert tapes and all(ref() is None for ref in tapes)  # torch keeps what is read later
+        alive = [weakref.ref(x), weakref.ref(outputs)]
+        assert all(ref() is not None for ref in alive)
         if backward:
             (outputs.sum() + state[0].sum()).backward()
         del x, outputs, state

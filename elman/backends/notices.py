@@ -1,0 +1,12 @@
+"""What a user is told once: that a slower path runs, and why."""
+
+import warnings
+
+_said: set[str] = set()
+
+
+def say_once(notice: str) -> None:
+    """Warn of it where it has not been said in this process."""
+    if notice not in _said:
+        _said.add(notice)
+        warnings.warn(notice, RuntimeWarning, stacklevel=3)
