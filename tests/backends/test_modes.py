@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from elman.backends import choose
 from elman.backends.choose import ENGINES
 from elman.cells import LSTM
 from elman.errors import BackendError
@@ -210,7 +209,7 @@ def test_a_plan_goes_when_its_cell_goes() -> None:
     """And with it the kernels' packed weights."""
     layer = layer_of("llvm")
     layer(torch.randn(2, 2, 3))
-    [plan] = [weakref.ref(plan) for plan in choose._plans[layer.cell].values()]
+    plan = weakref.ref(layer.plan().cells[0].choice.plan)
     assert plan() is not None
     del layer
     gc.collect()
