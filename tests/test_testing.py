@@ -1,5 +1,7 @@
 """`elman.testing`: it passes what is right, and names what is wrong."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from elman.backends.llvm.engine import LLVM
 from elman.cells import CELLS, GRU, MGU
 from elman.compiler import derivatives
 from elman.errors import CheckError, OptionError, PurityError
-from elman.testing import assert_close, check_cell
+from elman.testing import assert_close, check_cell, fuzz
 
 SMALL = {"steps": (1, 9), "batches": (1, 3), "dtypes": (torch.float64,)}
 
@@ -191,3 +193,61 @@ def test_close_is_close():
 def test_what_is_not_close_is_named(actual, expected, message):
     with pytest.raises(CheckError, match=message):
         assert_close(actual, expected)
+
+
+# ------------------------------------------------------------------ random programs
+
+
+def test_a_program_is_data_that_gives_itself_again():
+    made = [fuzz.program(7, number) for number in (0, 3, 1999)]
+    assert made == [fuzz.program(7, number) for number in (0, 3, 1999)]
+    assert [eval(repr(one), vars(fuzz)) for one in made] == made
+    assert "class Drawn" in "".join(one.listing() for one in made)
+
+
+CALL = fuzz.Act("call", (("T", 3), ("B", 2)))
+PLANTED = fuzz.Program(
+    fuzz.Deep((fuzz.Lifted(fuzz.Zoo("gru", 3, 4)), fuzz.Lifted(fuzz.Zoo("mgu", 4, 2)))),
+    "llvm",
+    "float64",
+    0,
+    (CALL, fuzz.Act("negate", (("r", 0),)), CALL, fuzz.Act("train", (("r", 0),)), CALL),
+)
+
+
+def test_a_right_program_passes():
+    assert fuzz.check(PLANTED).compared > 20
+
+
+def test_a_planted_fault_is_found_and_its_program_shrunk(monkeypatch):
+    run = LLVM.forward
+
+    def broken(self, *runs):
+        run(self, *runs)
+        for _, tape in runs:
+            tape.states[0][-1, 0] += 1e-6
+
+    monkeypatch.setattr(LLVM, "forward", broken)
+    with pytest.raises(CheckError, match=r"act 0 \(call\), result 0: .* numbers wrong"):
+        fuzz.check(PLANTED)
+    text = fuzz.script(PLANTED)
+    again = eval(text.rpartition("check(")[2].removesuffix(")"), vars(fuzz))
+    assert len(again.acts) == 1 and again.acts[0].name == "call"
+    assert isinstance(again.spec, fuzz.Lifted)
+    with pytest.raises(CheckError):
+        exec(text, {})
+
+
+def test_a_program_that_ends_its_process_is_named(monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, elman.testing.fuzz.compare as compare\n"
+        "judge = compare.judge\n"
+        "compare.judge = lambda p: os.abort() if p.numbers == WANTED else judge(p)\n".replace(
+            "WANTED", str(fuzz.program(1, 2).numbers)
+        )
+    )
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setenv("PYTHONPATH", path)
+    report = fuzz.fuzz(seed=1, programs=5)
+    [crash] = [f for f in report.failures if "SIGABRT" in f.text]
+    assert crash.number == 2

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from elman import __version__
-from elman.cli import bench, cells, evaluate, explain, predict, sample, train
+from elman.cli import bench, cells, doctor, evaluate, explain, predict, sample, train
 from elman.errors import ElmanError, OptionError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("cells")(cells.cells)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

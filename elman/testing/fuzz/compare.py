@@ -1,0 +1,139 @@
+"""Whether a program came out as the literal loop says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from elman.errors import BackendError, ElmanError
+from elman.testing.fuzz.programs import Outcome, Program, Raised, play
+
+#: How far float64 may lie from the loop's, relative to the largest number of the tensor; tensors
+#: of smaller numbers than FLOOR count as that large.
+EXACT, FLOOR = 1e-9, 1e-2
+#: The same for float32; and how many times the error of the loop's own float32.
+SINGLE, TIMES = 1e-4, 8
+#: What elman may refuse where the loop does not: the error, what it says, and the acts in which.
+ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
+    "backend='llvm' refuses what has no kernel": (BackendError, "backend='llvm' cannot run", ""),
+    "what the backward pass reads was changed in place": (
+        RuntimeError, "modified by an inplace operation|changed in place", "changed'",
+    ),
+}  # fmt: skip
+#: Exceptions that say that something is not to be had, whoever raises them.
+PLAIN = (RuntimeError, ElmanError, ValueError, NotImplementedError)
+
+
+class Verdict(Enum):
+    """How a program came out."""
+
+    SAME = "same"
+    BOTH_RAISE = "both raise"
+    REFUSED = "refused"
+    NOT_FINITE = "not finite"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a program came out.
+
+    text: what is wrong, or which refusal it was. compared: how many tensors were.
+    """
+
+    verdict: Verdict
+    text: str = ""
+    compared: int = 0
+
+
+def judge(program: Program) -> Judged:
+    """Run a program on its backend and on the loop, and compare all that comes out.
+
+    In float32 a number that lies on the border of two branches may fall to either side: what is
+    wrong there has to be so for other numbers too.
+    """
+    judged = _judge(program)
+    if judged.verdict is Verdict.WRONG and program.single:
+        for other in (1, 2):
+            again = _judge(program._replace(numbers=program.numbers + other))
+            if again.verdict is not Verdict.WRONG:
+                return Judged(Verdict.SAME, "", judged.compared)
+    return judged
+
+
+def _judge(program: Program) -> Judged:
+    found, loop = play(program), play(program, "loop")
+    exact = play(program, "loop", exact=True) if program.single else loop
+    compared, single = 0, program.single
+    for number, acts in enumerate(zip(found.records, loop.records, exact.records, strict=False)):
+        whole = not _ends(found, number) and not _ends(loop, number)
+        labels = [[label for label, _ in act] for act in acts]
+        if whole and not labels[0] == labels[1] == labels[2]:
+            text = f"act {number} gives {labels[0]}, the loop {labels[1]}"
+            return Judged(Verdict.WRONG, text, compared)
+        for (label, a), (_, b), (_, c) in zip(*acts, strict=False):
+            if not bool(c.isfinite().all()) or not bool(b.isfinite().all()):
+                return Judged(Verdict.NOT_FINITE, "", compared)
+            text = _apart(a, b, c, single)
+            if text:
+                text = f"act {number} ({program.acts[number].name}), {label}: {text}"
+                return Judged(Verdict.WRONG, text, compared)
+            compared += 1
+    return _raised(program, found, loop, compared)
+
+
+def _ends(outcome: Outcome, number: int) -> bool:
+    """Whether this act is the one that raised."""
+    return outcome.raised is not None and number + 1 == len(outcome.records)
+
+
+def _raised(program: Program, found: Outcome, loop: Outcome, compared: int) -> Judged:
+    """Of two runs that gave the same as far as both went."""
+    if found.raised is None and loop.raised is None:
+        return Judged(Verdict.SAME, "", compared)
+    number = min(len(found.records), len(loop.records)) - 1
+    mine, theirs = (o.raised if _ends(o, number) else None for o in (found, loop))
+    if mine is not None and theirs is not None:
+        kinds = type(mine.error), type(theirs.error)
+        if kinds[0] is kinds[1] or all(issubclass(kind, PLAIN) for kind in kinds):
+            return Judged(Verdict.BOTH_RAISE, str(mine), compared)
+    elif mine is not None:
+        name = _allowed(mine, str(program.acts[number]))
+        if name:
+            return Judged(Verdict.REFUSED, name, compared)
+    text = f"act {number}: {mine or 'runs'}; the loop {theirs or 'runs'}"
+    return Judged(Verdict.WRONG, text, compared)
+
+
+def _allowed(raised: Raised, act: str) -> str:
+    for name, (kind, pattern, acts) in ALLOWED.items():
+        if isinstance(raised.error, kind) and re.search(pattern, str(raised.error)) and acts in act:
+            return name
+    return ""
+
+
+def _apart(found: Tensor, loop: Tensor, exact: Tensor, single: bool) -> str:
+    """What is wrong with a tensor; "" where nothing is."""
+    if (found.shape, found.dtype) != (loop.shape, loop.dtype):
+        return f"{list(found.shape)} {found.dtype}, not {list(loop.shape)} {loop.dtype}"
+    if not found.numel():
+        return ""
+    value, right = found.to(torch.float64), exact.to(torch.float64)
+    scale = max(FLOOR, float(right.abs().max()))
+    limit = (SINGLE if single else EXACT) * scale
+    if single:
+        limit += TIMES * float((loop.to(torch.float64) - right).abs().max())
+    off = (value - right).abs()
+    wrong = ~(off <= limit)
+    if not bool(wrong.any()):
+        return ""
+    at = tuple(int(i) for i in wrong.nonzero()[0])
+    return (
+        f"{int(wrong.sum())} of {wrong.numel()} numbers wrong, first at {at}: "
+        f"{value[at].item():.9g}, not {right[at].item():.9g}; worst {float(off.max()):.2e}, "
+        f"allowed {limit:.1e}"
+    )
