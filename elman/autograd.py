@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.backends.gradients import saved_tensors, transforming
+from elman.backends.operands import resolved
 
 
 class Loops(Protocol):
@@ -76,6 +77,7 @@ class _Scan(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         loops: Loops = ctx.loops
         kept = saved_tensors(ctx)
+        d_found = tuple([d if d is None else resolved(d) for d in d_found])
         if torch.is_grad_enabled() or transforming(*d_found):
             return (None, *loops.again(kept, d_found))
         tape = loops.restored(kept)

@@ -23,7 +23,7 @@ from elman.backends.literal import literal_loop
 from elman.cells.cell import Cell, State
 from elman.replay import Run, with_autograd
 from elman.runs import describe, shape_of
-from elman.scan import like_weights
+from elman.scan import in_one_precision
 from elman.sequence import Noise, Sequence
 
 
@@ -45,7 +45,7 @@ def compiled_scan(
     backend is "loop", and under torch.func's transforms, the graph holds every step instead.
     """
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        x, state = like_weights(weights, x, state)
+        weights, x, state = in_one_precision(weights, x, state)
     zoneout = tuple([True if isinstance(z, Tensor) else z for z in noise.zoneout])
     given = (sequence.lengths, sequence.reset, noise.state_mask)
     call, most = describe(

@@ -13,8 +13,8 @@ class OptionError(ElmanError, ValueError):
     """An option has a value that does not exist or makes no sense."""
 
 
-class ShapeError(ElmanError, ValueError):
-    """A tensor has the wrong shape, dtype or device."""
+class ShapeError(ElmanError, ValueError, RuntimeError):
+    """A tensor has the wrong shape, dtype or device. torch raises one of the two others there."""
 
 
 class PurityError(ElmanError):
@@ -25,7 +25,7 @@ class UnsupportedError(ElmanError):
     """A step uses an operation that cannot be compiled; the literal loop runs it."""
 
 
-class BackendError(ElmanError):
+class BackendError(ElmanError, RuntimeError):
     """The backend that was asked for cannot run this."""
 
 

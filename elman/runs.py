@@ -132,7 +132,7 @@ def _plan(cell: Cell, call: Call, dtype: torch.dtype) -> Plan | None:
     own = weights_of(cell)
     kinds = {n: dtype if own[n].is_floating_point() else own[n].dtype for n in call.names}
     like = {n: torch.empty(own[n].shape, dtype=kinds[n], device="meta") for n in call.names}
-    there = torch.empty(0)
+    there = torch.empty(0, device="cpu")
     zoneout = tuple(there if z is True else z for z in call.zoneout)
     noise = Noise(there if call.given[2] else None, zoneout)
     plan = plan_of(cell, like, noise, call.execution, dtype=dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from elman.backends import torch_kernels
 from elman.backends.choose import AUTOMATIC, Choice, Execution, choose
 from elman.backends.literal import literal_loop
+from elman.backends.operands import is_lazy, resolved
 from elman.backends.segments import in_segments, segment_length
 from elman.cells.cell import Cell, State
 from elman.job import Begun, Compiled
@@ -72,6 +74,7 @@ def scan(
 def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
     """`scan` each of several that do not wait for each other: two kernels at the same time, where
     that is quicker and both keep all that their backward passes read."""
+    scans = [_settled(s) for s in scans]
     if torch.is_autocast_enabled("cpu") and all(s.x.device.type == "cpu" for s in scans):
         with torch.autocast("cpu", enabled=False):
             return scan_all([_unmixed(s) for s in scans])
@@ -124,16 +127,33 @@ def _alone(scan: Scan, choice: Choice) -> tuple[State, State]:
     return in_segments(run, length, *given, reverse, lambda: scan.cell.initial_state(batch, scan.x))
 
 
+def _settled(scan: Scan) -> Scan:
+    """With every negation and conjugation done that torch has put off."""
+    tensors = (scan.x, *scan.state, *scan.weights.values())
+    if not any(map(is_lazy, tensors)):
+        return scan
+    weights = {name: resolved(weight) for name, weight in scan.weights.items()}
+    state = tuple(map(resolved, scan.state))
+    return replace(scan, x=resolved(scan.x), state=state, weights=weights)
+
+
 def _unmixed(scan: Scan) -> Scan:
-    x, state = like_weights(scan.weights, scan.x, scan.state)
-    return replace(scan, x=x, state=state)
+    weights, x, state = in_one_precision(scan.weights, scan.x, scan.state)
+    return replace(scan, weights=weights, x=x, state=state)
 
 
-def like_weights(weights: dict[str, Tensor], x: Tensor, state: State) -> tuple[Tensor, State]:
-    """x and the state in the precision of the weights, which is no less than autocast's: the one
-    that kernels compute in."""
-    kind = next((w.dtype for w in weights.values() if w.is_floating_point()), x.dtype)
-    return x.to(kind), tuple([s.to(kind) for s in state])
+def in_one_precision(
+    weights: dict[str, Tensor], x: Tensor, state: State
+) -> tuple[dict[str, Tensor], Tensor, State]:
+    """All in the precision of the weights, the widest of them: the one that kernels compute in,
+    which is no less than autocast's. Weights that are computed have autocast's own; a single
+    number keeps its dtype, which torch gives to nothing else."""
+    mixed = {n: w for n, w in weights.items() if w.is_floating_point() and w.dim()}
+    kinds = {w.dtype for w in mixed.values()} or {x.dtype}
+    kind = reduce(torch.promote_types, kinds)
+    if len(kinds) > 1:
+        weights = weights | {name: weight.to(kind) for name, weight in mixed.items()}
+    return weights, x.to(kind), tuple([s.to(kind) for s in state])
 
 
 def _segments(choice: Choice, scan: Scan) -> int | None:

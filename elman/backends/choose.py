@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from elman import knobs
 from elman.backends import torch_kernels
@@ -15,6 +15,7 @@ from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
 from elman.backends.llvm.engine import LLVM
+from elman.backends.operands import all_plain, dispatch_mode, is_freed, oddity
 from elman.backends.plans import plan_for
 from elman.cells.cell import Cell, State, dtype_of
 from elman.compiler.plan import Plan
@@ -79,7 +80,7 @@ class Choice:
 
 ENGINES: dict[str, Engine] = {"llvm": LLVM(), "eager": Eager()}
 
-_said: set[str] = set()
+_said: set[tuple[str, str]] = set()
 
 
 def choose(
@@ -101,18 +102,16 @@ def choose(
     backend = knobs.backend(execution.backend)
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
-    reason = _transformed((x, *state, *weights.values()))
+    reason = _hidden(cell, weights, x, state, noise, sequence)
     free = reason is None and backend == "auto" and not execution.deterministic
     if sequence is not None and free and torch_kernels.runs(cell, x, noise, sequence, all_states):
         return Choice(None, None, torch_kernels.reason(x), of_torch=True)
     reason = reason or _mixed(x)
     if reason is not None:
-        return _fall_back(cell, reason, quiet=True)
+        return _fall_back(cell, reason, backend, quiet)
     plan = plan_of(cell, weights, noise, execution, streamed, x.dtype)
     if isinstance(plan, UnsupportedError):
-        if backend == "llvm":
-            raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {plan}")
-        return _fall_back(cell, str(plan), quiet)
+        return _fall_back(cell, str(plan), backend, quiet)
     reason = "the eager backend was asked for"
     if backend != "eager":
         reason = ENGINES["llvm"].refuses(plan, x) or ""
@@ -144,30 +143,54 @@ def plan_of(
     return plan
 
 
-def _transformed(tensors: Iterable[Tensor]) -> str | None:
-    """Why these tensors are not ones that a kernel may read."""
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode differentiation runs the literal loop"
-    if torch._C._functorch.peek_interpreter_stack() is None:
-        return None
-    if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors):
-        return "torch.func transforms run the literal loop"
+def _hidden(
+    cell: Cell,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    state: State,
+    noise: Noise,
+    sequence: Sequence | None,
+) -> str | None:
+    """What stands between a plan and the numbers that it reads, or hides its work from what has
+    to see it; None: nothing."""
+    mode = dispatch_mode()
+    if mode is not None:
+        return f"{mode} has to see every operation"
+    extra = () if sequence is None else (sequence.lengths, sequence.reset)
+    others = [t for t in (*extra, noise.state_mask, *noise.zoneout) if isinstance(t, Tensor)]
+    tensors = (x, *state, *weights.values(), *others)
+    if not all_plain(tensors) or any(map(is_freed, tensors)):
+        names = ("x", *cell.state_sizes, *weights, *("a mask" for _ in others))
+        return next(filter(None, map(oddity, names, tensors)))
+    if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
+        return "forward-mode differentiation has to see every operation"
     return None
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _mixed(x: Tensor) -> str | None:
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return f"autocast on {kind} runs the literal loop"
+        return f"autocast on {kind} chooses the type of each operation"
     return None
 
 
-def _fall_back(cell: Cell, reason: str, quiet: bool) -> Choice:
-    if not quiet and reason not in _said:
-        _said.add(reason)
+def _fall_back(cell: Cell, reason: str, backend: str, quiet: bool) -> Choice:
+    """The literal loop, which is told of once for each class of cells and reason; an error where
+    another backend was asked for."""
+    name = type(cell).__name__
+    if backend != "auto":
+        raise BackendError(
+            f"backend='{backend}' cannot run {name}: {reason}; use backend='auto' or 'loop'"
+        )
+    if not quiet and (name, reason) not in _said:
+        _said.add((name, reason))
         warnings.warn(
-            f"{type(cell).__name__} runs as the literal loop, which is slow: {reason}",
+            f"{name} runs as the literal loop, which is slow: {reason}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return Choice(None, None, reason)

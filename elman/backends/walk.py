@@ -16,6 +16,7 @@ from torch import Tensor
 
 from elman.backends import memory
 from elman.backends.gradients import transforming
+from elman.compiler.untraced import untraced
 from elman.sequence import Sequence
 
 #: Flags of a row: the state before it is the cell's initial state; no gradient flows out of it.
@@ -51,12 +52,14 @@ class Walk:
     @cached_property
     def row_flags(self) -> Tensor:
         """[rows] uint8: the flags, zeros where there are none."""
-        return torch.zeros(self.rows, dtype=torch.uint8) if self.flags is None else self.flags
+        if self.flags is not None:
+            return self.flags
+        return torch.zeros(self.rows, dtype=torch.uint8, device="cpu")
 
     @cached_property
     def lengths(self) -> Tensor:
         """[B] int64: how many steps each sequence has, in the order of the rows."""
-        return (torch.arange(self.batch)[:, None] < self.counts).sum(1)
+        return (_range(self.batch)[:, None] < self.counts).sum(1)
 
     @cached_property
     def cut(self) -> Tensor | None:
@@ -77,17 +80,17 @@ class Walk:
     def _last(self) -> Tensor:
         """[B]: the number of each sequence's last step in the walk."""
         if self.reverse:  # it ends with the first step of all
-            return torch.full((self.batch,), self.steps - 1)
+            return torch.full((self.batch,), self.steps - 1, device="cpu")
         return (self.lengths - 1).clamp(min=0)
 
     def _at_last(self, starts: Tensor) -> Tensor:
-        found = starts + torch.arange(self.batch)
+        found = starts + _range(self.batch)
         return torch.where(self.lengths > 0, found, -1)
 
     @cached_property
     def sequences(self) -> Tensor:
         """[rows]: the place in the batch of each row's sequence."""
-        return torch.arange(self.rows) - self._for_rows(self.starts)
+        return _range(self.rows) - self._for_rows(self.starts)
 
     @cached_property
     def previous(self) -> Tensor:
@@ -190,11 +193,16 @@ def _made(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk:
 
 @lru_cache(maxsize=64)
 def _plain(steps: int, batch: int, reverse: bool) -> Walk:
-    starts = torch.arange(steps, dtype=torch.int64) * batch
-    if reverse:
-        starts = starts.flip(0)
-    counts = torch.full((steps,), batch, dtype=torch.int64)
+    with untraced():  # it is kept, and on the CPU, whatever the default device is now
+        starts = _range(steps) * batch
+        if reverse:
+            starts = starts.flip(0)
+        counts = torch.full((steps,), batch, dtype=torch.int64, device="cpu")
     return Walk(steps, batch, steps * batch, reverse, starts, counts)
+
+
+def _range(stop: int) -> Tensor:
+    return torch.arange(stop, dtype=torch.int64, device="cpu")
 
 
 def _ragged(steps: int, batch: int, sequence: Sequence, lengths: Tensor, reverse: bool) -> Walk:

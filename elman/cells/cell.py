@@ -203,10 +203,11 @@ def _place(module: nn.Module, name: str, mapping: dict[str, Any]) -> dict[str, A
 def state_mask_reaches(cell: Cell) -> bool:
     """Whether ``step`` uses `Cell.drop_state`: zeroing the mask must change the new state."""
     weights = weights_of(cell)
-    like = next((w for w in weights.values() if w.is_floating_point()), torch.zeros(()))
+    numbers = (w for w in weights.values() if w.is_floating_point())
+    like = next(numbers, torch.zeros((), device="cpu"))
     generator = torch.Generator().manual_seed(0)
     drawn = [
-        torch.randn(16, size, generator=generator).to(like)
+        torch.randn(16, size, generator=generator, device="cpu").to(like)
         for size in (cell.input_size, *cell.state_sizes.values())
     ]
     with torch.no_grad():

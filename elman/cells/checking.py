@@ -25,7 +25,8 @@ def require_pure(cell: Cell) -> None:
     the same function at every time step, and a compiled plan could not run it.
     """
     weights = weights_of(cell)
-    like = next((w for w in weights.values() if w.is_floating_point()), torch.zeros(()))
+    numbers = (w for w in weights.values() if w.is_floating_point())
+    like = next(numbers, torch.zeros((), device="cpu"))
     x = like.new_zeros(1, cell.input_size)
     state = cell.initial_state((1,), x)
     try:

@@ -121,15 +121,16 @@ class StackedCell(Cell):
                     f"init='chrono' needs t_max, the longest dependency in steps, at least 3; "
                     f"got {t_max!r}"
                 )
-            drawn = torch.empty(self.hidden_size).uniform_(1, t_max - 1).log_()
+            drawn = torch.empty(self.hidden_size, device="cpu").uniform_(1, t_max - 1).log_()
             for gate, sign in self.keeps.items():
                 self._set_bias(gate, sign * drawn)
         elif self.forget_bias is not None:
             if getattr(self, "bias_ih", None) is None:
                 raise OptionError("forget_bias needs biases; drop it, or build with bias=True")
-            self._set_bias("f", torch.full((self.hidden_size,), float(self.forget_bias)))
+            bias = torch.full((self.hidden_size,), float(self.forget_bias), device="cpu")
+            self._set_bias("f", bias)
         elif init == "orthogonal" and self.keeps.get("f") == 1:
-            self._set_bias("f", torch.ones(self.hidden_size))
+            self._set_bias("f", torch.ones(self.hidden_size, device="cpu"))
 
     def _set_bias(self, gate: str, value: Tensor) -> None:
         """Set the whole bias of one gate: the second bias, where there is one, becomes zero."""

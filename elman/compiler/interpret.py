@@ -31,7 +31,7 @@ def evaluate_in_order(
 ) -> list[Tensor]:
     """`evaluate`, where it is known already what ``walk(outputs)`` meets."""
     like = next((v for v in values.values() if v.is_floating_point()), None)
-    like = torch.zeros(()) if like is None else like
+    like = torch.zeros((), device="cpu") if like is None else like
     found: dict[Node, Value] = dict(values)
     for node in order:
         if node not in found:

@@ -41,7 +41,8 @@ def _folded(b: Build, node: Node) -> Node | None:
     if any(value is None for value in values) or node.op in (*LOGICAL, "where"):
         return None
     single = Node(node.op, tuple(const(v) for v in values if v is not None), (1,), node.varies)
-    value = evaluate([single], {const(0.0): torch.zeros((), dtype=torch.float64)})[0].item()
+    like = torch.zeros((), dtype=torch.float64, device="cpu")
+    value = evaluate([single], {const(0.0): like})[0].item()
     return b.broadcast(const(value), node.size)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elman.backends.operands import all_plain
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
 from elman.layers.steps import Steps
@@ -158,12 +159,50 @@ class Layer(nn.Module):
         self, x: Tensor, state: Any, time_first: bool = False, batched: bool | None = None
     ) -> tuple[Tensor, Any, bool]:
         """x as [T, B, I], the state with a batch axis, and whether they came so."""
-        check_input(self, x)
+        self.check_rank(x, state)
         if batched is None:
             batched = x.dim() == 3
         if not batched:
-            return x.unsqueeze(1), self.over_batch_axis(Tensor.unsqueeze, state), False
-        return x if time_first or not self.batch_first else x.transpose(0, 1), state, True
+            x, state = x.unsqueeze(1), self.over_batch_axis(Tensor.unsqueeze, state)
+        elif self.batch_first and not time_first:
+            x = x.transpose(0, 1)
+        self.check_input(x)
+        return x, state, batched
+
+    def check_rank(self, x: Any, state: Any) -> None:
+        """Raise ShapeError where x is not a tensor of two or three axes."""
+        if not isinstance(x, Tensor):
+            raise ShapeError(f"{self._name}: x must be a tensor, got a {type(x).__name__}")
+        if x.dim() not in (2, 3):
+            axes = "[B, T, I]" if self.batch_first else "[T, B, I]"
+            raise ShapeError(
+                f"{self._name}: x must be {axes}, or [T, I] for one sequence, got {_shape(x)}"
+            )
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ShapeError where x is not of the size, the device and the dtype of the layer."""
+        name, weight = self._name, self.example()
+        if x.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"{name}: the last axis of x must be input_size = {self.input_size}, got "
+                f"{_shape(x)}"
+            )
+        if weight is None:
+            return
+        if weight.device != x.device:
+            raise ShapeError(
+                f"{name}: x is on {x.device}, the layer on {weight.device}; use "
+                f"x.to('{weight.device}')"
+            )
+        if weight.dtype is not x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ShapeError(
+                f"{name}: x is {x.dtype}, the layer {weight.dtype}; use x.to({weight.dtype}) or "
+                f"layer.to({x.dtype})"
+            )
+
+    def example(self) -> Tensor | None:
+        """One of the layer's parameters, which tells its device and dtype; None: it has none."""
+        return next(self.parameters(), None)
 
     def _as_given(self, batched: bool) -> Callable[[Tensor], Tensor]:
         """[..., T, B, S] in the layout that x came in."""
@@ -180,7 +219,8 @@ class Layer(nn.Module):
         if lengths is not None:
             lengths = checked_lengths(lengths, T, B, x.device)
         if reset is not None:
-            reset = torch.as_tensor(reset)
+            if not isinstance(reset, Tensor):
+                reset = torch.as_tensor(reset, device="cpu")
             if reset.dtype is not torch.bool:
                 raise ShapeError(f"reset must be bool, got {reset.dtype}; use reset.bool()")
             if not batched:
@@ -215,49 +255,47 @@ def check_state(name: str, parts: Any, sizes: Mapping[str, list[int]], x: Tensor
     """Raise ShapeError where a state is not of these sizes, or not of the kind of x."""
     if not all(isinstance(part, Tensor) for part in parts):
         raise ShapeError(f"{name}: the state ({', '.join(sizes)}) must be tensors")
-    if [list(part.shape) for part in parts] != list(sizes.values()):
+    found = [list(part.shape) for part in parts]
+    if found != list(sizes.values()):
         raise ShapeError(
-            f"{name}: state ({', '.join(sizes)}) must be {list(sizes.values())}, "
-            f"got {[list(part.shape) for part in parts]}"
+            f"{name}: state ({', '.join(sizes)}) must be {list(sizes.values())}, got {found}"
         )
-    mixed = torch.is_autocast_enabled(x.device.type)
     for part_name, part in zip(sizes, parts, strict=True):
-        if part.device != x.device or (part.dtype != x.dtype and not mixed):
+        check_kind(f"{name}: state '{part_name}'", part, x, f"use {part_name}.to(x)")
+
+
+def check_kind(what: str, tensor: Tensor, x: Tensor, cure: str) -> None:
+    """Raise ShapeError where a tensor is on another device than x or, without autocast, of another
+    dtype."""
+    mixed = tensor.dtype is not x.dtype and not torch.is_autocast_enabled(x.device.type)
+    if tensor.device == x.device and not mixed:
+        return
+    raise ShapeError(
+        f"{what} is {tensor.dtype} on {tensor.device}, x is {x.dtype} on {x.device}; {cure}"
+    )
+
+
+def check_weights(name: str, weights: Mapping[str, Tensor], x: Tensor) -> None:
+    """Raise ShapeError where a weight is on another device than x. A number, as torch has it, may
+    be anywhere."""
+    device = x.device
+    for weight_name, weight in weights.items():
+        if weight.device != device and weight.dim():
             raise ShapeError(
-                f"{name}: state '{part_name}' is {part.dtype} on {part.device}, x is {x.dtype} on "
-                f"{x.device}; use {part_name}.to(x)"
+                f"{name}: '{weight_name}' is on {weight.device}, x on {device}; {_cure(weight, x)}"
             )
 
 
-def check_input(layer: Layer, x: Tensor) -> None:
-    """Raise ShapeError where x is not what the layer reads."""
-    name = type(layer).__name__
-    if not isinstance(x, Tensor):
-        raise ShapeError(f"{name}: x must be a tensor, got a {type(x).__name__}")
-    if x.dim() not in (2, 3):
-        axes = "[B, T, I]" if layer.batch_first else "[T, B, I]"
-        raise ShapeError(f"{name}: x must be {axes}, or [T, I] for one sequence, got {_shape(x)}")
-    if x.shape[-1] != layer.input_size:
-        raise ShapeError(
-            f"{name}: the last axis of x must be input_size = {layer.input_size}, got {_shape(x)}"
-        )
-    weight = next(layer.parameters(), None)
-    if weight is None:
-        return
-    if weight.device != x.device:
-        raise ShapeError(
-            f"{name}: x is on {x.device}, the layer on {weight.device}; use x.to('{weight.device}')"
-        )
-    if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise ShapeError(
-            f"{name}: x is {x.dtype}, the layer {weight.dtype}; use x.to({weight.dtype}) or "
-            f"layer.to({x.dtype})"
-        )
+def _cure(weight: Tensor, x: Tensor) -> str:
+    if weight.is_meta:
+        return "it has no values yet: load them with load_state_dict(..., assign=True)"
+    return f"use layer.to('{x.device}')"
 
 
 def checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
     """lengths as [B] int64 on the device; ShapeError where they are not 0 ... T of B sequences."""
-    lengths = torch.as_tensor(lengths)
+    if not isinstance(lengths, Tensor):
+        lengths = torch.as_tensor(lengths, device="cpu")
     if lengths.dim() == 0:
         lengths = lengths.reshape(1)
     if lengths.numel() == 0:
@@ -266,6 +304,7 @@ def checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tenso
         raise ShapeError(f"lengths must be whole numbers, got {lengths.dtype}")
     if lengths.shape != (B,):
         raise ShapeError(f"lengths must be [B] = [{B}], got {_shape(lengths)}")
-    if not torch.compiler.is_compiling():  # else the operator checks them when it runs
+    # A graph checks them when it runs; on meta and in a fake tensor there are no values to check.
+    if not torch.compiler.is_compiling() and all_plain([lengths]):
         check_lengths(lengths, T)
     return lengths.to(device=device, dtype=torch.int64)

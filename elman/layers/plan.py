@@ -136,7 +136,7 @@ def plan_cell(
 
     Raises BackendError where the backend that was asked for cannot run it.
     """
-    like = next(iter(weights.values()), torch.zeros(()))
+    like = next(iter(weights.values()), torch.zeros((), device="cpu"))
     x = like.new_zeros(1, batch_size, cell.input_size)
     state = cell.initial_state((batch_size,), x)
     with torch.random.fork_rng():  # the noise is not used: only what kinds of it there are

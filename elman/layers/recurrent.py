@@ -11,7 +11,7 @@ from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
 from elman.cells.checking import require_pure
 from elman.compiled_scan import compiled_scan
 from elman.errors import OptionError
-from elman.layers.layer import Layer, check_state
+from elman.layers.layer import Layer, check_state, check_weights
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, stepper, steps_of
@@ -107,9 +107,11 @@ class Recurrent(Layer):
 
     def sweep(self, x: Tensor, state: Any, sequence: Sequence, all_states: bool) -> Scan:
         """What `run` runs."""
+        weights = weights_of(self.cell)
+        check_weights(type(self.cell).__name__, weights, x)
         return sweep(
             self.cell,
-            weights_of(self.cell),
+            weights,
             x,
             self._parts(state, x),
             sequence,
@@ -142,13 +144,19 @@ class Recurrent(Layer):
         )
 
     def _parts(self, state: Any, x: Tensor) -> State:
-        batch = tuple(x.shape[1:-1])
+        batch, name = tuple(x.shape[1:-1]), type(self.cell).__name__
         if state is None:
-            return self.cell.initial_state(batch, x)
+            if type(self.cell).initial_state is Cell.initial_state:
+                return self.cell.initial_state(batch, x)
+            state, name = self.cell.initial_state(batch, x), f"{name}.initial_state"
         parts = as_tuple(state)
         sizes = {part: [*batch, size] for part, size in self.cell.state_sizes.items()}
-        check_state(type(self.cell).__name__, parts, sizes, x)
+        check_state(name, parts, sizes, x)
         return parts
+
+    def example(self) -> Tensor | None:
+        own = next(iter(self.cell._parameters.values()), None)
+        return super().example() if own is None else own
 
     def steps(self, state: Any, x: Tensor) -> Steps:
         noise = self.regularisers.noise(self.cell, x[None], training=False)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,21 +13,24 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from elman import knobs
 from elman.backends import torch_kernels
-from elman.cells import GRU as GRUCell
-from elman.cells import LSTM as LSTMCell
-from elman.cells import Elman, ProjectedLSTM, StackedCell
+from elman.cells import StackedCell
 from elman.cells.cell import State, as_returned, as_tuple
-from elman.errors import OptionError
+from elman.errors import OptionError, ShapeError
 from elman.layers.dynamo import let_through
-from elman.layers.layer import Layer, check_input, check_state
+from elman.layers.equations import Equations
+from elman.layers.layer import Layer, map_state
 from elman.layers.plan import PlanReport, plan_both, plan_cell
 from elman.layers.recurrent import sweep, swept
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, on_top, stepper, steps_of
+from elman.layers.torch_checks import TorchChecks
 from elman.scan import Execution, Scan, Sequence
 
+#: What torch.nn's three are built with that decides the shapes of their weights.
+OPTIONS = frozenset(("mode", "input_size", "hidden_size", "proj_size", "bias", "bidirectional"))
 
-class TorchLike(Layer):
+
+class TorchLike(TorchChecks, Layer):
     """What the three share. The constructor, the parameters, their names and first values are
     torch.nn's own, by inheritance; the equation is that of the elman cell."""
 
@@ -59,10 +61,15 @@ class TorchLike(Layer):
         self.regularisers.check_parts(self._cell(0))
         self.execution = Execution(backend, memory, deterministic)
 
-    def _equations(self) -> _Equations:
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in OPTIONS and "equations" in self.__dict__:  # a pruned layer is a smaller one
+            self.equations = self._equations()
+
+    def _equations(self) -> Equations:
         sizes = [self.input_size, self.output_size]
         rest = (self.hidden_size, self.proj_size, self.bias)
-        return _Equations(*((self.mode, size, *rest) for size in sizes))
+        return Equations(*((self.mode, size, *rest) for size in sizes))
 
     def _cell(self, layer: int) -> StackedCell:
         return self.equations.cells[min(layer, 1)]
@@ -99,19 +106,29 @@ class TorchLike(Layer):
         data, batch_sizes, order, back = packed
         # Without its indices the batch keeps the order that it is packed in.
         x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
-        check_input(self, x)
-        hx = _permuted(hx, order)
+        given = _permuted(self._parts(hx, x), order)
+        self.check_forward_args(data, as_returned(given), batch_sizes)
         sequence = Sequence(lengths.to(x.device), None, truncate)
-        outputs, state, _ = self.run(x, hx, sequence)
+        outputs, state, _ = self._run(x, given, sequence, False)
         packed_data = pack_padded_sequence(outputs, lengths).data
-        return PackedSequence(packed_data, batch_sizes, order, back), _permuted(state, back)
+        state = as_returned(_permuted(as_tuple(state), back))
+        return PackedSequence(packed_data, batch_sizes, order, back), state
 
     def run(
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         given = self._parts(state, x)
+        # It may be overridden: it sees x as torch's would.
+        as_given = x.transpose(0, 1) if self.batch_first else x
+        self.check_forward_args(as_given, as_returned(given), None)
+        return self._run(x, given, sequence, all_states)
+
+    def _run(
+        self, x: Tensor, given: State, sequence: Sequence, all_states: bool
+    ) -> tuple[Tensor, Any, Any]:
         if self._runs_on_torch(x, sequence, all_states):
             return self._on_torch(x, given, sequence)
+        kind = self._returned_dtype(x)
         last: list[State] = []
         history: list[State] = []
         for layer in range(self.num_layers):
@@ -122,7 +139,20 @@ class TorchLike(Layer):
             x = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
             if layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, self.training)
-        return x, _stacked(last), _stacked(history) if all_states else None
+        state, states = _stacked(last), _stacked(history) if all_states else None
+        if kind is not x.dtype:
+            x, state, states = (
+                map_state(lambda s: s.to(kind), each) for each in (x, state, states)
+            )
+        return x, state, states
+
+    def _returned_dtype(self, x: Tensor) -> torch.dtype:
+        """The dtype that torch.nn's layer returns: x's, but autocast's where it is an RNN."""
+        if self.mode.startswith("RNN") and x.dtype is not torch.float64:
+            device = x.device.type
+            if torch.is_autocast_enabled(device):
+                return torch.get_autocast_dtype(device)
+        return x.dtype
 
     def _sweeps(
         self, layer: int, x: Tensor, given: State, sequence: Sequence, all_states: bool
@@ -131,7 +161,7 @@ class TorchLike(Layer):
         return [
             sweep(
                 cell,
-                self._weights(cell, f"_l{layer}{suffix}"),
+                self.weights(cell, layer * len(directions) + number, x),
                 x,
                 tuple([part[layer * len(directions) + number] for part in given]),
                 sequence,
@@ -146,25 +176,26 @@ class TorchLike(Layer):
 
     def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
         training = self.training if training is None else training
+        weight = self.example()
+        assert weight is not None
         rows = [f"l{k}{suffix}" for k in range(self.num_layers) for suffix in self._directions]
         cells = [self._cell(k) for k in range(self.num_layers) for _ in self._directions]
         plans = [
             plan_cell(
                 cell,
-                self._weights(cell, f"_{row}"),
+                self.weights(cell, number, weight),
                 self.regularisers,
                 self.execution,
                 training=training,
                 batch_size=batch_size,
                 place=row,
             )
-            for row, cell in zip(rows, cells, strict=True)
+            for number, (row, cell) in enumerate(zip(rows, cells, strict=True))
         ]
         if self.bidirectional:
             pairs = zip(plans[::2], plans[1::2], strict=True)
             both = (plan_both(pair, batch_size, self.execution) for pair in pairs)
             plans = [plan for pair in both for plan in pair]
-        weight = next(self.parameters())
         if self._runs_on_torch(weight, Sequence(), all_states=False):
             reason = torch_kernels.reason(weight)
             plans = [replace(plan, backend="torch", reason=reason) for plan in plans]
@@ -204,21 +235,20 @@ class TorchLike(Layer):
             x, state = run(x, hx)
         return x, state, None
 
-    def _weights(self, cell: StackedCell, suffix: str) -> dict[str, Tensor]:
-        return {
-            name: getattr(self, name + suffix)
-            for name, parameter in cell._parameters.items()
-            if parameter is not None
-        }
-
     def _parts(self, hx: Any, x: Tensor) -> State:
-        rows = self.num_layers * (2 if self.bidirectional else 1)
+        """The state passed in, or zeros, in parts."""
         sizes = self._cell(0).state_sizes
-        shapes = {part: [rows, x.shape[1], size] for part, size in sizes.items()}
         if hx is None:
-            return tuple(x.new_zeros(shape) for shape in shapes.values())
-        parts = as_tuple(hx)
-        check_state(self._name, parts, shapes, x)
+            rows = self.num_layers * (2 if self.bidirectional else 1)
+            return tuple(x.new_zeros(rows, x.shape[1], size) for size in sizes.values())
+        parts = as_tuple(hx) if isinstance(hx, Tensor | tuple | list) else ()
+        if len(parts) != len(sizes) or not all(isinstance(part, Tensor) for part in parts):
+            several = "a tensor" if len(sizes) == 1 else f"a tuple of {len(sizes)} tensors"
+            found = f"{len(parts)} parts" if parts else repr(hx)
+            raise ShapeError(
+                f"{self._name}: hx must be {several} ({', '.join(sizes)}), each "
+                f"[num_layers * directions, B, size], got {found}"
+            )
         return parts
 
     def steps(self, state: Any, x: Tensor) -> Steps:
@@ -227,7 +257,7 @@ class TorchLike(Layer):
         for layer in range(self.num_layers):
             cell = self._cell(layer)
             noise = self.regularisers.noise(cell, x[None], training=False)
-            weights, here = self._weights(cell, f"_l{layer}"), tuple(part[layer] for part in given)
+            weights, here = self.weights(cell, layer, x), tuple(part[layer] for part in given)
             found.append(steps_of(stepper(cell, weights, noise, here, self.execution)))
         return on_top(found)
 
@@ -270,40 +300,9 @@ class GRU(TorchLike, nn.GRU):
 let_through(TorchLike)
 
 
-class _Equations:
-    """The cells of the first layer and of those above, the same for all layers alike."""
-
-    def __init__(self, *options: Any) -> None:
-        self.options = options
-        self.cells = tuple(_equation(*one) for one in options)
-
-    def __deepcopy__(self, memo: object) -> _Equations:
-        return self
-
-    def __reduce__(self) -> tuple[type[_Equations], Any]:
-        return _Equations, self.options
-
-
-@lru_cache(maxsize=256)
-def _equation(
-    mode: str, input_size: int, hidden_size: int, proj_size: int, bias: bool
-) -> StackedCell:
-    """The cell of that mode without values: they are the layer's own parameters."""
-    if mode == "GRU":
-        return GRUCell(input_size, hidden_size, bias, device="meta")
-    if mode == "LSTM" and proj_size:
-        return ProjectedLSTM(input_size, hidden_size, proj_size, bias, device="meta")
-    if mode == "LSTM":
-        return LSTMCell(input_size, hidden_size, bias, device="meta")
-    nonlinearity = mode.removeprefix("RNN_").lower()
-    return Elman(input_size, hidden_size, bias, activation=nonlinearity, device="meta")
-
-
 def _stacked(states: list[State]) -> Any:
     return as_returned(tuple(torch.stack(part) for part in zip(*states, strict=True)))
 
 
-def _permuted(state: Any, order: Tensor | None) -> Any:
-    if state is None or order is None:
-        return state
-    return as_returned(cast(State, tuple(p.index_select(1, order) for p in as_tuple(state))))
+def _permuted(parts: State, order: Tensor | None) -> State:
+    return parts if order is None else tuple(part.index_select(1, order) for part in parts)

@@ -21,6 +21,7 @@ from torch import Tensor
 from elman.backends.llvm import jit
 from elman.backends.llvm.code import Code
 from elman.backends.llvm.once import Once
+from elman.backends.operands import address
 
 _LANES, _VECTORS = 8, 4
 _TYPE = f"<{_LANES} x i64>"
@@ -39,7 +40,7 @@ def fingerprint(tensor: Tensor) -> tuple[Any, ...]:
     if not tensor.is_contiguous():  # no copy of a matrix that is written as x @ W
         tensor = (tensor.mT if tensor.dim() > 1 else tensor).contiguous()
     size = tensor.numel() * tensor.element_size()
-    return *lies, _function()(tensor.data_ptr(), size)
+    return *lies, _function()(address("weight", tensor, tensor.dtype, tensor.numel()), size)
 
 
 @Once

@@ -35,8 +35,14 @@ class Packer:
         #: Whether they lie somewhere else at each run.
         self._computed = any(prepared[i].args for i in self._read)
 
-    def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """(name, packed) for each pack; made anew where the weights have changed."""
+    def count(self, pack: Pack) -> int:
+        """How many numbers a pack has."""
+        units = pack.width * self.ty.lanes
+        depth = pack.groups[0].product.args[0].size
+        return -(-pack.size // units) * units * len(pack.groups) * depth
+
+    def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[Pack, Tensor]]:
+        """(pack, packed) for each pack; made anew where the weights have changed."""
         if not self.packs:
             return iter(())
         read = [weights[i] for i in self._read]
@@ -49,7 +55,7 @@ class Packer:
                 kept.put(owner, seen, packed, [self], most=VERSIONS)
             else:
                 kept.put(owner, seen, packed, [self, *(w.untyped_storage() for w in read)])
-        return zip((pack.name for pack in self.packs), packed, strict=True)
+        return zip(self.packs, packed, strict=True)
 
     def _packed(self, pack: Pack, plan: Plan, weights: Sequence[Tensor]) -> Tensor:
         """[blocks][K][groups][width][lanes], zeros beyond the last unit."""

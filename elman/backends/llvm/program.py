@@ -21,6 +21,7 @@ from elman.backends.llvm.packing import Packer
 from elman.backends.llvm.places import Places, Targets
 from elman.backends.llvm.share import Load, Share, share
 from elman.backends.llvm.target import Target
+from elman.backends.operands import address
 from elman.backends.walk import Walk
 from elman.compiler.ir import Node
 from elman.compiler.plan import Plan
@@ -87,6 +88,7 @@ class Loop:
         target: Target,
     ) -> None:
         code, ty = Code(), Vector(element, target.lanes(element))
+        self.dtype = torch.float32 if element == "float" else torch.float64
         self.lowered = lower(*work)
         before = None if prelude is None else lower(*prelude)
         backward = name == "backward"
@@ -148,7 +150,8 @@ class Frame:
         self.array = (ctypes.c_int64 * len(loop.places))()
         span = _span(loop, walk, self.share)
         workspace = loop.kernel.workspace(walk.batch, span)
-        room = torch.empty(workspace * self.share.threads + 128, dtype=torch.uint8)
+        size = workspace * self.share.threads + 128
+        room = torch.empty(size, dtype=torch.uint8, device="cpu")
         bounds = (ctypes.c_int64 * len(self.share.bounds))(*self.share.bounds)
         self.counter = -(-room.data_ptr() // 64) * 64  # in a cache line of its own
         self.room: dict[str, Tensor] = {
@@ -194,26 +197,25 @@ class Arguments:
         self.frame = loop.frame(tape.walk, tape.given[0], threads)
         self.share, self.array = self.frame.share, self.frame.array
         self.address = ctypes.addressof(self.array)
-        self._places = loop.places
+        self._places, self.dtype = loop.places, loop.dtype
         ctypes.memset(self.frame.counter, 0, 8)
         for i, slot in enumerate(loop.spanned):
             if slot.kind == "row":  # for all steps: the backward loop reads it
                 tape.entering[i] = memory.empty(tape.given[0], tape.walk.rows, slot.size)
         self._inputs(plan, tape)
-        for name, packed in loop.packer.pack(plan, tape.weights):
-            self.place(name, packed)
-        for i, buffer in enumerate(tape.saved):
-            self.place(f"saved{i}", buffer)
+        for pack, packed in loop.packer.pack(plan, tape.weights):
+            self.place(pack.name, packed, loop.packer.count(pack))
+        for i, (node, buffer) in enumerate(_saved(plan, tape)):
+            self.place(f"saved{i}", buffer, node.size * tape.walk.rows)
         if back is not None:
             self._backward(plan, tape, back)
 
-    def place(self, name: str, tensor: Tensor) -> None:
-        """A tensor for an argument, if the loop takes it."""
+    def place(self, name: str, tensor: Tensor, count: int) -> None:
+        """A tensor of so many numbers for an argument, if the loop takes it."""
         at = self._places.get(name)
         if at is not None:
-            assert tensor.is_contiguous()
             self.keep.append(tensor)
-            self.array[at] = tensor.data_ptr()
+            self.array[at] = address(name, tensor, self.dtype, count)
 
     def number(self, name: str, value: int) -> None:
         at = self._places.get(name)
@@ -221,37 +223,46 @@ class Arguments:
             self.array[at] = value
 
     def _inputs(self, plan: Plan, tape: Tape) -> None:
-        for i, rows in enumerate(tape.entering):
+        walk = tape.walk
+        for i, (node, rows) in enumerate(zip(plan.rows, tape.entering, strict=True)):
             if rows is not None:
-                self.place(f"in{i}", rows)
+                self.place(f"in{i}", rows, node.size * walk.rows)
         if plan.fused:
-            self.place("x", tape.inputs[0])
-        for i, weight in enumerate(tape.weights):
+            self.place("x", tape.inputs[0], plan.step.x.size * walk.rows)
+        for i, (node, weight) in enumerate(zip(plan.prepared, tape.weights, strict=True)):
             if weight.dim() < 2:
-                self.place(f"weight{i}", weight.contiguous())
-        if tape.mask is not None:
-            self.place("mask", tape.mask.contiguous())
+                self.place(f"weight{i}", weight.contiguous(), node.size)
+        if tape.mask is not None and plan.step.mask is not None:
+            self.place("mask", tape.mask.contiguous(), plan.step.mask.size * walk.batch)
         for i, state in enumerate(plan.states):
-            name = state.attrs["name"]
-            self.place(f"states {name}", tape.states[i])
+            name, size = state.attrs["name"], state.size
+            count = 2 * walk.batch if tape.rings[i] else walk.rows
+            self.place(f"states {name}", tape.states[i], count * size)
             self.number(f"ring {name}", int(tape.rings[i]))
-            self.place(f"given {name}", tape.given[i].contiguous())
+            self.place(f"given {name}", tape.given[i].contiguous(), walk.batch * size)
             # Without cuts the loop picks it for no row.
-            self.place(f"own {name}", (tape.own or tape.given)[i].contiguous())
+            own = (tape.own or tape.given)[i].contiguous()
+            self.place(f"own {name}", own, walk.batch * size)
 
     def _backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
-        for i, buffer in enumerate(back.stored):
-            self.place(f"stored{i}", buffer)
+        walk = tape.walk
+        for i, (node, buffer) in enumerate(zip(plan.backward.stored, back.stored, strict=True)):
+            self.place(f"stored{i}", buffer, node.size * walk.rows)
         for i, state in enumerate(plan.states):
             name, d_last, d_out = state.attrs["name"], back.d_last[i], back.d_states[i]
-            self.place(f"carry {name}", torch.cat([d_last, d_last]))
-            self.place(f"d_given {name}", d_last)
-            if tape.walk.flags is not None:
+            count = walk.batch * state.size
+            self.place(f"carry {name}", torch.cat([d_last, d_last]), 2 * count)
+            self.place(f"d_given {name}", d_last, count)
+            if walk.flags is not None:
                 own = torch.zeros_like(d_last) if back.d_own is None else back.d_own[i]
-                self.place(f"d_own {name}", own)
+                self.place(f"d_own {name}", own, count)
             rows = d_last.new_zeros(1, d_last.shape[1]) if d_out is None else d_out
-            self.place(f"out {name}", rows)
+            self.place(f"out {name}", rows, state.size * (1 if d_out is None else walk.rows))
             self.number(f"stride out {name}", 0 if d_out is None else d_last.shape[1])
+
+
+def _saved(plan: Plan, tape: Tape) -> Iterable[tuple[Node, Tensor]]:
+    return zip(plan.saved if tape.training else (), tape.saved, strict=True)
 
 
 def _span(loop: Loop, walk: Walk, share: Share) -> int:

@@ -1,0 +1,124 @@
+"""Which tensors a kernel may read and write. Every pointer that a kernel gets comes from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from elman.errors import ShapeError
+
+#: What torch's dispatch keys say of a tensor whose numbers do not simply lie in memory.
+ODD = {
+    "FuncTorch": "a transform of torch.func is at work on {name}",
+    "Functionalize": "{name} is a functional tensor, which has no memory of its own",
+    "Python": "{name} is a {kind}, whose operations torch hands to its class",
+    "Meta": "{name} is on meta, where there are no numbers",
+    "Sparse": "{name} is sparse",
+    "Mkldnn": "{name} is in the layout of mkldnn",
+    "Quantized": "{name} is quantized",
+    "Nested": "{name} is a nested tensor",
+    "Negative": "{name} is negated when it is read",
+    "Conjugate": "{name} is conjugated when it is read",
+    "ZeroTensor": "{name} has no memory, only zeros",
+}
+#: `__torch_function__` of classes that let torch do its work.
+USUAL = (vars(Tensor)["__torch_function__"].__func__, nn.Parameter.__torch_function__)
+#: What is known of tensors of one class and one set of dispatch keys: what is odd, if anything.
+_known: dict[tuple[type, int], str | None] = {}
+
+
+def dispatch_mode() -> str | None:
+    """The name of the innermost mode that has to see every operation of torch (FakeTensorMode,
+    FlopCounterMode); None: there is none."""
+    if not torch._C._len_torch_dispatch_stack():
+        return None
+    mode = _get_current_dispatch_mode_stack()[-1]
+    return type(mode).__name__.lstrip("_")
+
+
+def oddity(name: str, tensor: Tensor) -> str | None:
+    """Why a plan cannot read this tensor, in words; None: it can.
+
+    Raises ShapeError where nobody can: where its memory has been given back."""
+    what = _oddity(tensor)
+    if what is None and is_freed(tensor):
+        raise ShapeError(
+            f"the memory of '{name}', {list(tensor.shape)} {tensor.dtype}, has been freed "
+            "(its storage was resized to 0, as FSDP does between calls); gather it before the call"
+        )
+    return what and what.format(name=name, kind=type(tensor).__name__)
+
+
+def is_freed(tensor: Tensor) -> bool:
+    """Whether a plain tensor has lost the memory that its numbers were in."""
+    return not tensor.data_ptr() and tensor.numel() > 0
+
+
+def all_plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether there is nothing odd about any of them."""
+    return all(map(_is_plain, tensors))
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return _oddity(tensor) is None
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    key = type(tensor), torch._C._dispatch_keys(tensor).raw_repr()
+    try:
+        return _known[key]
+    except KeyError:
+        found = _known[key] = _described(tensor)
+        return found
+
+
+def _described(tensor: Tensor) -> str | None:
+    keys = str(torch._C._dispatch_keys(tensor)).partition("(")[2].rstrip(")").split(", ")
+    for start, what in ODD.items():
+        if any(key.startswith(start) for key in keys):
+            return what
+    function = type(tensor).__torch_function__
+    return None if getattr(function, "__func__", function) in USUAL else ODD["Python"]
+
+
+def resolved(tensor: Tensor) -> Tensor:
+    """The tensor with what torch has put off, a negation or a conjugation, done."""
+    return tensor.resolve_conj().resolve_neg() if is_lazy(tensor) else tensor
+
+
+def is_lazy(tensor: Tensor) -> bool:
+    """Whether torch has put a negation or a conjugation off until the tensor is read."""
+    return tensor.is_neg() or tensor.is_conj()
+
+
+def address(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:
+    """Where the ``count`` numbers of a tensor lie that a kernel reads or writes.
+
+    The last check before a kernel runs. Raises ShapeError where they are not there, one after the
+    other in this machine's memory, or are of another type or number than the kernel was made for.
+    """
+    if (
+        tensor.dtype is not dtype
+        or tensor.numel() != count
+        or not tensor.is_cpu
+        or not tensor.is_contiguous()
+        or tensor.is_neg()
+    ):
+        raise _unfit(name, tensor, dtype, count)
+    place = tensor.data_ptr()
+    if not place and count:
+        raise _unfit(name, tensor, dtype, count)
+    return place
+
+
+def _unfit(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> ShapeError:
+    odd = oddity(name, tensor)
+    why = f" ({odd})" if odd else ""
+    return ShapeError(
+        f"a kernel wants '{name}' to be {count} numbers of {dtype} in memory, on cpu, got "
+        f"{list(tensor.shape)} {tensor.dtype} on {tensor.device}{why}; look at the parameters and "
+        "buffers of the cell, and at what its initial_state returns"
+    )

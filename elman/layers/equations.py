@@ -1,0 +1,41 @@
+"""The equations of torch.nn's RNN, LSTM and GRU: cells without values."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from elman.cells import GRU, LSTM, Elman, ProjectedLSTM, StackedCell
+from elman.compiler.untraced import untraced
+
+
+class Equations:
+    """The cells of the first layer and of those above; all layers alike share them."""
+
+    def __init__(self, *options: Any) -> None:
+        self.options = options
+        self.cells = tuple(_equation(*one) for one in options)
+
+    def __deepcopy__(self, memo: object) -> Equations:
+        return self
+
+    def __reduce__(self) -> tuple[type[Equations], Any]:
+        return Equations, self.options
+
+
+@lru_cache(maxsize=256)
+def _equation(*options: Any) -> StackedCell:
+    with untraced():  # it is kept for all layers of these options
+        return _cell(*options)
+
+
+def _cell(mode: str, input_size: int, hidden_size: int, proj_size: int, bias: bool) -> StackedCell:
+    """The cell of that mode without values: they are the layer's own parameters."""
+    if mode == "GRU":
+        return GRU(input_size, hidden_size, bias, device="meta")
+    if mode == "LSTM" and proj_size:
+        return ProjectedLSTM(input_size, hidden_size, proj_size, bias, device="meta")
+    if mode == "LSTM":
+        return LSTM(input_size, hidden_size, bias, device="meta")
+    nonlinearity = mode.removeprefix("RNN_").lower()
+    return Elman(input_size, hidden_size, bias, activation=nonlinearity, device="meta")
