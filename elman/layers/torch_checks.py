@@ -42,7 +42,8 @@ class TorchChecks(Layer):
         found: dict[str, Tensor] = {}
         for number, (name, shape) in enumerate(own.items(), row * len(own)):
             weight = self._weight(self._flat_weights_names[number], number)
-            if weight.shape != shape or weight.dtype is not x.dtype or weight.device != x.device:
+            odd = weight is None or weight.shape != shape or weight.dtype is not x.dtype
+            if odd or weight.device != x.device:
                 self._check_weight(self._flat_weights_names[number], weight, shape, x)
             found[name] = weight
         return found
