@@ -6,9 +6,8 @@ from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate, pairwise
 from math import prod
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from elman.autograd import differentiable
 from elman.backends import memory
 from elman.backends.eager import unrolled
 from elman.backends.engine import BackTape, Engine, Tape
-from elman.backends.gradients import aliases, gradients_of
+from elman.backends.gradients import aliases, gradients_of, split
 from elman.backends.literal import literal_loop
 from elman.backends.notices import say_once
 from elman.backends.walk import Walk, walk_over
@@ -26,8 +25,6 @@ from elman.compiler.interpret import evaluate, evaluate_in_order
 from elman.compiler.ir import Node, walk
 from elman.compiler.plan import Plan
 from elman.sequence import Noise, Sequence
-
-V = TypeVar("V")
 
 
 @dataclass
@@ -389,11 +386,6 @@ class _Groups:
     def mask(self) -> Any:
         """That of the state dropout, or None."""
         return self.masks[0] if self.masks else None
-
-
-def split(flat: Several[V], counts: Several[int]) -> list[tuple[V, ...]]:
-    """One after the other, so many each."""
-    return [tuple(flat[a:b]) for a, b in pairwise(accumulate(counts, initial=0))]
 
 
 class _Rows:

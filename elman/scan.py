@@ -107,16 +107,16 @@ def _begin(scan: Scan, choice: Choice) -> Begun | None:
 
 def _alone(scan: Scan, choice: Choice) -> tuple[State, State]:
     """A run that `_begin` has not begun."""
-    reverse, all_states = scan.reverse, scan.all_states
+    cell, reverse, all_states = scan.cell, scan.reverse, scan.all_states
 
-    def run(
+    def run(  # it is kept for the backward pass: nothing of the caller's tensors is in it
         weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
     ) -> tuple[State, State]:
         if choice.of_torch:
-            return torch_kernels.run(scan.cell, weights, x, state, sequence, reverse)
+            return torch_kernels.run(cell, weights, x, state, sequence, reverse)
         if choice.plan is None or choice.engine is None:
-            return literal_loop(scan.cell, weights, x, state, sequence, noise, reverse, all_states)
-        compiled = Compiled(scan.cell, choice.plan, choice.engine, weights)
+            return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
+        compiled = Compiled(cell, choice.plan, choice.engine, weights)
         return compiled.run(x, state, sequence, noise, reverse, all_states)
 
     given = scan.weights, scan.x, scan.state, scan.sequence, scan.noise

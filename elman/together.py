@@ -10,8 +10,9 @@ from torch import Tensor
 
 from elman.autograd import differentiable
 from elman.backends.engine import Planned, Tape
+from elman.backends.gradients import split
 from elman.cells.cell import State
-from elman.job import Begun, Job, split
+from elman.job import Begun, Job
 
 
 def end_all(begun: Several[Begun]) -> list[tuple[State, State]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Several
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+V = TypeVar("V")
 
 
 def transforming(*tensors: Tensor | None) -> bool:
@@ -63,3 +66,8 @@ def gradients_of(
         torch.autograd.grad(results, wanted, cotangents, create_graph=again, allow_unused=True)
     )
     return [next(grads) if t.requires_grad else None for t in inputs]
+
+
+def split(flat: Several[V], counts: Several[int]) -> list[tuple[V, ...]]:
+    """One after the other, so many each."""
+    return [tuple(flat[a:b]) for a, b in pairwise(accumulate(counts, initial=0))]

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from elman.backends import limits
-from elman.backends.gradients import aliases, gradients_of, saved_tensors, transforming
+from elman.backends.gradients import (
+    aliases,
+    gradients_of,
+    saved_tensors,
+    split,
+    transforming,
+)
 from elman.cells.cell import State
 from elman.sequence import Noise, Sequence
 
@@ -112,19 +118,29 @@ def _cut(state: State, sequence: Sequence, t: int, initial: Callable[[], State])
 def _segment(
     run: Run, weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
 ) -> tuple[State, State]:
-    names = list(weights)
+    names, parts, truncate = list(weights), len(state), sequence.truncate
+    # Tensors are inputs of the operation, so that torch keeps them, and nothing else does.
+    extras = (sequence.lengths, sequence.reset, noise.state_mask, *noise.zoneout)
+    numbers = tuple([None if isinstance(extra, Tensor) else extra for extra in extras])
+    masks = {place: extra for place, extra in enumerate(extras) if isinstance(extra, Tensor)}
+    places = tuple(masks)
 
     def again(*inputs: Tensor) -> tuple[Tensor, ...]:
-        x, rest = inputs[0], inputs[1:]
-        parts, values = rest[: len(state)], rest[len(state) :]
-        states, last = run(dict(zip(names, values, strict=True)), x, tuple(parts), sequence, noise)
+        x, state, values, tensors = split(inputs, (1, parts, len(names), len(places)))
+        given: list[Any] = list(numbers)
+        for place, tensor in zip(places, tensors, strict=True):
+            given[place] = tensor
+        lengths, reset, mask, *zoneout = given
+        states, last = run(
+            dict(zip(names, values, strict=True)), x[0], state,
+            Sequence(lengths, reset, truncate), Noise(mask, tuple(zoneout)),
+        )  # fmt: skip
         return (*states, *last)
 
-    inputs = (x, *state, *weights.values())
+    inputs = (x, *state, *weights.values(), *masks.values())
     # torch.func has to see every operation.
     found = again(*inputs) if transforming() else _Again.apply(again, *inputs)  # type: ignore[no-untyped-call]
-    split = len(found) - len(state)
-    return found[:split], found[split:]
+    return found[:-parts], found[-parts:]
 
 
 class _Again(torch.autograd.Function):

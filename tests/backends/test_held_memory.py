@@ -1,7 +1,9 @@
 """What the backward pass reads is freed when torch frees it, and its hooks see all of it."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -171,3 +173,18 @@ def test_losses_that_are_kept_hold_no_more_than_torchs() -> None:
     assert len(held) == 9
     for (way, name), size in held.items():
         assert size <= 1.2 * max(held[way, "torch"], 0) + 2**20, (way, name, held)
+
+
+@FAST
+@pytest.mark.parametrize("memory", ["save", "recompute"])
+def test_what_was_passed_in_goes_with_the_backward_pass(memory, backend) -> None:
+    """Though the loss is kept."""
+    layer = layer_of(backend, memory=memory, zoneout=0.2, state_dropout=0.1)
+    x, state = torch.randn(9, 2, 3), (torch.randn(2, 5), torch.randn(2, 5))
+    reset = torch.rand(9, 2) < 0.3
+    passed = [weakref.ref(t) for t in (x, reset, *state)]
+    loss = layer(x, state, lengths=[9, 4], reset=reset)[0].sum()
+    del x, reset, state
+    loss.backward()
+    gc.collect()
+    assert loss.requires_grad and [ref() for ref in passed] == [None] * 4
