@@ -112,11 +112,11 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
     counts: list[int] = []
     prepare, run = program.Arguments.__init__, program.team.run
 
-    def place(self: Any, name: str, tensor: Tensor) -> None:
+    def place(self: Any, name: str, tensor: Tensor, count: int) -> None:
         at = self._places.get(name)
         if at is None:
             return
-        assert tensor.is_contiguous()
+        assert tensor.is_contiguous() and tensor.numel() == count
         self.keep.append(tensor)
         size, address = tensor.numel() * tensor.element_size(), tensor.data_ptr()
         if address not in placed or placed[address][1].size < size:
@@ -135,7 +135,7 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
         buffers = {"workspace": torch.empty(size, dtype=torch.uint8)} | self.frame.room
         buffers |= {"starts": walk.starts, "counts": walk.counts, "flags": walk.row_flags}
         for name, tensor in buffers.items():
-            place(self, name, tensor)
+            place(self, name, tensor, tensor.numel())
 
     def checked(*arguments: Any) -> None:
         run(*arguments)
