@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.reading import is_file, reading
 from elman.data.source import Skipped
 from elman.errors import DataError, OptionError
 
 #: Names of files that are taken for sounds in a folder.
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
+
+#: Full scale is 1, but of files that hold whole numbers as floats; what is more is damage.
+LOUDEST = 2.0**31
+#: Samples that are read at once.
+PIECE = 1 << 16
 
 Samples = NDArray[np.float32]
 
@@ -76,10 +82,12 @@ def read_sound(file: Path, skipped: Skipped, where: str = "") -> tuple[Samples, 
     Raises DataError: which file, what it is not.
     """
     with opened_sound(file) as opened:
-        x = opened.read(dtype="float32", always_2d=True)
+        # In pieces: a damaged head may say that there are billions of samples.
+        pieces = list(opened.blocks(PIECE, dtype="float32", always_2d=True))
+        x = np.concatenate(pieces) if pieces else np.zeros((0, opened.channels), np.float32)
         rate = int(opened.samplerate)
-    if not np.isfinite(x).all():
-        raise DataError(f"{file}: holds samples that are no numbers")
+    if not (np.abs(x) <= LOUDEST).all():
+        raise DataError(f"{file}: holds samples that are no numbers, or far beyond full scale")
     if x.shape[1] > 1:
         skipped.add(f"sound of {x.shape[1]} channels mixed to one", where or str(file))
     return x.mean(axis=1, dtype=np.float32), rate
@@ -96,17 +104,20 @@ def opened_sound(file: Path) -> Iterator[Any]:
     """A sound file, open; what goes wrong with it is a DataError that names it."""
     import soundfile
 
-    if not file.is_file():
+    if not is_file(file):
         raise DataError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
-    try:
-        with soundfile.SoundFile(file) as opened:
-            yield opened
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-        raise DataError(
-            f"{file}: cannot be read as a sound ({reason}); expected WAV, FLAC, OGG, MP3 or AIFF: "
-            "save it as one of these"
-        ) from error
+    cure = "expected WAV, FLAC, OGG, MP3 or AIFF: save it as one of these"
+    with reading(file, "a sound", cure=cure), soundfile.SoundFile(file) as opened:
+        if opened.format == "MP3" and not _begins_as_mp3(file):
+            raise ValueError("it holds what looks like MP3, but does not begin so")
+        yield opened
+
+
+def _begins_as_mp3(file: Path) -> bool:
+    """Whether a file begins with a frame of MPEG or an ID3 tag: the decoder finds frames in any."""
+    with file.open("rb") as source:
+        head = source.read(3)
+    return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
 
 
 def resampled(x: Samples, rate: float, sample_rate: float) -> Samples:

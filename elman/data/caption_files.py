@@ -113,6 +113,7 @@ def lines_of_coco(file: Path) -> Lines:
         value = json.loads(file.read_bytes())
         names = {image["id"]: str(image["file_name"]) for image in value["images"]}
         said = [(note["image_id"], note.get("caption")) for note in value["annotations"]]
+        named = {picture for picture, _ in said}
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: is no JSON: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -120,13 +121,15 @@ def lines_of_coco(file: Path) -> Lines:
             f"{file}: must be COCO's captions, an object with 'images' (id, file_name) and "
             f"'annotations' (image_id, caption), or an object a line; it has not: {error!r}"
         ) from error
-    if said and not any(isinstance(caption, str) for _, caption in said):
+    odd = next((c for _, c in said if not isinstance(c, str | None)), None)
+    if odd is not None:
+        raise DataError(f"{file}: a caption must be a text, got {str(odd)[:40]!r}")
+    if said and not any(caption for _, caption in said):
         raise DataError(
             f"{file}: its annotations have no captions; COCO's captions are in captions_*.json"
         )
 
     def read(skipped: Skipped) -> Iterator[Line]:
-        named = {picture for picture, _ in said}
         for number, (picture, caption) in enumerate(said, 1):
             yield Line(names.get(picture, ""), caption or "", f"{file}: annotation {number}")
         for picture, name in names.items():

@@ -16,6 +16,7 @@ from elman.data.caption_files import (
 from elman.data.images import SUFFIXES as PICTURES
 from elman.data.images import find_images
 from elman.data.lines import unpacked_name
+from elman.data.reading import is_file
 from elman.data.source import Skipped, Source
 from elman.data.tables import SUFFIXES as TABLES
 from elman.data.tables import Table, TableOptions, is_table
@@ -143,7 +144,7 @@ class _Finder:
     def __call__(self, name: str, where: str) -> Path:
         """The file; DataError where it is not there, or several have its name."""
         path = self.root / name
-        if path.is_file():
+        if is_file(path):
             return path
         found = self._named(Path(name).name)
         if len(found) == 1:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from elman.data.batch import Batch
 from elman.data.byte_pairs import BPE_SAMPLE, BPETokenizer
-from elman.data.files import written_aside
+from elman.data.files import RESTORE, written_aside
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer
 from elman.errors import DataError, RunError
 
+#: What the ids of a vocabulary are kept in.
+DTYPES = ("uint8", "uint16", "uint32")
 #: Called with what is being done and how many characters of it have been.
 Report = Callable[[str, int, int], None]
 
@@ -34,6 +36,8 @@ class Part:
     def ids(self, folder: Path) -> NDArray[Any]:
         """The ids, mapped into memory."""
         file = folder / self.path
+        if self.dtype not in DTYPES:
+            raise RunError(f"{file}: ids are {', '.join(DTYPES)}, not {self.dtype}; {RESTORE}")
         wanted = self.tokens * np.dtype(self.dtype).itemsize
         if not file.is_file() or file.stat().st_size != wanted:
             raise DataError(f"{file}: missing or damaged, {wanted} bytes expected; train anew")
@@ -42,14 +46,6 @@ class Part:
     def to_json(self) -> dict[str, Any]:
         """A JSON object with all fields."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Any) -> "Part":
-        """The part that `to_json` described; RunError where it did not."""
-        try:
-            return cls(**value)
-        except TypeError as error:
-            raise RunError(f"config.json: data {value!r} is not of this elman: {error}") from error
 
 
 def encode_part(

@@ -7,9 +7,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from elman.data.reading import reading
 from elman.errors import RunError
+
+T = TypeVar("T")
+
+#: What to do where a file of a run folder is damaged.
+RESTORE = "restore it from a copy, or train anew"
 
 
 @contextmanager
@@ -50,14 +56,19 @@ def write_json(target: Path, value: Any) -> None:
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, error: Callable[[str], Exception] = RunError) -> Any:
-    """What a JSON file holds; ``error`` where it is missing or damaged."""
-    try:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; RunError where it is missing or damaged."""
+    if not path.exists():
+        raise RunError(f"{path}: no such file")
+    with reading(path, "JSON", error=RunError, cure=RESTORE):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as missing:
-        raise error(f"{path}: no such file") from missing
-    except (OSError, ValueError) as damaged:
-        raise error(f"{path}: cannot be read as JSON: {damaged}") from damaged
+
+
+def loaded(path: Path, kind: str, make: Callable[[Any], T]) -> T:
+    """What ``make`` makes of a JSON file of a run folder; RunError where it cannot."""
+    value = read_json(path)
+    with reading(path, f"{kind} that elman wrote", error=RunError, cure=RESTORE):
+        return make(value)
 
 
 def _sync(path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.times import Times
+from elman.data.typed import typed
 from elman.errors import DataError, OptionError
 
 SECOND = 1_000_000
@@ -145,7 +146,10 @@ class Frequency:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Frequency":
         """The frequency that `to_json` described."""
-        return cls(str(value["unit"]), int(value["every"]), int(value["anchor"]))
+        found = typed(cls, value)
+        if found.unit not in UNITS or found.every < 1:
+            raise ValueError(f"no steps of {found.every} {found.unit}")
+        return found
 
 
 def calendar(times: Times, cycles: tuple[str, ...]) -> NDArray[np.float32]:

@@ -1,17 +1,16 @@
 """Arrays in idx files, as MNIST and its sisters come, packed with gzip or not."""
 
-import gzip
 import math
 import re
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.lines import opened, unpacked_name
-from elman.data.text import require_text_file
+from elman.data.reading import reading
+from elman.data.text import BLOCK_BYTES, require_text_file
 from elman.errors import DataError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -33,28 +32,33 @@ def read_idx(file: str | Path) -> NDArray[Any]:
     """
     path = Path(file)
     require_text_file(path)
-    try:
-        with opened(path) as source:
-            head = source.read(4)
-            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES or not head[3]:
-                raise DataError(f"{path}: is no idx file (it begins with {head.hex(' ')})")
-            axes = source.read(4 * head[3])
-            if len(axes) < 4 * head[3]:
-                raise DataError(f"{path}: ends inside its head; fetch it again")
-            sizes = np.frombuffer(axes, ">u4").tolist()
-            dtype = np.dtype(_DTYPES[head[2]])
-            count = dtype.itemsize * math.prod(sizes)
-            data = source.read(count + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: is no whole gzip file ({error}); fetch it again") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise DataError(f"{path}: its head is damaged ({error}); fetch it again") from error
-    if len(data) != count:
-        came = f"more than {count}" if len(data) > count else f"{len(data)}"
-        raise DataError(f"{path}: {sizes} values take {count} bytes, got {came}; fetch it again")
-    return np.frombuffer(data, dtype).reshape(sizes).astype(dtype.newbyteorder("="), copy=False)
+    with reading(path, "idx", cure="fetch it again"), opened(path) as source:
+        head = source.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES or not head[3]:
+            raise DataError(f"{path}: is no idx file (it begins with {head.hex(' ')})")
+        axes = source.read(4 * head[3])
+        if len(axes) < 4 * head[3]:
+            raise DataError(f"{path}: ends inside its head; fetch it again")
+        sizes = np.frombuffer(axes, ">u4").tolist()
+        dtype = np.dtype(_DTYPES[head[2]])
+        count = dtype.itemsize * math.prod(sizes)
+        data = _read(source, count + 1)
+        if len(data) != count:
+            came = f"more than {count}" if len(data) > count else f"{len(data)}"
+            raise DataError(
+                f"{path}: {sizes} values take {count} bytes, got {came}; fetch it again"
+            )
+        values = np.frombuffer(data, dtype).reshape(sizes)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _read(source: IO[bytes], count: int) -> bytes:
+    """So many bytes or all that there are: never is more memory taken than the file fills."""
+    pieces = []
+    while count > 0 and (piece := source.read(min(count, BLOCK_BYTES))):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 def read_idx_images(file: str | Path) -> NDArray[np.uint8]:

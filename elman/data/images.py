@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from elman.data.files import written_aside
+from elman.data.reading import reading
 from elman.data.source import Skipped
 from elman.data.text import require_text_file
 from elman.errors import DataError, OptionError, require_positive, unknown
@@ -46,19 +47,17 @@ def read_image(
     _check(mode, fit, size)
     path = Path(file)
     require_text_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # A small file may unpack to more than the memory holds.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with reading(path, "a picture"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # A small file may unpack to more than the memory holds.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
             with Image.open(path) as image:
                 pixels = np.asarray(_mended(image, size, MODES[mode], fit))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: has too many pixels ({error}); save it smaller") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: is no picture of a kind that Pillow reads") from error
-    except Exception as error:  # what a damaged file raises depends on its decoder
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from error
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise DataError(f"{path}: has too many pixels ({error}); save it smaller") from error
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path}: is no picture of a kind that Pillow reads") from error
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
@@ -93,8 +92,10 @@ def image_size(file: str | Path) -> tuple[int, int] | None:
     """(H, W) of a picture as `read_image` turns it, from its first bytes; None where it is none."""
     try:
         with Image.open(file) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            # Of a TIFF file Pillow gives, by its version, the turned size.
+            stored = getattr(image, "tag_v2", {})
+            width, height = stored.get(256, image.width), stored.get(257, image.height)
+            turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     except Exception:  # as in `read_image`
         return None
     return (width, height) if turned else (height, width)

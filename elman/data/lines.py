@@ -38,7 +38,7 @@ def opened_text(file: Path, encoding: str) -> Iterator[IO[str]]:
     try:
         with opened(file) as raw, io.TextIOWrapper(raw, encoding=signed) as source:
             yield source
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _misread(file, encoding) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{file}: is no whole gzip file ({error}); fetch it again") from error
@@ -79,12 +79,15 @@ def _misread(file: Path, encoding: str) -> DataError:
             pending = len(decoder.getstate()[0])
             try:
                 line += _line_ends(decoder.decode(data, final=not data))
-            except UnicodeDecodeError as error:
-                line += _line_ends(error.object[: error.start].decode(encoding, "replace"))
-                place = f"line {line}, byte {done - pending + error.start}"
+            except UnicodeError as error:
+                # That UTF-16 has no byte order mark is said without a place: it is the begin.
+                good = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+                line += _line_ends(good.decode(encoding, "replace"))
+                place = f"line {line}, byte {done - pending + len(good)}"
+                why = getattr(error, "reason", error)
                 other = "utf-16" if wide else "latin-1" if encoding == "utf-8" else "utf-8"
                 return DataError(
-                    f"{file}: {place} is not {encoding.upper()} ({error.reason}); convert the "
+                    f"{file}: {place} is not {encoding.upper()} ({why}); convert the "
                     f"file to UTF-8, or name its encoding, as in --encoding {other}"
                 )
             done += len(data)

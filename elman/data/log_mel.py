@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.audio import checked_rate
+from elman.data.typed import typed
 from elman.errors import DataError, OptionError, require_positive
 
 #: Hz: the lower end of the lowest band.
@@ -81,7 +83,8 @@ class LogMel:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "LogMel":
         """What `to_json` described."""
-        return cls(**value)
+        checked_rate(value["sample_rate"])
+        return typed(cls, value)
 
 
 class LogMelStream:

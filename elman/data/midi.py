@@ -1,5 +1,6 @@
 """MIDI files to piano rolls, and back."""
 
+import io
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.files import written_aside
+from elman.data.reading import reading
 from elman.data.source import Skipped
 from elman.data.text import require_text_file
 from elman.errors import DataError
@@ -47,10 +49,9 @@ def read_midi(file: Path, steps_per_beat: int, skipped: Skipped) -> list[Roll]:
     Raises DataError.
     """
     require_text_file(file)
-    try:
-        midi = mido.MidiFile(file, clip=True)
-    except Exception as error:  # mido has no family of errors of its own
-        raise DataError(f"{file}: cannot be read as MIDI: {error!r}") from error
+    with reading(file, "MIDI"):
+        # From memory: of a file mido would read as many bytes as a damaged head asks for.
+        midi = mido.MidiFile(file=io.BytesIO(file.read_bytes()), clip=True)
     if midi.ticks_per_beat <= 0:
         raise DataError(
             f"{file}: counts time in SMPTE frames, which know no beats; save it with ticks a beat"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.arrays import npz_arrays
+from elman.data.mat import mat_arrays
 from elman.data.midi import KEYS, LOWEST, Roll, read_midi
-from elman.data.series_files import npz_arrays
 from elman.data.source import Skipped, Source
 from elman.data.text import require_text_file
 from elman.errors import DataError
@@ -146,23 +147,7 @@ def _arrays(path: Path) -> Mapping[str, list[NDArray[Any]]]:
                 raise DataError(f"{path}: lengths must be whole numbers [N] = [{len(x)}]")
             return {"x": [roll[:length] for roll, length in zip(x, lengths, strict=True)]}
         return {name: list(a) if a.ndim == 3 else [a] for name, a in arrays.items()}
-    return {name: [*value.flat] if value.dtype == object else [value]
-            for name, value in _mat(path).items()}  # fmt: skip
-
-
-def _mat(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise DataError(f"{path}: .mat files need scipy: pip install elman[mat]") from error
-    try:
-        held = loadmat(path)
-    except Exception as error:  # scipy raises what it meets: TypeError, KeyError, zlib.error ...
-        raise DataError(
-            f"{path}: cannot be read as .mat, up to version 7: {error!r}; save it with "
-            "save(..., '-v7')"
-        ) from error
-    return {name: value for name, value in held.items() if not name.startswith("__")}
+    return mat_arrays(path)
 
 
 def _of_array(where: str, array: Any, skipped: Skipped) -> Roll:

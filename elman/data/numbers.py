@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.typed import typed
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -56,7 +58,11 @@ class Scale:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Scale":
         """The scale that `to_json` described."""
-        return cls(tuple(value["mean"]), tuple(value["deviation"]))
+        found = typed(cls, value)
+        numbers = np.array([found.mean, found.deviation])  # ValueError where one is longer
+        if not np.isfinite(numbers).all() or not (numbers[1] > 0).all():
+            raise ValueError(f"deviations must be above 0, and all finite, got {found}")
+        return found
 
 
 class Moments:
@@ -130,7 +136,7 @@ class Threshold:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Threshold":
         """The threshold that `to_json` described."""
-        return cls(float(value["least"]), float(value["most"]), int(value["size"]))
+        return typed(cls, value)
 
 
 def scale_from_json(value: dict[str, Any]) -> Scale | Threshold:

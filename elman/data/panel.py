@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.files import read_json
+from elman.data.arrays import mapped_npy
+from elman.data.files import RESTORE, loaded
 from elman.data.frequency import Frequency
 from elman.data.panel_roles import Roles
 from elman.data.times import Times
+from elman.data.typed import typed
 from elman.errors import RunError
 
 PARTS = ("train", "valid", "test")
@@ -78,22 +81,41 @@ class Panel:
     @classmethod
     def open(cls, folder: Path) -> "Panel":
         """What `write_panel` wrote; RunError where it is missing, damaged or foreign."""
-        about = read_json(folder / "panel.json")
-        try:
-            roles = Roles.from_json(about["roles"])
-            blocks = tuple(Block(**{**b, "cuts": tuple(b["cuts"])}) for b in about["blocks"])
-            units = tuple(Unit(**u) for u in about["units"])
-            scale = tuple((float(m), float(d)) for m, d in about["covariate_scale"])
-            values = _mapped(folder / "values.npy")
-            measured = _mapped(folder / "measured.npy") if about["gaps"] else None
-            frequency = Frequency.from_json(about["frequency"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{folder}: holds no series that elman wrote: {error!r}") from error
-        rows = sum(block.rows for block in blocks)
-        whole = values.shape == (rows, len(roles.numbers)) and values.dtype == np.float32
-        if not whole or (measured is not None and len(measured) != rows):
-            raise RunError(f"{folder}: is damaged: its files do not fit together; train anew")
-        return cls(roles, frequency, blocks, units, scale, values, measured)
+        about = loaded(folder / "panel.json", "series", partial(typed, _About))
+        values = mapped_npy(folder / "values.npy")
+        measured = mapped_npy(folder / "measured.npy") if about.gaps else None
+        panel = cls(
+            about.roles, about.frequency, about.blocks, about.units, about.covariate_scale, values,
+            measured,
+        )  # fmt: skip
+        if not panel._fits():
+            raise RunError(f"{folder}: is damaged: its files do not fit together; {RESTORE}")
+        return panel
+
+    def _fits(self) -> bool:
+        """Whether what is said of the values is true of the values that there are."""
+        rows, targets = len(self.values), len(self.roles.targets)
+        values, measured = (self.values.shape, self.values.dtype), self.measured
+        blocks = all(
+            0 <= b.begin <= b.begin + b.rows <= rows
+            and 0 <= b.cuts[0] <= b.cuts[1] <= b.history <= b.rows
+            for b in self.blocks
+        )
+        units = all(
+            0 <= u.block < len(self.blocks) and 0 <= u.column < targets and u.number >= 0
+            for u in self.units
+        )
+        scales = [*((u.mean, u.deviation) for u in self.units), *self.covariate_scale]
+        return (
+            values == ((rows, len(self.roles.numbers)), np.dtype(np.float32))
+            and rows == sum(block.rows for block in self.blocks)
+            and (measured is None or measured.shape == (rows, targets))
+            and (measured is None or measured.dtype == np.bool_)
+            and blocks
+            and units
+            and len(self.covariate_scale) == len(self.covariates)
+            and all(np.isfinite(scale).all() and scale[1] > 0 for scale in scales)
+        )
 
     def about_json(self) -> dict[str, Any]:
         """What panel.json says."""
@@ -117,8 +139,13 @@ class Panel:
         return tuple(range(len(self.roles.targets), len(self.roles.numbers)))
 
 
-def _mapped(path: Path) -> NDArray[Any]:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise RunError(f"{path}: is missing or damaged ({error}); train anew") from error
+@dataclass(frozen=True)
+class _About:
+    """What panel.json says."""
+
+    roles: Roles
+    frequency: Frequency
+    blocks: tuple[Block, ...]
+    units: tuple[Unit, ...]
+    covariate_scale: tuple[tuple[float, float], ...]
+    gaps: bool

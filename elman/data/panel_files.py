@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,12 +237,23 @@ class _Work:
                     self._count_gaps(past, block)
                     gaps = gaps or not past.all()
                     filled, last = self._filled(values, last, block)
-                    v.write(((filled - mean) / deviation).astype("<f4").tobytes())
+                    v.write(self._scaled(filled, mean, deviation, block).tobytes())
                     m.write(there.tobytes())
                 self.report("writing series", block.begin + block.rows, len(self.grid))
         if not gaps:
             (folder / "measured.npy").unlink()
         return gaps
+
+    def _scaled(self, values: Grid, mean: Any, deviation: Any, block: Block) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            scaled = ((values - mean) / deviation).astype("<f4")
+        if not np.isfinite(scaled).all():
+            worst = float(np.abs(values).max())
+            raise DataError(
+                f"{self.rows.about}: '{block.key or self.rows.roles.targets[0]}' holds {worst:g}, "
+                "which is too far from all others to be read beside them; mend it, or leave it out"
+            )
+        return scaled
 
     def _count_gaps(self, there: NDArray[np.bool_], block: Block) -> None:
         count = int((~there).sum())

@@ -15,6 +15,7 @@ from elman.data.series import NO_NUMBER
 from elman.data.source import Skipped
 from elman.data.tables import Table
 from elman.data.times import EPOCHS, STEPS, TIME_NAMES, TimeFormat
+from elman.data.typed import typed
 from elman.errors import DataError, OptionError
 
 #: What the column that tells series apart is usually called.
@@ -24,6 +25,8 @@ SERIES_NAMES = (
 )  # fmt: skip
 #: Columns of these names are times, or it is an error.
 CERTAIN = ("time", "date", "datetime", "timestamp")
+#: The squares of what is read are summed up.
+LARGEST = 1e100
 #: Rows that are looked at before it is decided what the columns are.
 SAMPLE_ROWS = 4096
 
@@ -58,10 +61,7 @@ class Roles:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Roles":
         """The roles that `to_json` described."""
-        given: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in value.items()
-        }
-        return cls(**given)
+        return typed(cls, value)
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,10 @@ def numbers(
             "is one (--series-column)"
         ) from error
     array: NDArray[np.float64] = found.to_numpy(zero_copy_only=False).astype(np.float64)
-    if np.isinf(array).any():
-        raise DataError(f"{where[int(np.isinf(array).argmax())]}: '{name}' is infinite")
+    far = np.abs(array) > LARGEST  # NaN is not
+    if far.any():
+        bad = int(far.argmax())
+        raise DataError(f"{where[bad]}: '{name}' is {array[bad]:g}, beyond 1e100: mend it")
     return array
 
 

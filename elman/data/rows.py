@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from elman.data.lines import opened_text, read_lines
+from elman.data.reading import reading
 from elman.data.source import Skipped
 from elman.errors import DataError
 
@@ -105,11 +106,7 @@ def parquet_columns(file: Path) -> list[str]:
 
 @contextmanager
 def _parquet(file: Path) -> Iterator[Any]:
-    import pyarrow
     from pyarrow.parquet import ParquetFile
 
-    try:
-        with ParquetFile(file) as parquet:
-            yield parquet
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file}: cannot be read as parquet: {error}") from error
+    with reading(file, "parquet"), ParquetFile(file) as parquet:
+        yield parquet

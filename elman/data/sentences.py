@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from elman.data.byte_pairs import BPE_SAMPLE, BPETokenizer
-from elman.data.files import read_json, write_json
+from elman.data.files import loaded, write_json
 from elman.data.symbols import UNKNOWN, SymbolTokenizer, TokenTokenizer
 from elman.data.tokenizer import Ids, Tokenizer
 from elman.data.tokenizers import SENTENCE_TOKENIZERS, tokenizer_from_json
-from elman.errors import OptionError, RunError, require_positive, unknown
+from elman.data.typed import as_type
+from elman.errors import OptionError, require_positive, unknown
 
 SPECIALS = ("start", "end", "pad")
 
@@ -163,8 +164,8 @@ class Sentences:
         """The sentences that `to_json` described."""
         return cls(
             tokenizer_from_json(value["tokenizer"]),
-            lower_case=value["lower_case"],
-            specials=value["specials"],
+            lower_case=as_type(bool, value["lower_case"], "lower_case"),
+            specials=as_type(list[str], value["specials"], "specials"),
         )
 
     def save(self, path: Path) -> None:
@@ -174,11 +175,7 @@ class Sentences:
     @classmethod
     def load(cls, path: Path) -> "Sentences":
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        value = read_json(path)
-        try:
-            return cls.from_json(value)
-        except Exception as error:
-            raise RunError(f"{path}: holds no sentences that elman wrote: {error!r}") from error
+        return loaded(path, "sentences", cls.from_json)
 
 
 def _space(unit: str) -> str:

@@ -1,7 +1,5 @@
 """Files of numeric series: sktime's .ts and NumPy's .npz."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.arrays import npz_arrays
 from elman.data.lines import read_lines
 from elman.data.source import Skipped
-from elman.data.text import require_text_file
 from elman.errors import DataError
 
 #: values [T, F], label, where
@@ -114,16 +112,6 @@ def read_npz(file: Path, labelled: bool = True, vectors: bool = False) -> Iterat
     for i in range(len(x)):
         values = as_float32(x[i, : lengths[i]])
         yield values if values.ndim == 2 else values[:, None], _label(y[i]), f"{file}: series {i}"
-
-
-def npz_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a .npz file by their names in lower case; DataError where some are pickles."""
-    require_text_file(file)
-    try:
-        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
-            return {name.lower(): archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{file}: cannot be read as .npz of plain arrays: {error}") from error
 
 
 def _arrays(

@@ -8,6 +8,7 @@ from elman.data.audio import SUFFIXES as SOUNDS
 from elman.data.audio import Sound, is_sound, sounds_below
 from elman.data.labelled import LABEL_NAMES, label_of, text_of
 from elman.data.lines import read_lines
+from elman.data.reading import is_file
 from elman.data.rows import EMPTY_LINE, Row
 from elman.data.source import Skipped, Source
 from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
@@ -130,7 +131,7 @@ def _source(readers: list[tuple[str, Read]], what: str, skip_bad: bool) -> Sourc
                 path = sound.source
                 if what and not sound.text.strip():
                     skipped.add(f"sound without {what}", sound.where)
-                elif isinstance(path, Path) and not path.is_file():
+                elif isinstance(path, Path) and not is_file(path):
                     if not skip_bad:
                         raise DataError(
                             f"{sound.where}: there is no sound {path}; correct the name, or leave "
@@ -219,7 +220,7 @@ def _is_ljspeech(path: Path, options: TableOptions) -> bool:
     if options.get("delimiter") is not None or not path.is_file():
         return False
     line = next(iter(read_lines(path, options.get("encoding", "utf-8"))), "")
-    return "|" in line and _found(path.parent, line.partition("|")[0].strip()).is_file()
+    return "|" in line and is_file(_found(path.parent, line.partition("|")[0].strip()))
 
 
 def _found(folder: Path, name: str) -> Path:
@@ -229,6 +230,6 @@ def _found(folder: Path, name: str) -> Path:
     for beside in BESIDE:
         for end in ends:
             path = folder / beside / f"{given}{end}"
-            if path.is_file():
+            if is_file(path):
                 return path
     return folder / given

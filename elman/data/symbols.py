@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.tokenizer import Decoder, Ids, Tokenizer
+from elman.data.typed import as_type
 
 UNKNOWN = "<unk>"
 
@@ -75,7 +76,10 @@ class SymbolTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "SymbolTokenizer":
-        return cls(value["symbols"])
+        symbols = as_type(list[str], value["symbols"], "symbols")
+        if len(set(symbols)) < len(symbols):
+            raise ValueError("two symbols are the same")
+        return cls(symbols)
 
 
 class CharTokenizer(SymbolTokenizer):

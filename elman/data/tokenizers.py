@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from elman.data.byte_pairs import BPETokenizer
-from elman.data.files import read_json
+from elman.data.files import loaded
 from elman.data.symbols import CharTokenizer, TokenTokenizer, WordTokenizer
 from elman.data.tokenizer import ByteTokenizer, Tokenizer
-from elman.errors import OptionError, RunError, unknown
+from elman.errors import OptionError, unknown
 
 #: Units of a running text, from which decoding gives every character back.
 TOKENIZERS: dict[str, type[Tokenizer]] = {
@@ -41,8 +41,4 @@ def tokenizer_from_json(value: dict[str, Any]) -> Tokenizer:
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read tokenizer.json; RunError where it is missing, damaged or foreign."""
-    value = read_json(path)
-    try:
-        return tokenizer_from_json(value)
-    except Exception as error:
-        raise RunError(f"{path}: is not a tokenizer that elman wrote: {error!r}") from error
+    return loaded(path, "a tokenizer", tokenizer_from_json)

@@ -15,6 +15,8 @@ from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
 from elman.data.text import require_text_file
 from elman.errors import DataError, unknown
 
+#: Of boxes, which are kept in float32: a pixel more or less is still told apart.
+LARGEST = 2.0**24
 GAPS = ("interpolate", "cut")
 #: The columns of a table by the names that they usually have.
 USUAL = {
@@ -131,7 +133,7 @@ def _number(where: str, name: str, value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if not np.isfinite(number):
+    if not abs(number) <= LARGEST:
         raise DataError(f"{where}: {name} must be a number, got {str(value)[:40]!r}")
     return number
 

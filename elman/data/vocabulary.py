@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from elman.data.files import read_json, write_json
+from elman.data.files import loaded, write_json
 from elman.data.source import Skipped
 from elman.data.tokenizer import Ids
-from elman.errors import DataError, RunError, unknown
+from elman.data.typed import as_type
+from elman.errors import DataError, unknown
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Labels:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Labels":
         """The labels that `to_json` described."""
-        return cls(tuple(value["labels"]), tuple(int(n) for n in value["labels"].values()))
+        labels = as_type(dict[str, int], value["labels"], "labels")
+        return cls(tuple(labels), tuple(labels.values()))
 
     def save(self, path: Path) -> None:
         """Write the labels as JSON."""
@@ -84,8 +86,4 @@ class Labels:
     @classmethod
     def load(cls, path: Path) -> "Labels":
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        value = read_json(path)
-        try:
-            return cls.from_json(value)
-        except Exception as error:
-            raise RunError(f"{path}: holds no labels that elman wrote: {error!r}") from error
+        return loaded(path, "labels", cls.from_json)

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from elman.cells import Cell
+from elman.data.files import RESTORE
+from elman.data.reading import reading
 from elman.errors import RunError
 from elman.tasks.caption import Captioning
 from elman.tasks.classify import Classification
@@ -41,7 +43,7 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 def task_of(run: Run) -> type[Task]:
     """The kind of training that a run is of; RunError where this elman does not know it."""
     name = run.config.get("task")
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise RunError(
             f"{run.folder}: is a run of task '{name}', which this elman does not know; it knows "
             f"{', '.join(TASKS)}"
@@ -61,4 +63,5 @@ def load(folder: str | Path, cell: type[Cell] | str | None = None) -> Any:
     kind = task_of(run)
     options = options_of(run, kind)
     build = cell if isinstance(cell, type) else cell_class(trusted_cell(run, options, cell))
-    return kind(run, options).load(build)
+    with reading(run.config_file, "the description of a model", error=RunError, cure=RESTORE):
+        return kind(run, options).load(build)

@@ -141,8 +141,7 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the pictures that the model reads."""
-        height, width = self.found["size"]
-        return height, width
+        return self.fact("size", tuple[int, int])
 
     def encode(self, record: Captioned, source: Source[Captioned]) -> Mapping[str, Any] | None:
         picture = self.picture(record, source.skipped)

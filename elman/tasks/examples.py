@@ -219,11 +219,9 @@ class TrainedOnExamples(Trained):
 
 def load_best(task: ExampleTask[Any, Any], cell: type[Cell]) -> Any:
     """The model of a run with its best weights, in evaluation mode."""
-    from elman.train.weights import load_model
+    from elman.train.weights import load_built
 
-    model = task.build(cell)
-    load_model(task.run.weights_file, model)
-    return model.eval()
+    return load_built(lambda: task.build(cell), task.run.weights_file).eval()
 
 
 def answered(

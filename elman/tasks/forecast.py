@@ -16,12 +16,13 @@ from elman.cells import Cell
 from elman.data.batch import Batch, Batches
 from elman.data.corpus import Report
 from elman.data.embedded import embedded_file
-from elman.data.files import read_json, write_json, write_text
+from elman.data.files import loaded, write_json, write_text
 from elman.data.frequency import frequency_named
 from elman.data.panel import PARTS, Panel
 from elman.data.panel_files import Learnt, write_panel
 from elman.data.panel_rows import PanelRows
 from elman.data.source import Skipped
+from elman.data.typed import as_type
 from elman.data.windows import WindowBatches, Windows
 from elman.errors import DataError
 from elman.models.autoregressive import AutoregressiveForecaster
@@ -237,7 +238,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
     def spread(self) -> Callable[[Forecast], Forecast]:
         """Gives a point forecast the quantiles that its errors had in validation."""
         path = self.run.folder / "errors.json"
-        errors = read_json(path)["quantiles"] if path.is_file() else None
+        errors = self._errors(path) if path.is_file() else None
 
         def given(found: Forecast) -> Forecast:
             if found.quantiles is not None or errors is None:
@@ -246,6 +247,18 @@ class Forecasting(ScoredTask[ForecastOptions]):
             return Forecast(found.point, found.point[..., None] + off[:, None, None])
 
         return given
+
+    def _errors(self, path: Path) -> list[list[float]]:
+        """[horizon][levels] of errors.json."""
+        wanted = self.shape.horizon, len(self.options.levels)
+
+        def quantiles(value: Any) -> list[list[float]]:
+            found = as_type(list[list[float]], value["quantiles"], "quantiles")
+            if len(found) != wanted[0] or any(len(row) != wanted[1] for row in found):
+                raise ValueError(f"must be {list(wanted)} numbers")
+            return found
+
+        return loaded(path, "errors", quantiles)
 
     def scored(self, backtest: Backtest, part: str, windows: Windows) -> dict[str, Any]:
         """The scores of a backtest, for scores.json and for people."""
@@ -290,10 +303,9 @@ class Forecasting(ScoredTask[ForecastOptions]):
 
     def load(self, cell: type[Cell]) -> Any:
         from elman.tasks.forecaster import TrainedForecaster
-        from elman.train.weights import load_model
+        from elman.train.weights import load_built
 
-        model = self.build(cell)
-        load_model(self.run.weights_file, model)
+        model = load_built(lambda: self.build(cell), self.run.weights_file)
         return TrainedForecaster(self.run, self.options, model.eval(), self)
 
     def finish(self, cell: type[Cell], console: Console) -> None:

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from elman.data.frequency import CYCLES, Frequency
+from elman.data.lines import checked_encoding
 from elman.data.panel_grid import DUPLICATES
 from elman.data.panel_roles import Named
 from elman.data.panel_rules import FILLS, Cuts, Rules
 from elman.data.tables import TableOptions
+from elman.data.typed import typed
 from elman.errors import OptionError, require_positive, unknown
 from elman.models.forecaster import CHANGES, DECODERS
 from elman.models.forecaster import LEVELS as WINDOW_LEVELS
@@ -104,6 +106,7 @@ class ForecastOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checked_encoding(self.encoding)
         maybe = ("horizon", "season", "context", "patch")
         require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
         require_positive(paths=self.paths)
@@ -203,7 +206,7 @@ class Shape:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Shape":
         """The shape that `to_json` described."""
-        return cls(**{**value, "cycles": tuple(value["cycles"])})
+        return typed(cls, value)
 
 
 def _context(

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from elman.data.audio import Samples, Sound, checked_rate, first_rate
 from elman.data.corpus import Report
-from elman.data.files import read_json, write_json
+from elman.data.files import loaded, write_json
 from elman.data.log_mel import LogMel
 from elman.data.numbers import Scale
 from elman.data.pcm import pcm_pieces
 from elman.data.sound_files import labelled_sounds
 from elman.data.source import Skipped, Source
-from elman.errors import DataError, OptionError, RunError
+from elman.data.typed import as_type
+from elman.errors import DataError, OptionError
 from elman.models.augment import Augmentation
 from elman.models.targets import inside
 from elman.tasks.inputs import Inputs
@@ -112,15 +113,17 @@ class Hearing:
     @classmethod
     def load(cls, folder: Path) -> "Hearing":
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        value = read_json(folder / FILE)
-        try:
-            features = LogMel.from_json(value["features"])
-            own = value["per_sound"], value["dynamic_range"]
-            return cls(features, Scale.from_json(value["scale"]), *own)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{folder / FILE}: says of nothing that elman could hear: {error!r}"
-            ) from error
+        return loaded(folder / FILE, "a hearing", cls.from_json)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Hearing":
+        """What `save` described."""
+        features, scale = LogMel.from_json(value["features"]), Scale.from_json(value["scale"])
+        if scale.size != features.size:
+            raise ValueError(f"a scale of {scale.size} numbers for {features.size}")
+        per_sound = as_type(bool, value["per_sound"], "per_sound")
+        dynamic_range = as_type(float | None, value["dynamic_range"], "dynamic_range")
+        return cls(features, scale, per_sound, dynamic_range)
 
 
 class HearingStream:

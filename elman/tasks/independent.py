@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.files import read_json, write_json
-from elman.errors import RunError
+from elman.data.files import loaded, write_json
 
 KINDS = ("text", "binary", "normal", "levels")
 #: The smallest deviation of a normal distribution, in deviations of its channel.
@@ -93,10 +92,18 @@ class Independent:
     @classmethod
     def load(cls, path: Path) -> "Independent":
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        value = read_json(path)
-        try:
-            if value["kind"] not in KINDS:
-                raise ValueError(value["kind"])
-            return cls(value["kind"], np.array(value["first"]), np.array(value["second"]))
-        except Exception as error:
-            raise RunError(f"{path}: holds no distributions that elman wrote: {error!r}") from error
+        return loaded(path, "distributions", cls.from_json)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Independent":
+        """The distributions that `save` described."""
+        kind = value["kind"]
+        if kind not in KINDS:
+            raise ValueError(kind)
+        first, second = (np.array(value[name], np.float64) for name in ("first", "second"))
+        shape = {"text": (1,), "normal": first.shape}.get(kind, (0,))
+        if first.ndim != (1 if kind == "text" else 2) or second.shape != shape:
+            raise ValueError(f"{list(first.shape)} and {list(second.shape)} do not fit {kind}")
+        if not np.isfinite(first).all() or (kind == "levels" and (first < 0).any()):
+            raise ValueError("what is no probability")
+        return cls(kind, first, second)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.files import read_json, write_json
+from elman.data.files import loaded, write_json
 from elman.data.images import FITS, parse_size
 from elman.data.labelled import TEXT_NAMES, LabelledText, labelled_texts, text_of
 from elman.data.lines import read_lines, unpacked_name
@@ -19,7 +19,7 @@ from elman.data.series import LabelledSeries, labelled_series
 from elman.data.series_files import as_float32
 from elman.data.source import Skipped, Source
 from elman.data.tables import Table, is_table
-from elman.errors import DataError, OptionError, RunError, unknown
+from elman.errors import DataError, OptionError, unknown
 from elman.option import option
 from elman.tasks.options import MediaOptions, TextOptions
 
@@ -252,12 +252,12 @@ class Inputs:
     @classmethod
     def load(cls, path: Path) -> "Inputs":
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        value = read_json(path)
-        try:
-            units, scale = value["units"], value["scale"]
-            return cls(
-                None if units is None else Sentences.from_json(units),
-                None if scale is None else scale_from_json(scale),
-            )
-        except Exception as error:
-            raise RunError(f"{path}: says of no inputs that elman knows: {error!r}") from error
+        return loaded(path, "inputs", cls.from_json)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Inputs":
+        """The inputs that `save` described."""
+        units, scale = value["units"], value["scale"]
+        if (units is None) == (scale is None):
+            raise ValueError("inputs are either texts, with units, or numbers, with a scale")
+        return cls(Sentences.from_json(units)) if units else cls(scale=scale_from_json(scale))

@@ -10,11 +10,17 @@ from elman.cells import Cell
 from elman.data.batch import Batch, Batches
 from elman.data.byte_pairs import BPE_SAMPLE
 from elman.data.corpus import Part, Report, Streams, encode_part, fit_tokenizer, require_enough
-from elman.data.files import write_text
+from elman.data.files import RESTORE, write_text
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer
 from elman.data.tokenizers import check_vocab_size, load_tokenizer, tokenizer_class
-from elman.errors import DataError, OptionError, require_positive, require_probability
+from elman.errors import (
+    DataError,
+    OptionError,
+    RunError,
+    require_positive,
+    require_probability,
+)
 from elman.models import LanguageModel
 from elman.models.loss import Loss
 from elman.option import option
@@ -22,7 +28,7 @@ from elman.tasks.written_language import WrittenLanguage
 from elman.train.custom_cell import cell_argument, cell_class
 from elman.train.options import ModelOptions
 from elman.train.task import Task, perplexity
-from elman.train.weights import load_model
+from elman.train.weights import load_built
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,13 @@ class LanguageModelling(Task[LanguageModelOptions]):
         return tokenizer.decode(ids[:1].tolist())
 
     def build(self, cell: type[Cell]) -> LanguageModel:
-        return _model(self.options, self.found["vocab_size"], cell)
+        return _model(self.options, self.fact("vocab_size", int), cell)
 
     def _part(self, name: str) -> Part:
-        return Part.from_json(self.found[name])
+        part = self.fact(name, Part)
+        if part.tokens < 2 or part.characters < 1:
+            raise RunError(f"{self.run.config_file}: the {name} part is empty; {RESTORE}")
+        return part
 
     def batches(self) -> tuple[Batches, Batches]:
         o = self.options
@@ -158,9 +167,10 @@ class LanguageModelling(Task[LanguageModelOptions]):
 
     def load(self, cell: type[Cell]) -> WrittenLanguage:
         tokenizer = load_tokenizer(self.run.tokenizer_file)
-        model = _model(self.options, tokenizer.vocab_size, cell)
-        load_model(self.run.weights_file, model)
-        prompt = self.found["prompt"]
+        model = load_built(
+            lambda: _model(self.options, tokenizer.vocab_size, cell), self.run.weights_file
+        )
+        prompt = self.fact("prompt", str)
         return WrittenLanguage(self.run, self.options, model.eval(), tokenizer, prompt)
 
     def finish(self, cell: type[Cell], console: Console) -> None:

@@ -13,12 +13,13 @@ from elman.cells import Cell
 from elman.data.batch import Batch
 from elman.data.corpus import Report
 from elman.data.examples import Examples
-from elman.data.files import read_json, write_json
+from elman.data.files import loaded, write_json
 from elman.data.midi import KEYS
 from elman.data.music import Piece, parts_of, pieces
 from elman.data.source import Skipped, Source, split
 from elman.data.tunes import tunes
-from elman.errors import OptionError, RunError, require_positive
+from elman.data.typed import as_type
+from elman.errors import OptionError, require_positive
 from elman.models.loss import Loss
 from elman.models.scores import multi_label_counts, multi_label_scores
 from elman.models.tagger import Tagger
@@ -162,10 +163,7 @@ class Music(ExampleTask[MusicOptions, Piece]):
     @property
     def known(self) -> dict[str, Any]:
         """Of the training part: how often each key sounds, and the first frame of each piece."""
-        value = read_json(self._known)
-        if not isinstance(value, dict) or not {"share", "openings"} <= value.keys():
-            raise RunError(f"{self._known}: holds no keys that elman wrote")
-        return value
+        return loaded(self._known, "keys", _keys)
 
     def build(self, cell: type[Cell]) -> Tagger:
         return _model(self.options, cell)
@@ -254,6 +252,16 @@ def _made(part: str) -> Source[Piece]:
             yield Piece(roll, f"made {name} {number + 1}")
 
     return Source("scales, arpeggios and canons, made", read)
+
+
+def _keys(value: Any) -> dict[str, Any]:
+    share = as_type(list[float], value["share"], "share")
+    openings = as_type(list[list[int]], value["openings"], "openings")
+    if len(share) != KEYS or not all(0 < p < 1 for p in share):
+        raise ValueError(f"share must be {KEYS} probabilities")
+    if not openings or not all(0 <= key < KEYS for opening in openings for key in opening):
+        raise ValueError(f"openings must be keys of 0 ... {KEYS - 1}")
+    return {"share": share, "openings": openings}
 
 
 def _model(options: MusicOptions, cell: type[Cell]) -> Tagger:

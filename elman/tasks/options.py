@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from elman.data.byte_pairs import BPE_SAMPLE
+from elman.data.lines import checked_encoding
 from elman.data.tables import TableOptions
 from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, unknown
@@ -27,6 +28,7 @@ class ExampleOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checked_encoding(self.encoding)
         if not 0 < self.valid_fraction < 1 and not self.valid:
             raise OptionError("valid_fraction must lie between 0 and 1, or give files with --valid")
         if self.max_length is not None and self.max_length < 1:

@@ -14,10 +14,11 @@ from elman.data.batch import Batch
 from elman.data.corpus import Report
 from elman.data.embedded import embedded_file
 from elman.data.examples import Examples
+from elman.data.files import RESTORE
 from elman.data.images import FITS, parse_size, reshaped, write_sheet
 from elman.data.pictures import Picture, from_levels, grey_digits, pictures, pixel_order, to_levels
 from elman.data.source import Source
-from elman.errors import DataError, OptionError, unknown
+from elman.errors import DataError, OptionError, RunError, unknown
 from elman.models.pixels import PixelModel
 from elman.option import option
 from elman.tasks.examples import ExampleTask, load_best
@@ -134,8 +135,7 @@ class PixelTask(ExampleTask[PixelOptions, Picture]):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of a picture."""
-        H, W, C = self.found["shape"]
-        return int(H), int(W), int(C)
+        return self.fact("shape", tuple[int, int, int])
 
     def encode(self, record: Picture, source: Source[Picture]) -> Mapping[str, Any] | None:
         H, W, _ = self.shape
@@ -183,11 +183,25 @@ class PixelTask(ExampleTask[PixelOptions, Picture]):
     @property
     def independent(self) -> Independent:
         """The distribution of each pixel by itself."""
-        return self.once("baseline", lambda: Independent.load(self.run.folder / "baseline.json"))
+        return self.once("baseline", self._independent)
+
+    def _independent(self) -> Independent:
+        path, wanted = (
+            self.run.folder / "baseline.json",
+            (math.prod(self.shape), self.options.levels),
+        )
+        found = Independent.load(path)
+        if found.first.shape != wanted:
+            raise RunError(
+                f"{path}: is of {list(found.first.shape)} pixels and levels, the model of "
+                f"{list(wanted)}; {RESTORE}"
+            )
+        return found
 
     # The end
 
     def load(self, cell: type[Cell]) -> ToldPictures:
+        self.independent  # noqa: B018  (raises where the shape is not that of the training)
         return ToldPictures(self.run, self.options, load_best(self, cell), self)
 
     def finish(self, cell: type[Cell], console: Console) -> None:

@@ -203,7 +203,7 @@ class Tagging(ExampleTask[TagOptions, TaggedSentence]):
         return row
 
     def build(self, cell: type[Cell]) -> Tagger:
-        obeys = self.options.crf and self.found["bio"]
+        obeys = self.options.crf and self.fact("bio", bool)
         rules = forbidden_by_bio(self.tags.names) if obeys else (None, None)
         return _model(
             self.options,

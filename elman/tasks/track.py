@@ -187,7 +187,8 @@ class Tracking(ExampleTask[TrackOptions, Any]):
         return {"past": record.boxes[:observe], "future": record.boxes[observe:]}
 
     def build(self, cell: type[Cell]) -> Tracker:
-        return _model(self.options, cell, **self.found["scale"], typical=self.found["typical"])
+        scale, typical = Scale.from_json(self.found["scale"]), self.found["typical"]
+        return _model(self.options, cell, **scale.to_json(), typical=typical)
 
     # What it is judged by
 

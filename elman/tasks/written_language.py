@@ -14,6 +14,7 @@ from elman.data.corpus import Part, Report
 from elman.data.lines import read_lines
 from elman.data.text import Text
 from elman.data.tokenizer import Tokenizer
+from elman.data.typed import as_type
 from elman.errors import DataError, OptionError
 from elman.models import LanguageModel
 from elman.models.decoding import Decoding, Hypothesis, decode
@@ -246,7 +247,7 @@ class WrittenLanguage(Trained):
         return scores if texts else {**scores, "part": "valid"}
 
     def _part(self, name: str) -> Part:
-        return Part.from_json(self.run.config["found"][name])
+        return as_type(Part, self.run.config["found"][name], name)
 
     @torch.inference_mode()
     def _measure(self, ids: torch.Tensor, state: Any) -> tuple[float, Any]:

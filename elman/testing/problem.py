@@ -48,13 +48,8 @@ class Problem:
         )
         return cls(x, state, sequence, has("reverse"), seed)
 
-    def solve(
-        self, cell: Cell, dtype: torch.dtype, backend: str, second: bool = False
-    ) -> dict[str, Tensor]:
-        """Every result by name; gradients for the same cotangents at every call.
-
-        second: gradients as a graph, and theirs beside them.
-        """
+    def solve(self, cell: Cell, dtype: torch.dtype, backend: str) -> dict[str, Tensor]:
+        """Every result by name; gradients for the same cotangents at every call."""
         x = self.x.to(dtype).requires_grad_()
         state = tuple(s.detach().to(dtype).requires_grad_() for s in self.state)
         weights = {
@@ -72,15 +67,11 @@ class Problem:
             f"d_{n} of the initial state (b, unit)": s for n, s in zip(names, state, strict=True)
         }
         wrt |= {f"d_{n}": w for n, w in weights.items() if w.requires_grad}
-        grads = self._gradients(found, wrt, second)
-        results = found | grads
-        if second:
-            named = self._gradients({f"d {n}": g for n, g in grads.items()}, wrt)
-            results |= {f"second order, {name}": grad for name, grad in named.items()}
+        results = found | self._gradients(found, wrt)
         return {name: value.detach() for name, value in results.items()}
 
     def _gradients(
-        self, found: Mapping[str, Tensor], wrt: Mapping[str, Tensor], graph: bool = False
+        self, found: Mapping[str, Tensor], wrt: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         draw = torch.Generator().manual_seed(self.seed + 1)
         pairs = []
@@ -88,10 +79,8 @@ class Problem:
             cotangent = torch.randn(f.shape, generator=draw, dtype=torch.float64)
             if f.requires_grad:
                 pairs.append((f, cotangent.to(f.dtype)))
-        if not pairs:
-            return {name: torch.zeros_like(value) for name, value in wrt.items()}
         grads = torch.autograd.grad(
             [f for f, _ in pairs], list(wrt.values()), [c for _, c in pairs],
-            create_graph=graph, allow_unused=True, materialize_grads=True,
+            allow_unused=True, materialize_grads=True,
         )  # fmt: skip
         return dict(zip(wrt, grads, strict=True))

@@ -1,13 +1,17 @@
 """Checkpoints: all that training needs to go on as if nothing had happened."""
 
+import math
 import shutil
+import warnings
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from elman.data.files import read_json, write_json, written_aside
+from elman.data.files import loaded, write_json, written_aside
+from elman.data.typed import typed
 from elman.errors import RunError
 from elman.train.weights import load_tensors, save_tensors
 
@@ -23,6 +27,10 @@ class Position:
     step: int = 0
     seconds: float = 0.0
     history: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not (self.step >= 0 and 0 <= self.seconds < math.inf):
+            raise ValueError(f"step {self.step}, {self.seconds} s: training stands nowhere there")
 
 
 @dataclass
@@ -61,24 +69,24 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest that is whole; None where there is none. RunError where all are damaged."""
+    """The newest that is whole, with a warning of those that are not; None where there is none.
+
+    Raises RunError where all are damaged.
+    """
     found = checkpoints_in(folder)
     for path in reversed(found):
         try:
             return load_checkpoint(path)
-        except RunError:
+        except RunError as error:
             if path == found[0]:
                 raise
+            warnings.warn(f"{error}; training goes on from the checkpoint before", stacklevel=2)
     return None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; RunError where it is damaged."""
-    value = read_json(path / "position.json")
-    try:
-        position = Position(**value)
-    except TypeError as error:
-        raise RunError(f"{path}: position.json is no position of elman's: {error}") from error
+    position = loaded(path / "position.json", "a position", partial(typed, Position))
     names = ["model", "optimizer", "carried"]
     names += ["average"] if (path / "average.safetensors").exists() else []
     return Checkpoint(position, **{n: load_tensors(path / f"{n}.safetensors") for n in names})

@@ -17,6 +17,7 @@ from elman.train.module import SequenceModule
 from elman.train.task import Task
 from elman.train.together import backend, company, process_rank
 from elman.train.watch import Watch
+from elman.train.weights import require_fitting
 
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
@@ -29,6 +30,7 @@ def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: C
     options = task.options
     module = SequenceModule(task, model, train, valid)
     if found := newest_checkpoint(task.run.checkpoints):
+        require_fitting(model.state_dict(), found.model, task.run.checkpoints)
         module.restore(found, process_rank())
     if module.finished:
         return True

@@ -14,7 +14,9 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elman.data.batch import Batch, Batches
-from elman.errors import TrainingError
+from elman.data.files import RESTORE
+from elman.data.reading import reading
+from elman.errors import RunError, TrainingError
 from elman.layers.layer import detach, map_state
 from elman.train.average import running_mean
 from elman.train.checkpoint import Checkpoint, Position, flatten, unflatten
@@ -146,11 +148,13 @@ class SequenceModule(L.LightningModule):
     def on_fit_start(self) -> None:
         self._started = time.monotonic()
         if self._restored is not None:
+            folder = self.task.run.checkpoints
             # Here, because Lightning has given the model its precision by now.
-            self.model.load_state_dict(self._restored.model)
-            _restore(self.trainer.optimizers[0], self._restored.optimizer)
-            if self.average is not None:
-                self.average.load_state_dict(self._restored.average)
+            with reading(folder, "checkpoints of this training", error=RunError, cure=RESTORE):
+                self.model.load_state_dict(self._restored.model)
+                _restore(self.trainer.optimizers[0], self._restored.optimizer)
+                if self.average is not None:
+                    self.average.load_state_dict(self._restored.average)
             self._restored = None
         self.carried = map_state(lambda s: s.to(self.device), self.carried)
 
@@ -263,9 +267,11 @@ class SequenceModule(L.LightningModule):
         self.position = checkpoint.position
         self.clock = checkpoint.position.seconds
         self._restored = checkpoint
-        carried = unflatten(checkpoint.carried)
-        if self.options.processes > 1:
-            carried = map_state(lambda shares: shares[rank], carried)
+        folder = self.task.run.checkpoints
+        with reading(folder, "checkpoints of this training", error=RunError, cure=RESTORE):
+            carried = unflatten(checkpoint.carried)
+            if self.options.processes > 1:
+                carried = map_state(lambda shares: shares[rank], carried)
         self.carried = carried
 
 

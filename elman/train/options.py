@@ -1,17 +1,10 @@
 """The options of training, in one place for the command line, Python and config.json."""
 
 import math
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 from elman.cells import Cell
-from elman.errors import (
-    OptionError,
-    RunError,
-    require_positive,
-    require_probability,
-    unknown,
-)
+from elman.errors import OptionError, require_positive, require_probability, unknown
 from elman.models.encoder import StackOptions
 from elman.option import option
 from elman.train.custom_cell import cell_options
@@ -20,8 +13,6 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "plateau", "halving", "constant")
 PRECISIONS = ("32", "64", "bf16")
 KEPT = ("best", "last")
-
-O = TypeVar("O")
 
 
 @dataclass(frozen=True)
@@ -181,18 +172,3 @@ class ModelOptions(TrainOptions):
             "residual": self.residual,
             "layer_norm": self.layer_norm,
         }
-
-
-def from_config(kind: type[O], values: dict[str, Any], where: str) -> O:
-    """The options that a config.json holds; RunError where they are not those of this kind."""
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    needed = {
-        f.name
-        for f in fields(kind)  # type: ignore[arg-type]
-        if f.default is MISSING and f.default_factory is MISSING
-    }
-    if not isinstance(values, dict) or not needed <= set(values) <= known:
-        given = set(values) if isinstance(values, dict) else {repr(values)}
-        odd = ", ".join(sorted((given - known) | (needed - given)))
-        raise RunError(f"{where}: options {odd} do not fit this version of elman")
-    return kind(**values)

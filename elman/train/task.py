@@ -10,10 +10,13 @@ from torch import nn
 from elman.cells import Cell
 from elman.data.batch import Batch, Batches
 from elman.data.corpus import Report
+from elman.data.files import RESTORE
+from elman.data.reading import reading
+from elman.data.typed import as_type, typed
 from elman.errors import OptionError, RunError
 from elman.models.loss import Loss
 from elman.train.custom_cell import cell_class
-from elman.train.options import ModelOptions, from_config
+from elman.train.options import ModelOptions
 from elman.train.run import Run
 
 O = TypeVar("O", bound=ModelOptions)
@@ -48,15 +51,25 @@ class Task(ABC, Generic[O]):
     @property
     def found(self) -> dict[str, Any]:
         """What `prepare` found in the data."""
-        try:
-            return dict(self.run.config["found"])
-        except (KeyError, TypeError) as error:
-            raise RunError(f"{self.run.config_file}: does not say what its data are") from error
+        found = self.run.config.get("found")
+        if not isinstance(found, dict):
+            raise RunError(f"{self.run.config_file}: does not say what its data are; {RESTORE}")
+        return found
+
+    def fact(self, name: str, kind: Any) -> Any:
+        """One of `found`, of this type; RunError where it is missing or of another."""
+        return self._checked(self.found, name, kind)
 
     @property
     def files(self) -> list[str]:
         """The files to train on; none for the embedded data."""
-        return list(self.run.config["files"])
+        return self._checked(self.run.config, "files", list[str])
+
+    def _checked(self, values: dict[str, Any], name: str, kind: Any) -> Any:
+        if name not in values:
+            raise RunError(f"{self.run.config_file}: lacks '{name}'; {RESTORE}")
+        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
+            return as_type(kind, values[name], name)
 
     # From data to a model
 
@@ -123,9 +136,11 @@ def options_of(run: Run, kind: type[Task]) -> Any:
     if config.get("task") != kind.name:
         raise RunError(f"{run.folder}: is a run of task '{config.get('task')}', not {kind.title}")
     try:
-        return from_config(kind.options_type, config["options"], str(run.config_file))
-    except (KeyError, TypeError, OptionError) as error:
-        raise RunError(f"{run.config_file}: is damaged or foreign: {error}") from error
+        return typed(kind.options_type, config.get("options"))
+    except (ValueError, OptionError) as error:
+        raise RunError(
+            f"{run.config_file}: is damaged or foreign: options: {error}; {RESTORE}"
+        ) from error
 
 
 def perplexity(nats: float) -> float:

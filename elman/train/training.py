@@ -2,12 +2,15 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
 
 from elman.cells import Cell
+from elman.data.batch import Batches
+from elman.data.files import RESTORE
+from elman.data.reading import reading
 from elman.errors import RunError
 from elman.train.custom_cell import cell_argument, cell_class, is_built_in
 from elman.train.machine import require_accelerator, use_threads, without_denormals
@@ -34,7 +37,7 @@ def train(
             _prepare(kind(run, options), console)
 
     first_does(prepare)
-    return _go_on(kind(_seen(out), options), cell_class(options.cell), console)
+    return _go_on(_begun(kind(_seen(out), options), cell_class(options.cell)), console)
 
 
 @without_denormals()
@@ -66,7 +69,10 @@ def resume(
             _prepare(kind(run, options), console)
 
     first_does(prepare)
-    return _go_on(kind(run, options), cell_class(trusted_cell(run, options, cell)), console)
+    built = cell_class(trusted_cell(run, options, cell))
+    with reading(run.config_file, "the description of a training", error=RunError, cure=RESTORE):
+        begun = _begun(kind(run, options), built)
+    return _go_on(begun, console)
 
 
 def trusted_cell(run: Run, options: ModelOptions, cell: str | None) -> str:
@@ -97,19 +103,32 @@ def _seen(folder: Path) -> Run:
         ) from error
 
 
-def _go_on(task: Task, cell: type[Cell], console: Console) -> Run:
+class _Begun(NamedTuple):
+    """A training, and what its config.json and its data call for."""
+
+    task: Task
+    cell: type[Cell]
+    model: torch.nn.Module
+    train_batches: Batches
+    valid_batches: Batches
+
+
+def _begun(task: Task, cell: type[Cell]) -> _Begun:
+    use_threads(task.options.threads)
+    torch.manual_seed(task.options.seed)
+    return _Begun(task, cell, task.build(cell), *task.batches())
+
+
+def _go_on(begun: _Begun, console: Console) -> Run:
     """Train from where the run stands to its end, then show what came of it."""
     # Lightning takes seconds to import, which nothing but training should wait for.
     from elman.train.fit import fit
 
-    use_threads(task.options.threads)
-    torch.manual_seed(task.options.seed)
-    model = task.build(cell)
+    task, cell = begun.task, begun.cell
     leads = process_rank() == 0
     if leads:
-        _announce(task, model, console)
-    train_batches, valid_batches = task.batches()
-    if not fit(task, model, train_batches, valid_batches, console):
+        _announce(task, begun.model, console)
+    if not fit(task, begun.model, begun.train_batches, begun.valid_batches, console):
         again = f"elman train --resume {task.run.folder}{cell_argument(task.options.cell)}"
         if leads:
             console.print(f"interrupted; go on with: {again}", highlight=False, markup=False)

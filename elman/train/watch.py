@@ -1,10 +1,7 @@
 """What is seen and kept of a training while it runs."""
 
-import csv
-import io
 import signal
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -12,14 +9,13 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from elman.data.files import write_text
 from elman.errors import RunError
 from elman.train.checkpoint import checkpoints_in, save_checkpoint
 from elman.train.curves import draw_curves
+from elman.train.metrics import Metrics
 from elman.train.task import Task
 from elman.train.weights import save_model
 
-Row = dict[str, float | int | None]
 #: A picture takes as long as many a short validation: seconds between two of them.
 DRAW_SECONDS = 5.0
 
@@ -28,46 +24,6 @@ def columns(task: Task | type[Task]) -> list[str]:
     """The columns of metrics.csv that are there before the first validation."""
     own = [f"train_{task.loss_name}", "grad_norm", f"{task.unit}s_per_s", f"valid_{task.loss_name}"]
     return ["step", "epoch", "seconds", "learning_rate", *own]
-
-
-class Metrics:
-    """metrics.csv: rows in memory, written whole."""
-
-    def __init__(self, path: Path, last_step: int, columns: list[str]) -> None:
-        self.path = path
-        self.columns = columns
-        self.rows = [row for row in read_metrics(path) if (row["step"] or 0) <= last_step]
-
-    def add(self, **values: float | int | None) -> None:
-        """One more row."""
-        self.rows.append(values)
-
-    def save(self) -> None:
-        """Write all rows."""
-        out = io.StringIO()
-        columns = dict.fromkeys([*self.columns, *(name for row in self.rows for name in row)])
-        writer = csv.DictWriter(out, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: _cell(v) for k, v in row.items()} for row in self.rows)
-        write_text(self.path, out.getvalue())
-
-
-def _cell(value: float | int | None) -> str:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics.csv; none where there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                k: None if not v else int(v) if k in ("step", "epoch") else float(v)
-                for k, v in row.items()
-            }
-            for row in csv.DictReader(file)
-        ]
 
 
 class Watch(L.Callback):

@@ -89,7 +89,7 @@ def test_sampling_refuses_what_cannot_be(options, code, message, trained, elman)
 def test_damaged_runs_are_refused(trained, elman, text):
     for name, content, message in [
         ("model.safetensors", b"\x80\x04pickle", "is a pickle"),
-        ("model.safetensors", b"\0" * 20, "damaged"),
+        ("model.safetensors", b"\0" * 20, "cannot be read as safetensors"),
         ("tokenizer.json", b"{", "cannot be read as JSON"),
         ("config.json", b'{"format": 1, "task": "chess"}', "task 'chess'"),
         ("config.json", b'{"format": 1, "task": "lm"}', "is damaged or foreign"),

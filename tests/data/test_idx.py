@@ -52,7 +52,7 @@ def test_what_is_no_whole_file_is_refused(content, message, tmp_path):
 def test_a_damaged_gzip_is_refused(tmp_path):
     whole = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (9, 9)).astype("u1")))
     (tmp_path / "a.idx.gz").write_bytes(whole[:-20])
-    with pytest.raises(DataError, match="no whole gzip"):
+    with pytest.raises(DataError, match="cannot be read as idx .Compressed file ended"):
         read_idx(tmp_path / "a.idx.gz")
 
 

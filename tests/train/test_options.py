@@ -1,11 +1,12 @@
+import re
 from dataclasses import asdict
 
 import pytest
 
-from elman.errors import OptionError, RunError
+from elman.data.typed import typed
+from elman.errors import OptionError
 from elman.tasks.language_model import LanguageModelOptions
 from elman.train.custom_cell import cell_class, cell_options
-from elman.train.options import from_config
 
 
 @pytest.mark.parametrize(
@@ -35,13 +36,24 @@ def test_impossible_options_are_refused(options, message):
 
 def test_options_survive_json():
     options = LanguageModelOptions(hidden=7, valid=["x"], minutes=1.5)
-    assert from_config(LanguageModelOptions, asdict(options), "here") == options
+    assert typed(LanguageModelOptions, asdict(options)) == options
 
 
-@pytest.mark.parametrize("values", [{"hiden": 3}, ["list"], None])
-def test_foreign_options_are_refused(values):
-    with pytest.raises(RunError, match="do not fit"):
-        from_config(LanguageModelOptions, values, "config.json")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hiden": 3}, "has the unknown field 'hiden'"),
+        ({"hidden": "3"}, "hidden must be int, got '3'"),
+        ({"hidden": 10**30}, "hidden must be int, got 1000"),
+        ({"valid": ["x", 1]}, "valid must be list"),
+        ({"minutes": True}, "minutes must be float | None, got True"),
+        (["list"], "must be an object"),
+        (None, "must be an object"),
+    ],
+)
+def test_foreign_options_are_refused(values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        typed(LanguageModelOptions, values)
 
 
 def test_ten_epochs_where_nothing_bounds_the_training():

@@ -14,7 +14,7 @@ from elman.train.checkpoint import (
     save_checkpoint,
     unflatten,
 )
-from elman.train.weights import load_model, load_tensors, save_model, save_tensors
+from elman.train.weights import load_built, load_model, load_tensors, save_model, save_tensors
 
 
 class Evil:
@@ -67,7 +67,7 @@ def test_damaged_weights_are_refused(saved):
     data = path.read_bytes()
     for damaged in (data[: len(data) // 2], data[:3], b"", b"GARBAGE" * 99):
         path.write_bytes(damaged)
-        with pytest.raises(RunError, match="damaged or no safetensors"):
+        with pytest.raises(RunError, match="cannot be read as safetensors"):
             load_model(path, model)
 
 
@@ -121,3 +121,13 @@ def test_old_checkpoints_go_and_new_ones_come_back(tmp_path):
     assert loaded.position == position
     assert torch.equal(loaded.model["w"], tensors["w"])
     assert loaded.carried == {}
+
+
+def test_a_model_far_larger_than_its_weights_is_never_built(saved):
+    model, path = saved
+    assert load_built(lambda: LanguageModel(7, 5, tie_weights=True), path).state_dict().keys() == (
+        model.state_dict().keys()
+    )
+    for hidden, layers in ((10**6, 1), (5, 10**9)):
+        with pytest.raises(ValueError, match="far larger than its weights"):
+            load_built(lambda h=hidden, n=layers: LanguageModel(7, h, n), path)

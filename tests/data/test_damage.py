@@ -1,0 +1,257 @@
+"""Damaged files: many made by chance, and those that once were read wrongly or not refused."""
+
+import io
+import json
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from elman.data.audio import read_sound
+from elman.data.captions import captioned_pictures
+from elman.data.files import read_json
+from elman.data.idx import read_idx
+from elman.data.images import image_size, read_image
+from elman.data.lines import read_lines
+from elman.data.music import pieces
+from elman.data.numbers import Scale
+from elman.data.panel import mapped_npy
+from elman.data.series_files import read_npz
+from elman.data.sound_files import transcribed_sounds
+from elman.data.source import Skipped
+from elman.data.tokenizers import load_tokenizer
+from elman.data.tracks import tracks
+from elman.errors import DataError, RunError
+from elman.train.metrics import read_metrics
+from tests.data import mutations
+
+
+def test_damaged_files_are_read_right_or_refused():
+    report = mutations.run(first=0, files=1500, seed=11)
+    assert not report.failures, report.failures[:5]
+    assert len(report.counts) > 60
+    total = sum(report.counts.values(), mutations.Counter())
+    assert total["refused"] > 300 and total["read"] > 300
+
+
+def test_the_runner_sees_what_it_looks_for(monkeypatch, tmp_path):
+    """A reader that hangs, takes too much, runs a pickle, or answers differently is a failure."""
+    path = tmp_path / "a"
+    path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    answers = iter(range(9))
+
+    def kind(read):
+        return mutations_kind(path, read)
+
+    assert "KeyError" in outcome(kind(lambda f: {}["x"]))
+    assert "differs" in outcome(kind(lambda f: [next(answers)]))
+    assert "no file is named" in outcome(kind(lambda f: raise_(DataError("a is damaged"))))
+    assert outcome(kind(lambda f: raise_(DataError(f"{f}: it is damaged")))) == "refused"
+    assert "another record" in outcome(kind(lambda f: [1, 9, ""]), [1, 2, ""], 0)
+    assert outcome(kind(lambda f: [1, 9, ""]), [1, 2, ""], 1) == "read"
+
+
+def mutations_kind(path, read):
+    from tests.data.seed_files import Kind
+
+    return Kind("a", path, read)
+
+
+def outcome(kind, expected=(), record=None):
+    found, why = mutations.attempt(kind, mutations.plain(list(expected)), record)
+    return why or found
+
+
+def raise_(error):
+    raise error
+
+
+# Inputs that mattered
+
+
+def test_utf_16_without_its_mark_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_bytes("text".encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"a\.txt: line 1, byte 0 is not UTF-16"):
+        list(read_lines(tmp_path / "a.txt", "utf-16"))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_deep_json_is_refused(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunError, match=r"config\.json: cannot be read as JSON \(RecursionError"):
+        read_json(tmp_path / "config.json")
+
+
+def test_an_idx_file_that_claims_gigabytes_takes_none(tmp_path):
+    (tmp_path / "a.idx").write_bytes(bytes([0, 0, 14, 2]) + struct.pack(">II", 2**31, 2**31) + b"x")
+    with pytest.raises(DataError, match="take 36893488147419103232 bytes, got 1"):
+        read_idx(tmp_path / "a.idx")
+
+
+def test_an_idx_file_of_no_values_that_cannot_be_is_refused(tmp_path):
+    sizes = struct.pack(">" + "I" * 64, *[2**32 - 1] * 63, 0)
+    (tmp_path / "a.idx").write_bytes(bytes([0, 0, 8, 64]) + sizes)
+    with pytest.raises(DataError, match=r"a\.idx: cannot be read as idx"):
+        read_idx(tmp_path / "a.idx")
+
+
+def npz(path, name, head, values=b"", packed=zipfile.ZIP_DEFLATED):
+    data = b"\x93NUMPY\x01\0" + struct.pack("<H", len(head) + 1) + head.encode() + b"\n" + values
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        archive.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "{'descr': '<M8[us]', 'fortran_order': False, 'shape': (1099511627776,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': __import__('os').name, 'fortran_order': False, 'shape': (1,)}",
+        "(" * 300,
+        "{}",
+    ],
+)
+def test_heads_of_npz_that_cannot_be_are_refused(head, tmp_path):
+    npz(tmp_path / "a.npz", "x.npy", head, b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(DataError, match=r"a\.npz: cannot be read as \.npz") as error:
+        list(read_npz(tmp_path / "a.npz"))
+    assert " at 0x" not in str(error.value)
+
+
+def test_a_member_of_npz_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x", b"text")
+    with pytest.raises(DataError, match=r"a\.npz: cannot be read as \.npz"):
+        list(read_npz(tmp_path / "a.npz"))
+
+
+def test_npz_packed_as_numpy_does_not_is_refused(tmp_path):
+    head = "{'descr': '|u1', 'fortran_order': False, 'shape': (9,)}"
+    npz(tmp_path / "a.npz", "x.npy", head, bytes(9), zipfile.ZIP_LZMA)
+    with pytest.raises(DataError, match="'x.npy' is packed as np.savez does not"):
+        list(read_npz(tmp_path / "a.npz"))
+
+
+def test_arrays_in_the_order_of_fortran_are_read(tmp_path):
+    x = np.asfortranarray(np.arange(12.0).reshape(3, 4))
+    np.savez_compressed(tmp_path / "a.npz", x=x, y=np.array(list("abc")))
+    series = list(read_npz(tmp_path / "a.npz"))
+    assert [(values[:, 0].tolist(), label) for values, label, _ in series] == [
+        (row.tolist(), label) for row, label in zip(x, "abc", strict=True)
+    ]
+
+
+def test_a_mapped_array_is_compared_with_its_file(tmp_path):
+    np.save(tmp_path / "values.npy", np.zeros(5))
+    assert mapped_npy(tmp_path / "values.npy").tolist() == [0] * 5
+    data = (tmp_path / "values.npy").read_bytes()
+    (tmp_path / "values.npy").write_bytes(data.replace(b"(5,)", b"(9,)"))
+    with pytest.raises(RunError, match=r"\[9\] float64 take 200 bytes, got 168"):
+        mapped_npy(tmp_path / "values.npy")
+
+
+def test_midi_that_claims_a_head_of_gigabytes_is_refused(tmp_path):
+    (tmp_path / "a.mid").write_bytes(b"MThd\x7f\xff\xff\xff\0\0\0\1")
+    with pytest.raises(DataError, match=r"a\.mid: "):
+        list(pieces([tmp_path / "a.mid"]))
+
+
+def test_a_flac_file_that_claims_hours_takes_none(tmp_path):
+    soundfile.write(tmp_path / "a.flac", np.sin(np.arange(800) / 9), 8000)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[22:26] = b"\x6f\xff\xff\xff"  # the number of samples in the stream's description
+    (tmp_path / "a.flac").write_bytes(data)
+    try:
+        x, _ = read_sound(tmp_path / "a.flac", Skipped())
+        assert len(x) <= 4096
+    except DataError as error:
+        assert "a.flac: cannot be read as a sound" in str(error)
+
+
+def test_samples_far_beyond_full_scale_are_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(9, 1e25), 8000, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"a\.wav: holds samples that are no numbers, or far"):
+        read_sound(tmp_path / "a.wav", Skipped())
+
+
+def test_what_merely_holds_frames_of_mp3_is_no_sound(tmp_path):
+    soundfile.write(tmp_path / "a.mp3", np.sin(np.arange(8000) / 9), 8000)
+    (tmp_path / "a.wav").write_bytes(b"PK\x03\x04" + (tmp_path / "a.mp3").read_bytes())
+    assert len(read_sound(tmp_path / "a.mp3", Skipped())[0]) >= 8000
+    with pytest.raises(DataError, match=r"a\.wav: cannot be read as a sound"):
+        read_sound(tmp_path / "a.wav", Skipped())
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", [1, 6, 0x106])
+def test_the_size_of_a_turned_picture_is_that_which_is_read(suffix, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (12, 9)).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert read_image(tmp_path / f"a.{suffix}").shape[:2] == image_size(tmp_path / f"a.{suffix}")
+
+
+def test_captions_that_are_no_texts_are_refused(tmp_path):
+    images = [{"id": 1, "file_name": "a.png"}]
+    for note in ({"image_id": {}, "caption": "x"}, {"image_id": 1, "caption": 7}):
+        notes = [{"image_id": 1, "caption": "a dog"}, note]
+        text = json.dumps({"images": images, "annotations": notes})
+        (tmp_path / "captions.json").write_text(text)
+        with pytest.raises(DataError, match=r"captions\.json: "):
+            list(captioned_pictures([tmp_path / "captions.json"], skip_bad=True))
+
+
+def test_a_name_that_no_file_can_have_is_that_of_none(tmp_path):
+    for name in ("a" * 5000, "a\0b"):
+        (tmp_path / "x.trans.txt").write_text(f"{name} ONE\n")
+        with pytest.raises(DataError, match="there is no sound"):
+            list(transcribed_sounds([tmp_path / "x.trans.txt"]))
+
+
+def test_a_box_that_no_float_tells_from_its_neighbours_is_refused(tmp_path):
+    (tmp_path / "gt.txt").write_text("1,1,1e300,2,3,4\n")
+    with pytest.raises(DataError, match="line 1: x must be a number"):
+        list(tracks([tmp_path / "gt.txt"]))
+
+
+@pytest.mark.parametrize("row", ["1,2,3,4", '1,"2\n', "x,0,1", "1,0,\xff"])
+def test_damaged_metrics_are_refused(row, tmp_path):
+    (tmp_path / "metrics.csv").write_text(f"step,epoch,seconds\n{row}\n", encoding="latin-1")
+    with pytest.raises(RunError, match=r"metrics\.csv: cannot be read as metrics"):
+        read_metrics(tmp_path / "metrics.csv")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"mean": [0.0], "deviation": [0.0]},
+        {"mean": [0.0, 1.0], "deviation": [1.0]},
+        {"mean": ["0"], "deviation": [1.0]},
+        {"mean": [float("nan")], "deviation": [1.0]},
+        {"mean": [0.0]},
+        None,
+    ],
+)
+def test_scales_that_cannot_be_are_refused(value):
+    with pytest.raises(ValueError):
+        Scale.from_json(value)
+
+
+@pytest.mark.parametrize("symbols", [["a", 1], "ab", ["a", "a"], None])
+def test_units_that_are_no_texts_are_refused(symbols, tmp_path):
+    text = json.dumps({"unit": "word", "symbols": symbols})
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(RunError, match=r"tokenizer\.json: cannot be read as a tokenizer"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_a_zip_bomb_takes_no_more_than_it_unpacks_to(tmp_path):
+    out = io.BytesIO()
+    np.savez_compressed(out, x=np.zeros((2, 1 << 22), np.uint8), y=np.array(["a", "b"]))
+    (tmp_path / "a.npz").write_bytes(out.getvalue())
+    assert len(out.getvalue()) < 50_000
+    assert [len(values) for values, _, _ in read_npz(tmp_path / "a.npz")] == [1 << 22] * 2
