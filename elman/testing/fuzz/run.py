@@ -21,7 +21,7 @@ from elman.testing.fuzz.layers import Spec, random_layer
 from elman.testing.fuzz.programs import Program, random_program
 
 #: So many programs share a pool of layers, whose cells are compiled once.
-BATCH = 1000
+BATCH = 2500
 #: Layers of a pool whose cells may jump, and of those that may not: float32 takes these.
 ANY, SMOOTH = 14, 4
 #: One process runs at most so many programs: what it has compiled goes with it.
