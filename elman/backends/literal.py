@@ -1,4 +1,5 @@
-"""The literal loop: one call of ``cell.step`` a time step, under torch autograd.
+"""The literal loop: one call of ``cell.step`` a time step, under torch autograd, or of the cell
+itself, where it has hooks.
 
 It shares nothing with the compiler: everything compiled is tested against it, and what cannot be
 compiled runs through it.
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_tuple, bind
 from elman.cells.checking import note_shapes, step_line
+from elman.cells.hooks import step_of
 from elman.errors import ShapeError
 from elman.sequence import Noise, Sequence
 
@@ -49,6 +51,7 @@ class _Loop:
         reverse: bool,
     ) -> None:
         self.cell = bind(cell, weights, noise.state_mask)
+        self.run = step_of(self.cell)
         self.sequence = sequence
         self.noise = noise
         self.reverse = reverse
@@ -99,7 +102,7 @@ class _Loop:
 
     def _stepped(self, t: int, state: State) -> State:
         try:
-            new = self.cell.step(self.x[t], *state)
+            new = self.run(self.x[t], *state)
         except RuntimeError as error:
             note_shapes(error, self.cell, f"at t={t}", self.x[t], state)
             raise

@@ -7,31 +7,38 @@ from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from elman.cells.cell import Cell, State, bind, weights_of
+from elman.cells.hooks import without_hooks
 from elman.errors import PurityError
 
 #: The operations by which a tensor's value becomes a Python value, as in `if x > 0`.
 LEAVES_TORCH = (torch.ops.aten._local_scalar_dense, torch.ops.aten.is_nonzero)
 
 
+#: Methods that do so without an operation.
+READS_NUMBERS = ("tolist", "numpy", "__array__", "__dlpack__")
+
+
 def require_pure(cell: Cell) -> None:
     """Run the step once on an example and raise PurityError for what a step must not do.
 
     It must not write in place, draw at random, or look at the value of a tensor: it would not be
-    the same function at every time step, and a compiled plan could not run it.
+    the same function at every time step, and a compiled plan could not run it. Hooks do not run.
     """
     weights = weights_of(cell)
     numbers = (w for w in weights.values() if w.is_floating_point())
     like = next(numbers, torch.zeros((), device="cpu"))
     x = like.new_zeros(1, cell.input_size)
     state = cell.initial_state((1,), x)
+    bound = bind(cell, weights)
+    without_hooks(bound)  # they may be what they like: the literal loop runs them
     try:
         with torch.no_grad(), _Watch(cell) as watch, _Calls(watch):
-            bind(cell, weights).step(x, *state)
+            bound.step(x, *state)
     except RuntimeError as error:
         note_shapes(error, cell, "for one example", x, state)
         raise
@@ -52,18 +59,18 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func.overloadpacket in LEAVES_TORCH:
-            self._refuse(
+            self.refuse(
                 "branches on the value of a tensor, or takes it out of torch",
                 "use torch.where, torch.maximum or torch.clamp",
             )
         if torch.Tag.nondeterministic_seeded in func.tags:
-            self._refuse(
+            self.refuse(
                 f"draws random numbers ({func.overloadpacket.__name__})",
                 "use the regularisers of the layer: input_dropout, state_dropout, zoneout, "
                 "weight_drop",
             )
         if any(self._is_given(value) for value in _written(func, args, kwargs or {})):
-            self._refuse(
+            self.refuse(
                 f"writes in place ({func.overloadpacket.__name__})",
                 "make a new tensor: h = h + x, not h += x or h.add_(x)",
             )
@@ -75,7 +82,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _is_given(self, value: Tensor) -> bool:
         return all(value.untyped_storage()._cdata != own._cdata for own in self.own)
 
-    def _refuse(self, what: str, cure: str) -> None:
+    def refuse(self, what: str, cure: str) -> None:
         raise PurityError(f"{step_line(self.cell)} {what}, but a step is a pure function: {cure}")
 
 
@@ -95,6 +102,8 @@ class _Calls(TorchFunctionMode):
     ) -> Any:
         if self.running:
             return func(*args, **(kwargs or {}))
+        if (resolve_name(func) or "").rpartition(".")[2] in READS_NUMBERS:
+            self.watch.refuse("takes numbers out of torch", "keep to functions of torch")
         self.running, self.watch.own = True, []
         try:
             return func(*args, **(kwargs or {}))

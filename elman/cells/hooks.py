@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -20,6 +22,18 @@ def hooked(module: nn.Module) -> bool:
     """Whether calling the module does more than run its ``forward``."""
     mapping = module.__dict__
     return any(mapping[name] for name in CALLED)
+
+
+def step_of(cell: Any) -> Callable[..., Any]:
+    """What runs one step of a cell: ``step``, or the cell itself, where it has hooks."""
+    run: Callable[..., Any] = cell if hooked(cell) else cell.step
+    return run
+
+
+def without_hooks(clone: nn.Module) -> None:
+    """Take the hooks from a copy of a cell, as `bind` makes it: the cell keeps its own."""
+    for module in clone.modules():
+        module.__dict__.update((name, OrderedDict()) for name in CALLED)
 
 
 def impure(module: nn.Module, hook: Any) -> str:

@@ -351,8 +351,7 @@ class _Walk:
             if isinstance(mapping[name], Tensor) and not self.reads(name, whole):
                 self.idle.append(f"{where}.{name}".removeprefix("self."))
             elif isinstance(mapping[name], Tensor):
-                self.probes.tensors.append((mapping, name))
-                parts.append((name, Tensor))
+                self.probes.tensors.append((mapping, name))  # a weight, as parameters are
             elif self.reads(name, whole):
                 parts.append((name, self.named(mapping, name, f"{where}.{name}", whole)))
         for name in list(children):
@@ -376,11 +375,11 @@ class _Walk:
         return tuple(parts)
 
     def hook(self, module: nn.Module, hook: Any, where: str) -> Hashable:
+        training = self.item(module.__dict__, "training", where)
         why = impure(module, hook)
         if why:
             self.reason = self.reason or f"{where} has {why}"
             return ()
-        training = self.item(module.__dict__, "training", where)
         return Same(type(hook)), training, self.variables(vars(hook), where, whole=True)
 
     # ------------------------------------------------------------ classes and modules of Python
