@@ -51,6 +51,8 @@ def _clamp(b: Build, x: Node, low: Number | None = None, high: Number | None = N
 
 
 def _bounded(b: Build, beyond: str, x: Node, bound: Number) -> Node:
+    if bound != bound:  # NaN, whatever x is
+        return b.broadcast(b.row(bound), x.size)
     outside = b(beyond, x, bound)
     if isinstance(bound, Node):  # which may be NaN
         outside = b("or", outside, b("ne", bound, bound))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from elman.compiler.ir import Node, broadcast, cat, const, elementwise, reduce, stop, take
 from elman.compiler.weights import reshaped
 
@@ -20,10 +22,12 @@ class Build:
 
     rank: of the tensor that the traced operation took: 2 for [B, n]; 1 for [B], where a last axis
         of size 1 was dropped.
+    dtype: in which the step computes; None: in one that holds every number.
     """
 
     line: str = ""
     rank: int = 2
+    dtype: torch.dtype | None = None
 
     def __call__(self, op: str, *args: Node | float) -> Node:
         nodes = [self.row(arg) for arg in args]
@@ -34,7 +38,7 @@ class Build:
     def row(self, value: Node | float) -> Node:
         """A number, or a weight of any shape that goes with rows, as a row value."""
         if not isinstance(value, Node):
-            return const(value)
+            return const(value if self.dtype is None else held(value, self.dtype))
         if value.is_row or len(value.shape) == 1:
             return value
         if any(size != 1 for size in value.shape[:-1]):
@@ -57,3 +61,12 @@ class Build:
 
     def broadcast(self, a: Node, size: int) -> Node:
         return broadcast(self.row(a), size, self.line)
+
+
+def held(number: float, dtype: torch.dtype) -> float:
+    """A number as this dtype has it, where that is far from the number itself: beyond its range, 0,
+    or a whole number beyond 2^53; any other is rounded wherever it is used."""
+    rounded: float = torch.tensor(number, dtype=dtype).item()
+    whole = isinstance(number, int) and abs(number) > 2**53
+    beyond = abs(number) > torch.finfo(dtype).max or rounded == 0
+    return rounded if whole or beyond else float(number)

@@ -40,8 +40,10 @@ def _enter(node: Node, prepared: dict[Node, None], entering: dict[Node, None]) -
     if node.varies is Varies.WEIGHT and node.op != "const":
         prepared.setdefault(node)
     elif node.varies is Varies.INPUT:
-        # Truth values are not stored: they are made again in the loop.
-        if node.op in ("slice", "broadcast", "cat") or node.op in LOGICAL:
+        # Truth values are not stored: they are made again in the loop, and so is what is chosen
+        # by those of weights, which x has no part in.
+        of_x = any(found.op == "x" for found in walk([node]))
+        if node.op in ("slice", "broadcast", "cat") or node.op in LOGICAL or not of_x:
             for arg in node.args:
                 _enter(arg, prepared, entering)
         else:

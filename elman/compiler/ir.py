@@ -142,7 +142,7 @@ def leaf(op: str, name: str, size: int) -> Node:
 
 def elementwise(op: str, *args: Node, line: str = "") -> Node:
     """An elementwise operation; sizes 1 go with any size, as in torch."""
-    return Node(op, args, broadcast_shape(args, op), _varies(args), line=line)
+    return Node(op, args, broadcast_shape(args, op), varies_as(op, args), line=line)
 
 
 def linear(v: Node, W: Node, line: str = "") -> Node:
@@ -190,6 +190,12 @@ def broadcast_shape(args: Iterable[Node], op: str) -> tuple[int, ...]:
     return (wide.pop() if wide else 1,)
 
 
+def varies_as(op: str, args: Iterable[Node]) -> Varies:
+    """What an operation varies with. A truth value is never a weight: nobody stores one, so it is
+    made where it is used."""
+    return max(_varies(args), Varies.INPUT) if op in LOGICAL else _varies(args)
+
+
 def _varies(args: Iterable[Node]) -> Varies:
     return max((a.varies for a in args), default=Varies.WEIGHT)
 
@@ -219,7 +225,7 @@ def rebuild(node: Node, args: tuple[Node, ...]) -> Node:
     """The same operation on other arguments of the same shapes."""
     if args == node.args:
         return node
-    varies = node.varies if node.op in ("outer", "rowsum") else _varies(args)
+    varies = node.varies if node.op in ("outer", "rowsum") else varies_as(node.op, args)
     return Node(node.op, args, node.shape, varies, node.attrs, node.line)
 
 

@@ -13,7 +13,8 @@ from elman.cells.cell import as_tuple
 from elman.compiler.activations import ELEMENTWISE, LOGICAL
 from elman.compiler.build import Build, RefusedError
 from elman.compiler.functions import Functions
-from elman.compiler.ir import Node, broadcast, const
+from elman.compiler.ir import LOGICAL as LOGICAL_NODES
+from elman.compiler.ir import Node, const
 from elman.compiler.lower import MOVES, STRUCTURE
 from elman.compiler.source import Source
 from elman.compiler.weights import aten, call, mapped, transposed
@@ -29,11 +30,15 @@ FILLS = frozenset(
 
 
 class Value(NamedTuple):
-    """What is known of a tensor: its node, and whether it has the axis of rows."""
+    """What is known of a tensor: its node, and whether it has the axis of rows.
+
+    fill: the number that it is everywhere, where the step itself has made it of one.
+    """
 
     node: Node
     rows: bool
     tensor: Tensor
+    fill: float | None = None
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -63,6 +68,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except ElmanError:
             raise
         except Exception as error:
+            if isinstance(error, RefusedError):
+                what, why = self.functions.running or "it", f"cannot be compiled: {error}"
+                raise self.source.unsupported(what, why, error) from None
             raise self.source.unsupported(
                 "one example", f"cannot be computed ({error})", error
             ) from error
@@ -78,6 +86,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise self.source.unsupported(
                     f"the new '{name}'", "is no result of the step of the declared size"
                 )
+            if part.dtype != self.dtype:
+                raise self.source.unsupported(f"the new '{name}'", f"is a tensor of {part.dtype}")
             nodes.append(value.node)
         return tuple(nodes)
 
@@ -131,18 +141,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return value
 
     def _fill(self, result: Tensor) -> None:
+        """A tensor of one number, which keeps its own dtype until it meets others."""
         numbers = result.flatten()
-        if result.dtype != self.dtype and (result.numel() != 1 or result.dtype == torch.bool):
+        if result.dtype == torch.bool or result.is_complex():
             raise RefusedError(f"it makes a tensor of {result.dtype}")
         if numbers.numel() == 0 or not bool((numbers == numbers[0]).all() | numbers.isnan().all()):
             raise RefusedError("make the tensor a buffer of the cell, with register_buffer")
-        node = const(numbers[0].item())
+        number = float(numbers[0].item())
+        if number != numbers[0].item() and number == number:
+            raise RefusedError(f"it makes a tensor of {numbers[0].item()}, which no float is")
         rows = result.dim() in (1, 2) and result.shape[0] == self.rows
-        if result.dim() == 2 and rows:
-            node = broadcast(node, result.shape[1], self.source.line())
-        elif result.dim() and not rows and result.shape != (1,):
-            node = call(aten.expand.default, [node, tuple(result.shape)], result.shape)
-        self.values[id(result)] = Value(node, rows, result)
+        self.values[id(result)] = Value(const(number), rows, result, number)
 
     # -------------------------------------------------------------- weights
 
@@ -150,49 +159,51 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         results = [result] if isinstance(result, Tensor) else result
         if not isinstance(results, list | tuple):
             raise RefusedError("it takes a number out of torch")
-        single = isinstance(result, Tensor)
-        args = mapped(self._weight, args)
-        named = tuple((k, self._weight(v)) for k, v in kwargs.items() if k != "device")
+        given = [self._known(t) for t in _tensors((args, tuple(kwargs.values())))]
+        like = next((value.node for value in given if value.fill is None), None)
+        if like is None and isinstance(result, Tensor):  # a number again
+            return self._fill(result)
+        if like is None:
+            raise RefusedError("make the tensor a buffer of the cell, with register_buffer")
+        if func is aten.expand.default and result.dim() == 2 and len(result) == self.rows:
+            return self._spread(args[0], result)
+
+        def node_of(leaf: Any) -> Any:
+            return self._weight(leaf, like) if isinstance(leaf, Tensor) else leaf
+
+        args = mapped(node_of, args)
+        named = tuple((k, mapped(node_of, v)) for k, v in kwargs.items() if k != "device")
         for index, tensor in enumerate(results):
-            if not isinstance(tensor, Tensor):
-                continue
-            spread = tensor.dim() == 2 and tensor.shape[0] == self.rows
-            if func is aten.expand.default and spread:
-                self._spread(args[0], tensor)
-                continue
-            node = _transposition(func, args, tensor)
-            self.enter(
-                node
-                or call(
-                    func,
-                    args,
-                    tensor.shape,
-                    kwargs=named,
-                    index=None if single else index,
-                    line=self.source.line(),
-                ),
-                tensor,
-            )
+            if isinstance(tensor, Tensor):
+                place = None if isinstance(result, Tensor) else index
+                line = self.source.line()
+                node = _transposition(func, args, tensor) or call(
+                    func, args, tensor.shape, kwargs=named, index=place, line=line
+                )
+                self.enter(node, tensor)
         if not torch.is_grad_enabled():
             self._stop(results)
 
-    def _weight(self, leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        node = self._known(leaf).node
-        if node.op == "const" and leaf.dtype != self.dtype:
-            raise RefusedError(f"it takes a tensor of {leaf.dtype}")
-        if node.op == "const" and leaf.dim() == 0:
-            return call(aten.reshape.default, [node, ()], ())
-        return node
+    def _weight(self, tensor: Tensor, like: Node) -> Node:
+        """A weight as an argument of torch's; ``like``: one that tells where to make others."""
+        value = self._known(tensor)
+        if value.fill is None:
+            return value.node
+        shape, number = tuple(tensor.shape), tensor.flatten()[0].item()
+        options = (("dtype", tensor.dtype),)
+        return call(aten.new_full.default, [like, shape, number], shape, kwargs=options)
 
-    def _spread(self, node: Node, tensor: Tensor) -> None:
+    def _spread(self, tensor: Tensor, result: Tensor) -> None:
         """A weight repeated for every row is the weight."""
-        b = Build(self.source.line())
-        row = b.broadcast(b.row(node), tensor.shape[1])
-        self.values[id(tensor)] = Value(row, True, tensor)
+        b = self._build()
+        node = b.broadcast(self._number(b, tensor), result.shape[1])
+        truth = tensor.dtype == torch.bool
+        self.values[id(result)] = Value(b("ne", node, 0.0) if truth else node, True, result)
 
     # -------------------------------------------------------------- rows
+
+    def _build(self, rank: int = 2) -> Build:
+        return Build(self.source.line(), rank, self.dtype)
 
     def _row_operation(
         self, packet: Any, values: list[Value], args: Any, kwargs: Any, result: Any
@@ -200,45 +211,88 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rule = next((table[packet] for table in TABLES if packet in table), None)
         if rule is None:
             raise RefusedError("there is no rule for it")
-        b = Build(self.source.line(), max(v.tensor.dim() for v in values if v.rows))
-        as_type = _operand_type(packet, result)
+        self._check_compared(packet, args, result)
+        b = self._build(max(v.tensor.dim() for v in values if v.rows))
 
-        def node_of(leaf: Any) -> Any:
-            return self._operand(b, leaf, as_type) if isinstance(leaf, Tensor) else leaf
+        def number(leaf: Any) -> Any:
+            return self._number(b, leaf) if isinstance(leaf, Tensor) else leaf
 
-        given = {name: mapped(node_of, value) for name, value in kwargs.items()}
-        made = rule(b, *mapped(node_of, args), **given)
+        def truth(leaf: Any) -> Any:
+            return self._truth(b, leaf) if isinstance(leaf, Tensor) else leaf
+
+        truths = TRUTHS.get(packet, ())
+        nodes = [mapped(truth if k in truths else number, arg) for k, arg in enumerate(args)]
+        given = {name: mapped(number, value) for name, value in kwargs.items()}
+        made = rule(b, *nodes, **given)
         results = [result] if isinstance(result, Tensor) else list(result)
-        nodes = list(made) if isinstance(made, tuple) else [made]
-        for node, tensor in zip(nodes, results, strict=True):
+        found = list(made) if isinstance(made, tuple) else [made]
+        for node, tensor in zip(found, results, strict=True):
             if node is not None:
-                self._row_result(node, tensor)
+                self._row_result(b, node, tensor)
         if not torch.is_grad_enabled():
             self._stop(results)
 
-    def _operand(self, b: Build, tensor: Tensor, as_type: type | None) -> Node:
-        node = self._known(tensor).node
-        if tensor.dtype == torch.bool:
-            return b("where", node, 1.0, 0.0) if as_type is float else node
-        if not tensor.is_floating_point() and node.op != "const":
-            raise RefusedError(f"it takes a tensor of {tensor.dtype}")
-        return b("ne", node, 0.0) if as_type is bool else node
+    def _check_compared(self, packet: Any, args: Any, result: Any) -> None:
+        """Numbers are compared in the dtype that torch takes them to: it must be that of the
+        step."""
+        found = isinstance(result, Tensor) and result.dtype == torch.bool
+        if not found or packet in LOGICAL or len(args) != 2:
+            return
+        common = torch.result_type(*args)
+        if common not in (self.dtype, torch.bool):
+            raise RefusedError(f"it compares in {common}")
 
-    def _row_result(self, node: Node, tensor: Tensor) -> None:
+    def _number(self, b: Build, tensor: Tensor) -> Node:
+        """A tensor as numbers of the step's dtype, to which torch takes it beside others."""
+        value = self._known(tensor)
+        if value.fill is not None:
+            return self._filled(b, value)
+        if value.rows:
+            return b("where", value.node, 1.0, 0.0) if tensor.dtype == torch.bool else value.node
+        if tensor.dtype == self.dtype:
+            return value.node
+        options = (("dtype", self.dtype),)
+        shape = value.node.shape
+        return call(aten._to_copy.default, [value.node], shape, kwargs=options, line=b.line)
+
+    def _filled(self, b: Build, value: Value) -> Node:
+        shape, number = value.tensor.shape, b.row(value.fill or 0.0)
+        if len(shape) < 2 or value.rows or (len(shape) == 2 and shape[0] == 1):
+            return b.broadcast(number, shape[-1] if shape and not value.rows else _width(shape))
+        return call(aten.expand.default, [number, tuple(shape)], shape, line=b.line)
+
+    def _truth(self, b: Build, tensor: Tensor) -> Node:
+        """A tensor as truth values: whether it is not 0."""
+        value = self._known(tensor)
+        if value.fill is not None:
+            raise RefusedError("it asks whether a number is true")
+        if tensor.dtype == torch.bool and value.rows:
+            return value.node
+        if tensor.dtype == torch.bool or value.rows:
+            return b("ne", self._number(b, tensor), 0.0)
+        shape, line = value.node.shape, b.line
+        nonzero = call(aten.ne.Scalar, [value.node, 0], shape, line=line)
+        options = (("dtype", self.dtype),)
+        number = call(aten._to_copy.default, [nonzero], shape, kwargs=options, line=line)
+        return b("ne", number, 0.0)
+
+    def _row_result(self, b: Build, node: Node, tensor: Tensor) -> None:
         if tensor.dtype not in (self.dtype, torch.bool):
             raise RefusedError(f"it makes a tensor of {tensor.dtype} out of {self.dtype}")
         shape = tuple(tensor.shape)
         if shape != (self.rows, node.size) and not (shape == (self.rows,) and node.size == 1):
             made = ", ".join("rows" if size == self.rows else str(size) for size in shape)
             raise RefusedError(f"it makes a tensor [{made}], and a step computes with vectors")
+        if tensor.dtype == torch.bool and node.op not in LOGICAL_NODES:
+            node = b("ne", node, 0.0)
         self.values[id(tensor)] = Value(node, True, tensor)
 
     def _stop(self, results: Sequence[Any]) -> None:
         """Under no_grad a value is a constant."""
         for tensor in results:
             value = self.values.get(id(tensor))
-            if value is not None:
-                b = Build(self.source.line())
+            if value is not None and value.fill is None and tensor.is_floating_point():
+                b = self._build()
                 stopped = (
                     b.stop(value.node)
                     if value.rows
@@ -247,17 +301,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.values[id(tensor)] = value._replace(node=stopped)
 
 
+def _width(shape: Sequence[int]) -> int:
+    """Of a row value with the axis of rows: without its last axis it is a number for each."""
+    return shape[1] if len(shape) == 2 else 1
+
+
 #: Where the rule of an operation on rows stands.
 TABLES: tuple[dict[Any, Callable[..., Any]], ...] = (MOVES, LOGICAL, ELEMENTWISE, STRUCTURE)
 
 
-def _operand_type(packet: Any, result: Any) -> type | None:
-    """What an operation computes with: numbers, truth values, or None: whichever it is given."""
-    if packet is aten._to_copy:
-        return bool if result.dtype == torch.bool else float
-    if packet in MOVES or packet in (aten.where, aten.masked_fill):
-        return None
-    return bool if packet in LOGICAL else float
+#: Which arguments an operation takes as truth values; the others are numbers.
+TRUTHS: dict[Any, tuple[int, ...]] = {
+    **dict.fromkeys(LOGICAL, (0, 1)),
+    aten.where: (0,),
+    aten.masked_fill: (1,),
+}
 
 
 def _tensors(nest: Any) -> Iterator[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -88,15 +87,20 @@ def _mul(b: Build, node: Node) -> Node | None:
         if x.op == "mul":
             for part, rest in (x.args, x.args[::-1]):
                 inner = number(part)
-                if inner is not None and math.isfinite(inner * factor):
+                if inner is not None and _holds(inner * factor):
                     return b("mul", rest, inner * factor)
     return None
+
+
+def _holds(number: float) -> bool:
+    """Whether a number, and its reciprocal, are ordinary ones in every dtype but float16."""
+    return 1e-30 < abs(number) < 1e30
 
 
 def _div(b: Build, node: Node) -> Node | None:
     x, y = node.args
     divisor = number(y)
-    if divisor is not None and 1e-30 < abs(divisor) < 1e30:
+    if divisor is not None and _holds(divisor):
         return b("mul", x, 1 / divisor)
     if x.op == "neg":
         return b("neg", b("div", x.args[0], y))

@@ -15,6 +15,7 @@ from elman.compiler.ir import (
     UNARY,
     Node,
     Varies,
+    varies_as,
     walk,
 )
 
@@ -38,6 +39,7 @@ def verify(outputs: Sequence[Node]) -> None:
         _require(len(node.args) == expected, node, f"{expected} arguments, got {len(node.args)}")
         _require(node.op == "call" or _is_vector(node), node, "a vector")
         _varies(node)
+        _types(node)
         if node.op in SHAPES:
             shape = SHAPES[node.op](node)
             _require(node.shape == shape, node, f"the shape {list(shape)}")
@@ -68,7 +70,7 @@ def _varies(node: Node) -> None:
         if node.op == "call":
             _require(all(not arg.is_row for arg in node.args), node, "weights alone")
     else:
-        most = max(arg.varies for arg in node.args)
+        most = varies_as(node.op, node.args)
         _require(node.varies is most, node, f"to vary as {most.name}")
 
 
@@ -82,18 +84,12 @@ def _elementwise(node: Node) -> tuple[int, ...]:
     return (sizes.pop() if sizes else 1,)
 
 
-def _where(node: Node) -> tuple[int, ...]:
-    _require(_is_truth(node.args[0]), node, "a truth value first")
-    return _elementwise(node)
-
-
-def _is_truth(node: Node) -> bool:
-    """Whether it may be a truth value: those of a weight are known to torch."""
-    if node.op in ("slice", "cat", "broadcast", "stop"):
-        return _is_truth(node.args[0])
-    if node.op == "where":
-        return _is_truth(node.args[1]) and _is_truth(node.args[2])
-    return node.op in LOGICAL or node.op in ("weight", "call")
+def _types(node: Node) -> None:
+    """Comparisons make truth values, where and logic take them, and everything else numbers."""
+    for index, arg in enumerate(node.args):
+        truth = node.op in ("and", "or", "not") or (node.op == "where" and index == 0)
+        kind = "a truth value" if truth else "a number"
+        _require((arg.op in LOGICAL) is truth, node, f"{kind} as argument {index}")
 
 
 def _slice(node: Node) -> tuple[int, ...]:
@@ -125,9 +121,8 @@ def _rowsum(node: Node) -> tuple[int, ...]:
 
 
 SHAPES: dict[str, Callable[[Node], tuple[int, ...]]] = {
-    **dict.fromkeys(ELEMENTWISE - {"where"}, _elementwise),
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(REDUCE, lambda node: (1,)),
-    "where": _where,
     "slice": _slice,
     "cat": lambda node: (sum(arg.size for arg in node.args),),
     "broadcast": _broadcast,

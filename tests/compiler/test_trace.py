@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import elman
 from elman import cells
 from elman.cells.cell import weights_of
 from elman.compiler.ir import Varies, walk
 from elman.compiler.simplify import simplify_step
 from elman.compiler.trace import trace
-from elman.errors import ElmanError, UnsupportedError
+from elman.errors import ElmanError, PurityError, UnsupportedError
 from tests.compiler.support import Of, double
 
 FILE = Path(__file__).name
@@ -140,6 +141,77 @@ def test_unsupported_operation_is_named(name):
         trace(Of(UNSUPPORTED[name], 4, {"W": torch.ones(4, 4)}))
     assert str(caught.value).startswith(f"support.py:{line} step: {name} cannot be compiled: ")
     assert str(caught.value).endswith("; the layer runs the literal loop")
+
+
+BY_ROWS = {
+    "a factor": lambda c, x, h: torch.tanh(x + h) / x.shape[0],
+    "len": lambda c, x, h: torch.tanh(x + h) * len(x),
+    "a branch": lambda c, x, h: torch.tanh(x + h) if x.size(0) < 50 else x + h,
+    "a size": lambda c, x, h: h * (x.numel() + 1),
+    "a fill": lambda c, x, h: h + torch.full((4,), float(x.numel())),
+}
+
+
+@pytest.mark.parametrize("name", BY_ROWS)
+def test_a_step_that_depends_on_the_number_of_rows_is_named(name):
+    line = Of.step.__code__.co_firstlineno + 1
+    cell = Of(BY_ROWS[name], 4, {"W": torch.ones(4, 4)})
+    with pytest.raises(PurityError, match=rf"support.py:{line} .*the number of rows of x"):
+        trace(cell)
+    with pytest.raises(PurityError):
+        elman.Recurrent(cell)(torch.ones(3, 2, 4))
+
+
+def test_sizes_of_rows_that_make_no_difference():
+    def step(cell, x, h):
+        assert x.shape == h.shape and len(x) == x.shape[0]
+        zeros = torch.zeros(x.shape[0], 2, dtype=x.dtype)
+        return torch.cat([zeros, h.view(len(h), -1)[:, 2:]], -1) + x.reshape(x.size(0), 4)
+
+    trace(Of(step))
+
+
+class Counting(cells.Cell):
+    """Sets an attribute of its own, which the loop forgets after each call."""
+
+    count = 0
+
+    def step(self, x, h):
+        self.count = self.count + 1
+        self.seen = h
+        return torch.tanh(x + h) * self.count
+
+
+class Remembering(Counting):
+    def step(self, x, h):
+        self.seen = x + h
+        return torch.tanh(x + h)
+
+
+def test_a_step_that_changes_from_run_to_run_is_refused():
+    with pytest.raises(UnsupportedError, match=r"test_trace.py:\d+ .*each time it runs"):
+        trace(Counting(4, h=4))
+    layer, x = elman.Recurrent(Counting(4, h=4)), torch.ones(3, 2, 4)
+    with pytest.warns(RuntimeWarning, match="each time it runs"):
+        first = layer(x)[0]
+    assert torch.equal(first, layer(x)[0])
+    trace(Remembering(4, h=4))  # nobody reads it
+
+
+LEAVING = {
+    "torch.Tensor.tolist": lambda c, x, h: h * c.W.tolist()[0][0] + x,
+    "torch.Tensor.numpy": lambda c, x, h: h * float(c.b.numpy()[0]) + x,
+    "torch.Tensor.requires_grad.__get__": lambda c, x, h: h if x.requires_grad else x + h,
+    "torch.Tensor.data_ptr": lambda c, x, h: h * (c.b.data_ptr() % 7) + x,
+}
+
+
+@pytest.mark.parametrize("name", LEAVING)
+def test_what_a_trace_cannot_see_is_refused(name):
+    line = Of.step.__code__.co_firstlineno + 1
+    cell = Of(LEAVING[name], 4, {"W": torch.ones(4, 4)}, {"b": torch.ones(4)})
+    with pytest.raises(UnsupportedError, match=f"support.py:{line} step: {name} cannot be comp"):
+        trace(cell)
 
 
 class Spectrum(cells.Cell):
