@@ -161,8 +161,9 @@ class Job:
         like = groups.given[0]
         keep = len(plan.states) if training else self.parts
         rings = [part >= keep for part in range(len(plan.states))]
+        room = _window if training else _plain_rows
         states = [
-            like.new_empty(2 * walk.batch, s.size) if ring else _window(like, walk, s.size)
+            like.new_empty(2 * walk.batch, s.size) if ring else room(like, walk, s.size)
             for s, ring in zip(plan.states, rings, strict=True)
         ]
         kept = plan.saved if training else ()
@@ -428,6 +429,11 @@ class _Rows:
         if walk.cut is not None:
             old[walk.cut] = self.tape.own[part][walk.sequences.to(states.device)[walk.cut]]
         return old
+
+
+def _plain_rows(like: Tensor, walk: Walk, size: int) -> Tensor:
+    """[rows, S]."""
+    return memory.empty(like, walk.rows, size)
 
 
 def _window(like: Tensor, walk: Walk, size: int) -> Tensor:

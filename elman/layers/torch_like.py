@@ -301,6 +301,8 @@ let_through(TorchLike)
 
 
 def _stacked(states: list[State]) -> Any:
+    if len(states) == 1:  # no copy of what is one row
+        return as_returned(tuple([part.unsqueeze(0) for part in states[0]]))
     return as_returned(tuple(torch.stack(part) for part in zip(*states, strict=True)))
 
 
