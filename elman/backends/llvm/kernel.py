@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from elman.backends.llvm.denormals import Control
 from elman.backends.llvm.layout import is_number
 from elman.backends.llvm.lower import Slot
 from elman.backends.llvm.maps import Maps
@@ -16,12 +17,15 @@ SPIN = 1024
 class Kernel(Maps):
     """Writes one loop: `write` once, then read ``code``."""
 
-    def write(self) -> None:
-        """Write the functions: ``name`` is the entry (ptr data, i64 thread, i64 threads)."""
+    def write(self, mode: int) -> None:
+        """Write the functions: ``name`` is the entry (ptr data, i64 thread, i64 threads).
+
+        mode: what it takes for 0 (`denormals.mode`), whichever thread runs it.
+        """
         self._tiles()
         self._meet()
         self._run()
-        self._entry()
+        self._entry(Control(self.code, self.target, mode))
 
     def _meet(self) -> None:
         """Wait until a counter has come so far; give the core away where that takes long."""
@@ -51,9 +55,10 @@ class Kernel(Maps):
             code.branch(spin)
             code.label(out)
 
-    def _entry(self) -> None:
+    def _entry(self, control: Control) -> None:
         code = self.code
         with code.function(f"void @{self.name}(ptr %data, i64 %thread, i64 %threads)"):
+            control.begin()
             values = {name: self._read(name) for name in ("shared", "chunks", "batch", "stride")}
             workspace = self._read("workspace", "ptr")
             mine = code.gep(workspace, code.mul("%thread", values["stride"]), "i8")
@@ -68,6 +73,7 @@ class Kernel(Maps):
                     low = code.load("i64", code.gep(bounds, chunk, "i64"), 8)
                     high = code.load("i64", code.gep(bounds, code.add(chunk, 1), "i64"), 8)
                     code.do(f"{head}, i64 {low}, i64 {high}, i64 0, i64 1)")
+            control.end()
 
     @contextmanager
     def _strided(self, start: str, stop: str, step: str) -> Iterator[str]:

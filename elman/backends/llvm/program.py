@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elman.backends import memory
 from elman.backends.engine import BackTape, Tape
-from elman.backends.llvm import jit, places, team
+from elman.backends.llvm import denormals, jit, places, team
 from elman.backends.llvm.code import Code, Vector
 from elman.backends.llvm.kernel import Kernel
 from elman.backends.llvm.lower import lower
@@ -72,7 +72,8 @@ class Program:
         if plan.fused and name != "backward":
             prelude = places.prelude(plan, training)
         work = places.backward(plan) if name == "backward" else places.forward(plan, training)
-        return Loop(name, work, prelude, plan.prepared, self.element, self.target)
+        mode = denormals.mode(plan, work if name == "backward" else None)
+        return Loop(name, work, prelude, plan.prepared, mode, self.element, self.target)
 
 
 class Loop:
@@ -84,6 +85,7 @@ class Loop:
         work: tuple[Targets, Places],
         prelude: tuple[Targets, Places] | None,
         prepared: Sequence[Node],
+        mode: int,
         element: str,
         target: Target,
     ) -> None:
@@ -93,7 +95,7 @@ class Loop:
         before = None if prelude is None else lower(*prelude)
         backward = name == "backward"
         self.kernel = Kernel(code, name, self.lowered, ty, target, backward, before)
-        self.kernel.write()
+        self.kernel.write(mode)
         self.spanned = () if prelude is None else tuple(slot for _, slot in prelude[0])
         width = "512" if ty.lanes * ty.bits == 512 else "256"
         self.source = code.module([f'"prefer-vector-width"="{width}"'])
