@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from elman.backends import memory
-from elman.backends.choose import Choice, choose
+from elman.backends.choose import Choice, Execution, choose_engine
 from elman.backends.engine import Tape
-from elman.cells.cell import Cell, State, bind
-from elman.errors import BackendError
+from elman.cells.cell import State
+from elman.compiler.plan import Plan
+from elman.errors import BackendError, ShapeError
 from elman.job import Compiled, Job
-from elman.runs import Call, kept_nodes, look_up, shape_of
-from elman.scan import scan
+from elman.planned_cell import PlannedCell
+from elman.runs import Call, Saved, kept_nodes, saved_by
+from elman.scan import Scan, run_alone
 from elman.sequence import Noise, Sequence, check_lengths
 
 
@@ -26,59 +28,55 @@ from elman.sequence import Noise, Sequence, check_lengths
 class Run:
     """A run with its tensors: results are the states at all steps, then the last state."""
 
-    cell: Cell
-    call: Call
-    weights: dict[str, Tensor]
-    x: Tensor
-    state: State
-    sequence: Sequence
-    noise: Noise
+    plan: Plan
+    scan: Scan
 
     @staticmethod
-    def of(text: str, inputs: Several[Tensor], masks: Several[Tensor], truncate: int | None) -> Run:
-        """Raises BackendError where the cell is no more, ShapeError where lengths are wrong."""
-        shape = shape_of(text)
-        cell, call = look_up(shape.place)
-        rest = iter(masks)
-        x, *others = inputs
-        weights = dict(zip(call.names, others[shape.parts :], strict=True))
-        lengths, reset, mask = (next(rest) if there else None for there in call.given)
-        noise = Noise(mask, tuple(next(rest) if z is True else z for z in call.zoneout))
+    def of(plan_text: str, call_text: str, tensors: Several[Tensor], truncate: int | None) -> Run:
+        """Raises SavedPlanError where a text is not one, ShapeError where a tensor does not fit."""
+        saved, call = saved_by(plan_text), Call.of(call_text)
+        _check(saved, call, tensors)
+        plan = saved.plan
+        given = iter(tensors)
+        x = next(given)
+        state = tuple([next(given) for _ in plan.states])
+        own = tuple([next(given) for _ in plan.states if call.reset])
+        weights = {name: next(given) for _, name in plan.parameters}
+        lengths = next(given) if call.lengths else None
+        reset = next(given) if call.reset else None
+        mask = None if plan.step.mask is None else next(given).to(x.dtype)
+        noise = Noise(mask, tuple([next(given) if z is True else z for z in plan.zoneout.parts]))
         if lengths is not None:
             check_lengths(lengths, len(x))
-        state = tuple(others[: shape.parts])
-        bound = _bound(cell, weights)
-        return Run(bound, call, weights, x, state, Sequence(lengths, reset, truncate), noise)
+        scan = Scan(
+            PlannedCell.of(plan, weights, own), weights, x, state,
+            Sequence(lengths, reset, truncate), noise, call.reverse, call.all_states,
+            Execution(call.backend, call.memory),
+        )  # fmt: skip
+        return Run(plan, scan)
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Autocast as it was where the graph was made."""
-        kind = self.x.device.type
-        if self.call.autocast is not None:
-            return torch.autocast(*self.call.autocast)
+    def without_autocast(self) -> AbstractContextManager[Any]:
+        """The operator computes in the precision of its tensors."""
+        kind = self.scan.x.device.type
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             return torch.autocast(kind, enabled=False)
         return nullcontext()
 
     def eager(self) -> list[Tensor]:
         """The run as the eager mode has it."""
-        call = self.call
-        states, last = scan(
-            self.cell, self.weights, self.x, self.state, sequence=self.sequence, noise=self.noise,
-            reverse=call.reverse, all_states=call.all_states, execution=call.execution,
-        )  # fmt: skip
-        return self._cast([*states, *last])
+        states, last = run_alone(self.scan, self._choice())
+        return [*states, *last]
 
     def plain(self) -> list[Tensor]:
         """The results, of which there will be no gradient, or that of another run."""
         choice = self._choice()
-        if choice.plan is None:
+        if choice.engine is None:
             return self.eager()
-        states, last = self._run(choice, _Running, self.call.all_states)
-        return self._cast([*states, *last])
+        states, last = self._run(choice, _Running, self.scan.all_states)
+        return [*states, *last]
 
-    def recorded(self, sizes: Several[int]) -> list[Tensor]:
-        """The results, then the other parts of the states at all steps, and what is saved, which
-        has these sizes."""
+    def recorded(self) -> list[Tensor]:
+        """The results, then the other parts of the states at all steps, and what is saved."""
         jobs: list[_Recording] = []
 
         def record(*fields: Any) -> Job:
@@ -86,49 +84,69 @@ class Run:
             return jobs[-1]
 
         states, last = self._run(self._choice(), record, all_states=True)
-        shown = len(states) if self.call.all_states else 1
-        rows = self.x.shape[0] * self.x.shape[1]
+        shown = len(states) if self.scan.all_states else 1
+        x = self.scan.x
+        rows = x.shape[0] * x.shape[1]
         if jobs:
             saved = _padded(jobs[0].read_later(), rows)
         else:  # there was no row to run
-            saved = [self.state[0].new_zeros(rows, size) for size in sizes]
-        return self._cast([*states[:shown], *last, *states[shown:], *saved])
+            saved = [x.new_zeros(rows, node.size) for node in kept_nodes(self.plan)]
+        return [*states[:shown], *last, *states[shown:], *saved]
 
     def replayed(self, kept: list[Tensor]) -> list[Tensor]:
         """The results, as functions of the inputs, without running the loop again."""
+        parts = len(self.plan.states)
 
         def replay(*fields: Any) -> Job:
             job = _Replaying(*fields)
-            job.known, job.read_later = kept[: len(self.state)], kept[len(self.state) :]
+            job.known, job.read_later = kept[:parts], kept[parts:]
             return job
 
-        states, last = self._run(self._choice(), replay, self.call.all_states)
-        return self._cast([*states, *last])
+        states, last = self._run(self._choice(), replay, self.scan.all_states)
+        return [*states, *last]
 
     def _choice(self) -> Choice:
-        execution = self.call.execution
-        return choose(self.cell, self.weights, self.x, self.state, self.noise, execution)
+        scan = self.scan
+        return choose_engine(self.plan, scan.x, scan.execution.backend)
 
     def _run(
         self, choice: Choice, job: Callable[..., Job], all_states: bool
     ) -> tuple[State, State]:
+        scan = self.scan
         if choice.plan is None or choice.engine is None:
             raise BackendError(
-                f"{type(self.cell).__name__} had a plan when this graph was compiled and has none "
-                f"now: {choice.reason}; compile it again"
+                f"this graph was made for {self.plan.step.cell} on a compiled backend, and now "
+                f"{choice.reason}; compile it again"
             )
-        compiled = Compiled(self.cell, choice.plan, choice.engine, self.weights, job)
-        reverse = self.call.reverse
-        return compiled.run(self.x, self.state, self.sequence, self.noise, reverse, all_states)
-
-    def _cast(self, found: list[Tensor]) -> list[Tensor]:
-        """In the dtype of the state: a graph knows it before anything has run."""
-        return [t.to(self.state[0].dtype) for t in found]
+        compiled = Compiled(scan.cell, choice.plan, choice.engine, scan.weights, job)
+        return compiled.run(scan.x, scan.state, scan.sequence, scan.noise, scan.reverse, all_states)
 
 
-def _bound(cell: Cell, weights: dict[str, Tensor]) -> Cell:
-    """The cell with these values, which its initial state may be made of, and with its plans."""
-    return bind(cell, weights)
+def _check(saved: Saved, call: Call, tensors: Several[Tensor]) -> None:
+    """Raise ShapeError where the operator is given other tensors than its texts say."""
+    x, plan = tensors[0], saved.plan
+    T, B = x.shape[:2] if x.dim() == 3 else (0, 0)
+    weights = zip(plan.parameters, saved.dtypes, strict=True)
+    state = [(s.attrs["name"], (B, s.size), x.dtype) for s in plan.states]
+    expected: list[tuple[str, tuple[int, ...], torch.dtype | None]] = [
+        ("x", (T, B, plan.step.x.size), x.dtype),
+        *state,
+        *(state if call.reset else ()),
+        *((name, node.shape, dtype) for (node, name), dtype in weights),
+        *([("lengths", (B,), torch.int64)] if call.lengths else ()),
+        *([("reset", (T, B), torch.bool)] if call.reset else ()),
+        *([] if plan.step.mask is None else [("state mask", (B, plan.step.mask.size), None)]),
+        *(("zoneout", (T, B, keep.size), torch.bool) for keep in plan.keeps if keep is not None),
+    ]
+    if len(expected) != len(tensors):
+        raise ShapeError(f"elman::scan: expected {len(expected)} tensors, got {len(tensors)}")
+    for (name, shape, dtype), tensor in zip(expected, tensors, strict=True):
+        if tensor.shape != shape or dtype not in (None, tensor.dtype) or tensor.device != x.device:
+            raise ShapeError(
+                f"elman::scan of {plan.step.cell}: '{name}' must be {list(shape)} "
+                f"{dtype or x.dtype} on {x.device}, got {list(tensor.shape)} {tensor.dtype} on "
+                f"{tensor.device}"
+            )
 
 
 class _Running(Job):

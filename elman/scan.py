@@ -89,7 +89,7 @@ def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
     begun = [_begin(scan, choice) for scan, choice in pairs]
     ended = iter(end_all([run for run in begun if run is not None]))
     return [
-        _alone(scan, choice) if run is None else next(ended)
+        run_alone(scan, choice) if run is None else next(ended)
         for run, (scan, choice) in zip(begun, pairs, strict=True)
     ]
 
@@ -105,8 +105,8 @@ def _begin(scan: Scan, choice: Choice) -> Begun | None:
     )
 
 
-def _alone(scan: Scan, choice: Choice) -> tuple[State, State]:
-    """A run that `_begin` has not begun."""
+def run_alone(scan: Scan, choice: Choice) -> tuple[State, State]:
+    """A run by itself, from its first operation to the last."""
     cell, reverse, all_states = scan.cell, scan.reverse, scan.all_states
 
     def run(  # it is kept for the backward pass: nothing of the caller's tensors is in it

@@ -112,13 +112,21 @@ def choose(
     plan = plan_of(cell, weights, noise, execution, streamed, x.dtype)
     if isinstance(plan, UnsupportedError):
         return _fall_back(cell, str(plan), backend, quiet)
-    reason = "the eager backend was asked for"
-    if backend != "eager":
-        reason = ENGINES["llvm"].refuses(plan, x) or ""
-        if not reason:
-            return Choice(plan, checked(ENGINES["llvm"]))
-        if backend == "llvm":
-            raise BackendError(f"backend='llvm' cannot run {type(cell).__name__}: {reason}")
+    return choose_engine(plan, x, backend)
+
+
+def choose_engine(plan: Plan, x: Tensor, asked: str) -> Choice:
+    """What runs a plan on such tensors. Raises BackendError where what is asked for cannot."""
+    backend = knobs.backend(asked)
+    if backend == "loop":
+        return Choice(None, None, "the literal loop was asked for")
+    if backend == "eager":
+        return Choice(plan, ENGINES["eager"], "the eager backend was asked for")
+    reason = ENGINES["llvm"].refuses(plan, x)
+    if reason is None:
+        return Choice(plan, checked(ENGINES["llvm"]))
+    if backend == "llvm":
+        raise BackendError(f"backend='llvm' cannot run {plan.step.cell}: {reason}")
     return Choice(plan, ENGINES["eager"], reason)
 
 

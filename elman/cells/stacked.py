@@ -35,6 +35,8 @@ class StackedCell(Cell):
     bias_ih: Tensor | None
     bias_hh: Tensor | None
 
+    #: Of the parameters, where the cell is the equation of a layer and has no values.
+    shapes: dict[str, tuple[int, ...]]
     #: The gates in the order of their blocks.
     gates: tuple[str, ...] = ()
     #: The gates that decide how long the state is kept: +1 an open gate keeps, -1 it forgets.

@@ -41,6 +41,9 @@ def _no_function_modes() -> Iterator[None]:
 def _no_jit_trace() -> Iterator[None]:
     """`torch.jit.trace` records nothing."""
     state = torch._C._get_tracing_state()
+    if state is None:  # inside an operator it cannot even be set to what it is
+        yield
+        return
     torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         yield

@@ -26,7 +26,9 @@ class Equations:
 @lru_cache(maxsize=256)
 def _equation(*options: Any) -> StackedCell:
     with untraced():  # it is kept for all layers of these options
-        return _cell(*options)
+        cell = _cell(*options)
+        cell.shapes = {n: tuple(p.shape) for n, p in cell._parameters.items() if p is not None}
+    return cell
 
 
 def _cell(mode: str, input_size: int, hidden_size: int, proj_size: int, bias: bool) -> StackedCell:

@@ -1,16 +1,19 @@
 """What all layers share: how a sequence comes in and goes out."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from elman.backends.operands import all_plain
+from elman.compiled_scan import being_traced
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
 from elman.layers.steps import Steps
 from elman.layers.stream import Stream
+from elman.layers.tracing import as_leaf, refuse_script
 from elman.sequence import Sequence, check_lengths
 
 
@@ -80,6 +83,9 @@ class Layer(nn.Module):
 
         Returns (outputs, state), or (outputs, state, states). Raises ShapeError.
         """
+        if isinstance(x, Proxy):
+            options = {"lengths": lengths, "reset": reset, "truncate": truncate}
+            return as_leaf(self, x, state, options | {"return_states": return_states})
         x, state, batched = self._batched(x, state)
         sequence = self._sequence(x, lengths, reset, truncate, batched)
         outputs, state, states = self.run(x, state, sequence, return_states)
@@ -87,6 +93,9 @@ class Layer(nn.Module):
         if not batched:
             state = self.over_batch_axis(Tensor.squeeze, state)
         return (outputs, state, states) if return_states else (outputs, state)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        refuse_script(self)
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a running stream: the same numbers as the whole sequence at once.
@@ -305,6 +314,6 @@ def checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tenso
     if lengths.shape != (B,):
         raise ShapeError(f"lengths must be [B] = [{B}], got {_shape(lengths)}")
     # A graph checks them when it runs; on meta and in a fake tensor there are no values to check.
-    if not torch.compiler.is_compiling() and all_plain([lengths]):
+    if not being_traced() and all_plain([lengths]):
         check_lengths(lengths, T)
     return lengths.to(device=device, dtype=torch.int64)

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Several
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
 from elman.cells.checking import require_pure
-from elman.compiled_scan import compiled_scan
+from elman.compiled_scan import being_traced, compiled_scan
 from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state, check_weights
 from elman.layers.plan import PlanReport, plan_cell
@@ -41,7 +40,7 @@ def sweep(
 
 def swept(sweeps: Several[Scan]) -> list[tuple[State, State]]:
     """Run the directions of one layer: `scan_all`."""
-    if not torch.compiler.is_compiling():
+    if not being_traced():
         return scan_all(sweeps)
     return [
         compiled_scan(

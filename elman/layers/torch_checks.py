@@ -38,7 +38,7 @@ class TorchChecks(Layer):
         """What stands in place of the cell's parameters in one direction of one layer.
 
         Raises ShapeError where one is not a tensor of its shape and of the kind of x."""
-        own = {name: p.shape for name, p in cell._parameters.items() if p is not None}
+        own = cell.shapes
         found: dict[str, Tensor] = {}
         for number, (name, shape) in enumerate(own.items(), row * len(own)):
             weight = self._weight(self._flat_weights_names[number], number)
@@ -61,7 +61,7 @@ class TorchChecks(Layer):
             return flat
         return weight
 
-    def _check_weight(self, name: str, weight: Any, shape: torch.Size, x: Tensor) -> None:
+    def _check_weight(self, name: str, weight: Any, shape: tuple[int, ...], x: Tensor) -> None:
         what = f"{self._name}: '{name}'"
         if not isinstance(weight, Tensor) or weight.shape != shape:
             found = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__

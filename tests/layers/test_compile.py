@@ -1,7 +1,6 @@
 """Layers under torch.compile and torch.export: one graph, whatever B and T, and equal numbers."""
 
 import copy
-import gc
 import pickle
 import shutil
 import subprocess
@@ -13,9 +12,9 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 import elman
-from elman import cells, runs
+from elman import cells
 from elman.backends.eager import Eager
-from elman.errors import BackendError, ShapeError
+from elman.errors import ShapeError
 from tests.layers.zoo import I, built, some_state
 from tests.support import assert_equal, leaves, randomise
 
@@ -161,6 +160,56 @@ def test_parameters_changed_between_calls_are_read_anew():
     assert counters["stats"]["unique_graphs"] == 1
 
 
+class Settings:
+    scale = 1.0
+
+
+class Scaled(elman.Cell):
+    """A cell whose step reads attributes of every kind."""
+
+    def __init__(self):
+        super().__init__(I, h=4)
+        self.W, self.U, self.act = nn.Linear(I, 4), nn.Linear(4, 4), nn.Tanh()
+        self._rate, self.settings = 0.5, Settings()
+
+    def step(self, x, h):
+        return self.settings.scale * self._rate * self.act(self.W(x) + self.U(h))
+
+
+CHANGES = {
+    "a private attribute": lambda cell: setattr(cell, "_rate", 0.25),
+    "an object of the user's": lambda cell: setattr(cell.settings, "scale", 2.0),
+    "a module": lambda cell: setattr(cell, "act", nn.Sigmoid()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*literal loop")
+def test_a_cell_changed_after_compilation_is_compiled_again():
+    layer, x = elman.Recurrent(Scaled()), torch.randn(T, B, I)
+    twin = compiled(layer)
+    before = twin(x)[0]
+    assert_equal(twin(x)[0], before)
+    assert counters["stats"]["unique_graphs"] == 1
+    for change in CHANGES.values():
+        change(layer.cell)
+        found = twin(x)[0]
+        assert (found - before).abs().max() > 1e-3
+        torch.testing.assert_close(found, layer(x)[0])
+        before = found
+    assert counters["stats"]["unique_graphs"] == 1 + len(CHANGES)
+
+
+@pytest.mark.filterwarnings("ignore:.*literal loop")
+@pytest.mark.parametrize("backend", ["auto", "loop"])
+def test_a_hook_on_a_compiled_cell_is_refused(backend):
+    layer, x = elman.Recurrent(Scaled(), backend=backend), torch.randn(T, B, I)
+    twin = compiled(layer)
+    twin(x)
+    layer.cell.U.register_forward_hook(lambda module, args, out: 2 * out)
+    with pytest.raises(RuntimeError, match="hooks that torch.compile cannot see"):
+        twin(x)
+
+
 def test_one_unbatched_sequence_and_batch_first_equal_eager_mode():
     layer = randomise(elman.LSTM(I, 4, batch_first=True))
     for x in (torch.randn(T, I), torch.randn(B, T, I)):
@@ -220,34 +269,11 @@ def test_importing_elman_does_not_import_torchs_compiler():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_layer_that_is_gone_leaves_nothing_behind():
-    gc.collect()
-    before = len(runs._table)
-    layer = elman.Recurrent(cells.GRU(I, 4))
-    exported = torch.export.export(layer, (torch.randn(T, B, I),)).module()
-    assert_equal(exported(x := torch.randn(T, B, I)), layer(x))
-    assert len(runs._table) == before + 1
-    del layer
-    gc.collect()
-    assert len(runs._table) == before
-    with pytest.raises(BackendError, match="gone"):
-        exported(x)
-
-
 def test_a_pickled_layer_shares_the_equations_of_its_model():
     layer = elman.LSTM(I, 4, 2)
     again = pickle.loads(pickle.dumps(layer))
     assert again.equations.cells == layer.equations.cells
     assert copy.deepcopy(layer).equations is layer.equations
-
-
-def test_an_exported_model_runs_for_every_batch_and_length():
-    layer = elman.LSTM(I, 4, num_layers=2, bidirectional=True)
-    sizes = {0: torch.export.Dim("T"), 1: torch.export.Dim("B")}
-    exported = torch.export.export(layer, (torch.randn(T, B, I),), dynamic_shapes=(sizes,))
-    for steps, batch in ((9, 2), (1, 7)):
-        x = torch.randn(steps, batch, I)
-        assert_equal(exported.module()(x), layer(x))
 
 
 CALLS = {
@@ -280,7 +306,7 @@ def test_the_operators_keep_torchs_contract(name, monkeypatch):
         outputs.sum().backward()
     (forward, inputs), (backward, saved) = calls
     torch.library.opcheck(backward.default, saved)
-    inputs[1] = [t.requires_grad_() for t in inputs[1]]
+    inputs[2] = [t.requires_grad_() if t.is_floating_point() else t for t in inputs[2]]
     torch.library.opcheck(forward.default, inputs)
 
 
