@@ -251,3 +251,10 @@ def test_a_program_that_ends_its_process_is_named(monkeypatch, tmp_path):
     report = fuzz.fuzz(seed=1, programs=5)
     [crash] = [f for f in report.failures if "SIGABRT" in f.text]
     assert crash.number == 2
+
+
+def test_two_thousand_programs_are_as_the_loop():
+    """`elman doctor --programs 2000`: what differs is printed as a script by that command."""
+    report = fuzz.fuzz(seed=0, programs=2000)
+    assert not report.failures, str(report)
+    assert report.programs == 2000 and report.verdicts["same"] > 1400 and report.compared > 40_000

@@ -23,7 +23,7 @@ ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
         BackendError, "backend='(llvm|eager)' cannot run", "",
     ),
     "what the backward pass reads was changed in place": (
-        RuntimeError, "modified by an inplace operation|changed in place", "changed'",
+        RuntimeError, "modified (by an )?in-?place|changed in place", "changed'",
     ),
 }  # fmt: skip
 #: Exceptions that say that something is not to be had, whoever raises them.
