@@ -12,6 +12,7 @@ from elman.backends.llvm.engine import LLVM
 from elman.cells import CELLS, GRU, MGU
 from elman.compiler import derivatives
 from elman.errors import CheckError, OptionError, PurityError
+from elman.job import Job
 from elman.testing import assert_close, check_cell, fuzz
 
 SMALL = {"steps": (1, 9), "batches": (1, 3), "dtypes": (torch.float64,)}
@@ -37,8 +38,9 @@ class Leaky(elman.Cell):
 def test_a_right_cell_is_reported():
     report = check_cell(Leaky(), steps=(1, 2, 63), batches=(1, 3, 17))
     assert set(report.compared) == {"eager", "llvm"} and not report.skipped
-    # 9 shapes, plain and with everything, 5 other variants of one; 5 results; 2 dtypes
-    assert report.compared["llvm"] == (9 * 2 + 5) * 7 * 2
+    # 9 shapes, plain and with everything, 5 other variants of one; 7 results; 2 dtypes;
+    # 3 variants of one shape with 5 gradients of second order
+    assert report.compared["llvm"] == (9 * 2 + 5) * 7 * 2 + 3 * (7 + 5)
     assert 0 < report.error < 1e-9
     assert report.plan.backend == "llvm"
     text = str(report)
@@ -68,6 +70,34 @@ def test_a_wrong_derivative_is_found_in_the_plan(monkeypatch):
     message = str(error.value)
     assert "Leaky on eager, T=9, B=3, plain, float64: d_" in message
     assert "the plan is wrong" in message
+
+
+class Twice(elman.Cell):
+    """a = tanh(W x), h' = a h + exp(a): what enters the loop reaches the new state on two ways."""
+
+    def __init__(self):
+        super().__init__(3, h=4)
+        self.W = nn.Linear(3, 4)
+
+    def step(self, x, h):
+        a = torch.tanh(self.W(x))
+        return a * h + torch.exp(a)
+
+
+@pytest.mark.parametrize("order", ["d_x", "second order, d_x"])
+def test_gradients_as_graphs_are_those_of_the_loop(order, monkeypatch):
+    check_cell(Twice(), **SMALL)
+    again = Job.again
+
+    def wrong(self, kept, d_found):
+        d_x, *rest = again(self, kept, d_found)
+        # of first order, or only where it is differentiated again
+        off = d_x if order == "d_x" else d_x - d_x.detach()
+        return (d_x + 1e-3 * off, *rest)
+
+    monkeypatch.setattr(Job, "again", wrong)
+    with pytest.raises(CheckError, match=rf"Twice on eager, T=3, B=2, plain, float64: {order} "):
+        check_cell(Twice(), **SMALL)
 
 
 @pytest.mark.parametrize("variant", ["plain", "reverse", "lengths"])

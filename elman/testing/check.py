@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ EXACT = 1e-8
 #: The same for float32; and how many times the error of torch's own float32 loop.
 SINGLE, TIMES = 1e-4, 8
 BACKENDS = ("eager", "llvm")
+#: Variants whose gradients are differentiated again, on three steps.
+SECOND = ("plain", "state", "everything")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def check_cell(
     initial state and of every parameter for random cotangents. ``variants``: a plain run, a state
     passed in, sequences of different lengths, resets, truncation, the reverse direction, and
     everything at once; the first and the last for every length and batch size, the others for one.
-    Memory is filled with NaN before each run.
+    Gradients that are differentiated again (``create_graph=True``), and those of second order, are
+    compared for three steps. Memory is filled with NaN before each run.
 
     The cell itself is not changed; its parameters are used as they are. Small sizes are enough.
 
@@ -84,8 +88,12 @@ def check_cell(
     skipped = _skipped(exact, backends)
     check = _Check(exact, {d: copy.deepcopy(exact).to(d) for d in dtypes}, seed)
     with _poisoned():
+        able = [b for b in backends if b not in skipped]
         for T, B, variant in _problems(steps, batches, variants):
-            check.run(T, B, variant, [b for b in backends if b not in skipped])
+            check.run(T, B, variant, able)
+        for variant in variants:
+            if variant in SECOND:
+                check.run(min(3, max(steps)), min(2, max(batches)), variant, able, second=True)
     plan = Recurrent(copy.deepcopy(cell)).plan(training=True)
     return CellReport(type(cell).__name__, check.compared, skipped, check.error, plan)
 
@@ -150,12 +158,14 @@ def _check_gradient(cell: Cell, seed: int) -> None:
 
 @contextmanager
 def _poisoned() -> Iterator[None]:
-    """Memory that torch hands out is full of NaN."""
+    """Memory that torch hands out is full of NaN; nothing is said of slower paths."""
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
@@ -168,14 +178,19 @@ class _Check:
         self.compared: dict[str, int] = {}
         self.error = 0.0
 
-    def run(self, T: int, B: int, variant: str, backends: Sequence[str]) -> None:
-        """Raises CheckError where a backend differs from the loop by more than is allowed."""
+    def run(
+        self, T: int, B: int, variant: str, backends: Sequence[str], second: bool = False
+    ) -> None:
+        """Raises CheckError where a backend differs from the loop by more than is allowed.
+
+        second: gradients as graphs, and those of second order, in float64."""
         problem = Problem.make(self.exact, T, B, variant, self.seed)
-        expected = problem.solve(self.exact, torch.float64, "loop")
-        for dtype, cell in self.cells.items():
+        expected = problem.solve(self.exact, torch.float64, "loop", second)
+        cells = {torch.float64: self.exact} if second else self.cells
+        for dtype, cell in cells.items():
             allowed = _allowed(problem, cell, dtype, expected)
             for backend in backends:
-                found = problem.solve(cell, dtype, backend)
+                found = problem.solve(cell, dtype, backend, second)
                 for name, right in expected.items():
                     wrong = self._wrong(found[name], right, allowed[name], backend)
                     if wrong:

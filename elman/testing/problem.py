@@ -48,8 +48,13 @@ class Problem:
         )
         return cls(x, state, sequence, has("reverse"), seed)
 
-    def solve(self, cell: Cell, dtype: torch.dtype, backend: str) -> dict[str, Tensor]:
-        """Every result by name; gradients for the same cotangents at every call."""
+    def solve(
+        self, cell: Cell, dtype: torch.dtype, backend: str, second: bool = False
+    ) -> dict[str, Tensor]:
+        """Every result by name; gradients for the same cotangents at every call.
+
+        second: gradients as a graph, and theirs beside them.
+        """
         x = self.x.to(dtype).requires_grad_()
         state = tuple(s.detach().to(dtype).requires_grad_() for s in self.state)
         weights = {
@@ -67,11 +72,15 @@ class Problem:
             f"d_{n} of the initial state (b, unit)": s for n, s in zip(names, state, strict=True)
         }
         wrt |= {f"d_{n}": w for n, w in weights.items() if w.requires_grad}
-        results = found | self._gradients(found, wrt)
+        grads = self._gradients(found, wrt, second)
+        results = found | grads
+        if second:
+            named = self._gradients({f"d {n}": g for n, g in grads.items()}, wrt)
+            results |= {f"second order, {name}": grad for name, grad in named.items()}
         return {name: value.detach() for name, value in results.items()}
 
     def _gradients(
-        self, found: Mapping[str, Tensor], wrt: Mapping[str, Tensor]
+        self, found: Mapping[str, Tensor], wrt: Mapping[str, Tensor], graph: bool = False
     ) -> dict[str, Tensor]:
         draw = torch.Generator().manual_seed(self.seed + 1)
         pairs = []
@@ -79,8 +88,10 @@ class Problem:
             cotangent = torch.randn(f.shape, generator=draw, dtype=torch.float64)
             if f.requires_grad:
                 pairs.append((f, cotangent.to(f.dtype)))
+        if not pairs:
+            return {name: torch.zeros_like(value) for name, value in wrt.items()}
         grads = torch.autograd.grad(
             [f for f, _ in pairs], list(wrt.values()), [c for _, c in pairs],
-            allow_unused=True, materialize_grads=True,
+            create_graph=graph, allow_unused=True, materialize_grads=True,
         )  # fmt: skip
         return dict(zip(wrt, grads, strict=True))

@@ -67,7 +67,9 @@ def call(
     if mode == "grad":
         BACKS[back](w, found, wrt, x)
     nest = _refilled(shape[0], iter(found))
-    w.state, w.fits = nest[1], (B, w.dtype, B is None)
+    # What was changed in place is not what the oracle has.
+    w.state = None if back.endswith("changed") else nest[1]
+    w.fits = (B, w.kind)
 
 
 def _input(w: World, T: int, B: int | None, form: str, grad: bool) -> tuple[Tensor, Tensor | None]:
@@ -90,7 +92,7 @@ def _input(w: World, T: int, B: int | None, form: str, grad: bool) -> tuple[Tens
 
 
 def _given(w: World, B: int | None, state: str) -> Any:
-    if state == "none" or w.state is None or w.fits != (B, w.dtype, B is None):
+    if state == "none" or w.state is None or w.fits != (B, w.kind):
         return None
     if state == "attached":
         return w.state
@@ -210,9 +212,9 @@ def _changed(which: str) -> Callable[..., None]:
 
     def back(w: World, found: Any, wrt: dict[str, Tensor], x: Tensor) -> None:
         if which != "input":
-            at = 0 if which == "output" else -1
-            value = found[at] * 0.5 if w.oracle else found[at].mul_(0.5)
-            found = (value, *found[1:]) if at == 0 else (*found[:-1], value)
+            old = found[0 if which == "output" else -1]  # which may be there twice
+            new = old * 0.5 if w.oracle else old.mul_(0.5)
+            found = tuple([new if value is old else value for value in found])
         elif not w.oracle:
             with torch.no_grad():
                 x.add_(1.0)

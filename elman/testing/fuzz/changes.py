@@ -193,8 +193,8 @@ def _pickle_it(w: World, r: int) -> None:
 
 @change
 def _to_float(w: World, r: int) -> None:
-    if not w.exact:
-        w.dtype = torch.float32
+    w.kind = torch.float32
+    w.dtype = torch.float64 if w.exact else w.kind
     w.layer.to(w.dtype)
 
 

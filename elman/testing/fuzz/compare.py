@@ -75,7 +75,10 @@ def _judge(program: Program) -> Judged:
         whole = not _ends(found, number) and not _ends(loop, number)
         labels = [[label for label, _ in act] for act in acts]
         if whole and not labels[0] == labels[1] == labels[2]:
-            text = f"act {number} gives {labels[0]}, the loop {labels[1]}"
+            extra, missing = (
+                sorted(set(one) - set(other)) for one, other in (labels[:2], labels[1::-1])
+            )
+            text = f"act {number} gives {extra} and not {missing}, which the loop does"
             return Judged(Verdict.WRONG, text, compared)
         for (label, a), (_, b), (_, c) in zip(*acts, strict=False):
             if not bool(c.isfinite().all()) or not bool(b.isfinite().all()):

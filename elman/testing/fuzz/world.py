@@ -23,7 +23,8 @@ class World:
         self, layer: Layer, dtype: torch.dtype, numbers: int, oracle: bool, exact: bool
     ) -> None:
         self.layer, self.numbers, self.oracle, self.exact = layer, numbers, oracle, exact
-        self.dtype = torch.float64 if exact else dtype
+        #: What it would be if it were not exact, and what it is.
+        self.kind, self.dtype = dtype, torch.float64 if exact else dtype
         #: What came out, action by action.
         self.records: list[list[tuple[str, Tensor]]] = []
         #: The state that the last call returned, and what it fits.
