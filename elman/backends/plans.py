@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
+from elman.backends.notices import say_once
 from elman.cells.cell import Cell
 from elman.cells.plan_cache import cache_of
 from elman.compiler.pipeline import compile_cell
@@ -15,6 +16,8 @@ from elman.errors import UnsupportedError
 
 #: So often a step may change what it reads when it first runs, as one that fills a table does.
 TRIES = 3
+#: For so many contents a cell is compiled without a word.
+MANY = 16
 
 
 def plan_for(
@@ -57,9 +60,19 @@ def _made(
             if after.key != snapshot.key:
                 continue
             table[key] = plan
+            if len(cache.tables) == MANY:
+                _tell(cell, cache.changed)
         found: Plan | UnsupportedError = table[key]
         return found
     return UnsupportedError("its step changes what it reads each time it runs")
+
+
+def _tell(cell: Cell, changed: str) -> None:
+    what = f"'{changed}'" if changed else "something"
+    say_once(
+        f"{type(cell).__name__} has been compiled {MANY} times, which takes time, as {what} that "
+        "its step reads takes ever new values; make it a tensor, with register_buffer"
+    )
 
 
 def _compiled(

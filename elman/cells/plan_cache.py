@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from elman.cells.reads import Snapshot
+from elman.cells.reads.snapshot import Snapshot
 
 #: The plans of so many different contents of a cell are kept.
 KEPT = 32
@@ -28,6 +28,8 @@ class PlanCache:
         self.tables: dict[Hashable, Table] = {} if like is None else like.tables
         self.lock: Any = RLock() if like is None else like.lock
         self.owner: Any = None
+        #: What was no longer as it was when the step was last looked at anew.
+        self.changed = ""
         self.current: tuple[Snapshot, Table] | None = None
 
     def __deepcopy__(self, memo: object) -> PlanCache:
@@ -39,8 +41,10 @@ class PlanCache:
     def table(self, cell: nn.Module) -> tuple[Snapshot, Table]:
         """What the step of the cell can read now, and the plans that hold for it."""
         current = self.current
-        if current is not None and current[0].holds():
-            return current
+        if current is not None:
+            if current[0].holds():
+                return current
+            self.changed = current[0].probes.changed()
         return self.renewed(Snapshot(cell))
 
     def renewed(self, snapshot: Snapshot) -> tuple[Snapshot, Table]:

@@ -23,6 +23,7 @@ from torch import nn
 
 import elman
 from elman.backends import plans
+from elman.cells import plan_cache
 from elman.cells.plan_cache import cache_of
 from tests.backends.layers import FAST
 
@@ -247,6 +248,17 @@ def test_what_was_there_before_compiles_nothing(compiled) -> None:
         cell._scale, cell.cfg.act = 0.5 + k % 2, ("tanh", "sigmoid")[k % 2]
         as_the_loop(cell, x, "eager")
     assert len(compiled) == 2
+
+
+def test_ever_new_values_are_told_of_and_forgotten(compiled, monkeypatch) -> None:
+    monkeypatch.setattr(plan_cache, "KEPT", 4)
+    monkeypatch.setattr(plans, "MANY", 3)
+    cell, x = Plain(), torch.randn(3, 2, 4)
+    with pytest.warns(RuntimeWarning, match="'_scale' that its step reads takes ever new values"):
+        for k in range(6):
+            cell._scale = k / 7
+            as_the_loop(cell, x, "eager")
+    assert len(compiled) == 6 and len(cache_of(cell).tables) == 4
 
 
 def test_copies_share_plans_and_read_for_themselves(compiled) -> None:

@@ -70,6 +70,7 @@ def test_gradients_reach_what_a_replica_was_made_of() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:FSDP is switching")
 def test_fully_sharded_layers(tmp_path) -> None:
     """Parameters that are views of a flat one, set as plain attributes while the layer runs."""
     from torch.distributed.fsdp import FullyShardedDataParallel as FSDP

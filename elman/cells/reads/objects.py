@@ -1,0 +1,125 @@
+"""Objects, containers and arrays: what a step can read of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Hashable
+from types import (
+    ClassMethodDescriptorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    WrapperDescriptorType,
+)
+from typing import Any
+
+import numpy as np
+
+from elman.cells.reads.code import class_content
+from elman.cells.reads.probes import MISSING
+from elman.cells.reads.walk import Same, Walk
+
+#: Arrays of at most so many bytes are compared as a whole.
+SMALL = 1 << 12
+#: Objects that tell a step nothing.
+HARMLESS = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
+DESCRIPTORS = (
+    ClassMethodDescriptorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    WrapperDescriptorType,
+)
+CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+#: Bases whose state is in no attribute, and is looked at.
+KNOWN = frozenset((object, *CONTAINERS, int, float, complex, str, bytes))
+
+
+def itself(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
+    """What stands for itself, whatever is in it."""
+    return Same(value)
+
+
+def object_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
+    """An object: its class, and those of its attributes that the code mentions."""
+    kind = type(value)
+    of = walk.origin(kind.__module__)
+    if kind.__module__.partition(".")[0] == "torch":
+        return Same(value)
+    if kind.__module__.startswith("numpy") and not isinstance(value, np.generic):
+        random = "random" in kind.__module__
+        return walk.unknown(where, "draws random numbers") if random else Same(value)
+    if isinstance(value, np.generic):
+        return kind, value.tobytes()
+    hidden = next((c for c in kind.__mro__ if c not in KNOWN and _hides(c)), None)
+    if hidden is not None:
+        return walk.unknown(where, f"is a {kind.__qualname__}, which hides its state")
+    whole = whole or of != "user"
+    walk.probes.attributes.append((value, "__class__", kind))
+    parts: list[Hashable] = [Same(kind) if whole else class_content(walk, kind, where)]
+    if isinstance(value, CONTAINERS):
+        parts.append(container_content(walk, value, where, whole))
+    elif isinstance(value, int | float | complex | str | bytes):
+        parts.append(repr(value))
+    if hasattr(value, "__dict__"):
+        parts.append(walk.variables(value.__dict__, where, whole))
+    for name in _slots(kind):
+        if walk.reads(name, whole):
+            part = getattr(value, name, MISSING)
+            walk.probes.attributes.append((value, name, part))
+            parts.append((name, walk.key(part, f"{where}.{name}", whole)))
+    return tuple(parts)
+
+
+def container_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
+    """All of a dict, list, tuple or set."""
+    if isinstance(value, dict):
+        walk.probes.keys(value)
+        return type(value), tuple(
+            (walk.key(k, where), walk.item(value, k, f"{where}[{k!r}]", whole)) for k in list(value)
+        )
+    if not isinstance(value, tuple | frozenset):
+        walk.probes.orders.append((value, tuple(value)))
+    if isinstance(value, set | frozenset):
+        return type(value), frozenset(walk.key(v, where, whole) for v in value)
+    return type(value), tuple(walk.key(v, f"{where}[{n}]", whole) for n, v in enumerate(value))
+
+
+def collection(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
+    """A container; of a kind of the user's own, its attributes too."""
+    own = type(value) not in CONTAINERS and walk.origin(type(value).__module__) == "user"
+    return (
+        object_content(walk, value, where, whole)
+        if own
+        else container_content(walk, value, where, whole)
+    )
+
+
+def array_content(walk: Walk, value: np.ndarray, where: str, whole: bool) -> Hashable:
+    """The numbers of an array of NumPy."""
+    if value.nbytes > SMALL or value.dtype.hasobject:
+        return walk.unknown(where, "is a large array; make it a buffer, with register_buffer")
+    content = value.tobytes()
+    walk.probes.arrays.append((value, content))
+    return value.shape, str(value.dtype), content
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names: list[str] = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else slots
+    return tuple(n for n in names if n not in ("__dict__", "__weakref__"))
+
+
+def _hides(kind: type) -> bool:
+    """Whether objects of a class have memory that is in no attribute: one written in C."""
+    slots = vars(kind).get("__slots__", ())
+    seen = 1 if isinstance(slots, str) else len(slots)
+    seen += sum(name in vars(kind) and name not in slots for name in ("__dict__", "__weakref__"))
+    base = kind.__base__ or object
+    return kind.__basicsize__ - base.__basicsize__ > 8 * seen

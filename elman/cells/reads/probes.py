@@ -1,0 +1,70 @@
+"""What is compared at every call."""
+
+from __future__ import annotations
+
+from operator import is_
+from typing import Any
+
+from torch import Tensor
+
+MISSING = object()
+
+
+class Probes:
+    """What is looked at at every call, as plain loops over flat lists.
+
+    items: (mapping, key, value)    attributes: (object, name, value)
+    ends: (mapping, length, last key): a key that is new is the last one
+    orders: (container, its content)    empty: containers    absent: (mapping, key)
+    tensors: (mapping, key)    arrays: (array, bytes)
+    """
+
+    def __init__(self) -> None:
+        self.items: list[tuple[Any, Any, Any]] = []
+        self.attributes: list[tuple[Any, str, Any]] = []
+        self.ends: list[tuple[Any, int, Any]] = []
+        self.orders: list[tuple[Any, tuple[Any, ...]]] = []
+        self.empty: list[Any] = []
+        self.absent: list[tuple[Any, Any]] = []
+        self.tensors: list[tuple[Any, str]] = []
+        self.arrays: list[tuple[Any, bytes]] = []
+
+    def hold(self) -> bool:
+        try:
+            for mapping, key, value in self.items:
+                if mapping[key] is not value:
+                    return False
+            for owner, name, value in self.attributes:
+                if getattr(owner, name, MISSING) is not value:
+                    return False
+            for mapping, length, last in self.ends:
+                if len(mapping) != length or next(reversed(mapping)) is not last:
+                    return False
+            if any(self.empty):
+                return False
+            return not (self.absent or self.orders or self.tensors or self.arrays) or self._rest()
+        except (KeyError, IndexError, RuntimeError, StopIteration):  # also from another thread
+            return False
+
+    def _rest(self) -> bool:
+        return (
+            not any(key in mapping for mapping, key in self.absent)
+            and all(len(c) == len(o) and all(map(is_, c, o)) for c, o in self.orders)
+            and all(isinstance(mapping[name], Tensor) for mapping, name in self.tensors)
+            and all(array.tobytes() == content for array, content in self.arrays)
+        )
+
+    def keys(self, mapping: Any) -> None:
+        """That no key is new or gone."""
+        if mapping:
+            self.ends.append((mapping, len(mapping), next(reversed(mapping))))
+        else:
+            self.empty.append(mapping)
+
+    def changed(self) -> str:
+        """The name of what is no longer as it was; "" where it has none."""
+        for mapping, key, value in self.items:
+            if mapping.get(key, MISSING) is not value:
+                return str(key)
+        changed = (n for o, n, value in self.attributes if getattr(o, n, MISSING) is not value)
+        return next(changed, "")
