@@ -329,16 +329,17 @@ def test_a_copy_of_a_stream_goes_on_by_itself(backend, batch):
 
 
 class Scaled(elman.Cell):
-    """h' = tanh(s (W x + h)) + b: a number and a buffer that may change."""
+    """h' = f(s (W x + h)) + b: a module, a number and a buffer that may change."""
 
     def __init__(self, size):
         super().__init__(size, h=size)
         self.W = torch.nn.Linear(size, size)
-        self.scale = 0.5
+        self.f = torch.nn.Tanh()
+        self._scale = 0.5
         self.register_buffer("b", torch.randn(size))
 
     def step(self, x, h):
-        return torch.tanh(self.scale * (self.W(x) + h)) + self.b
+        return self.f(self._scale * (self.W(x) + h)) + self.b
 
 
 @pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
@@ -346,7 +347,7 @@ def test_a_stream_has_the_cell_of_the_moment_when_it_was_made(backend):
     layer = elman.Recurrent(Scaled(I), backend=backend)
     x = torch.randn(T, I)
     expected, stream = layer(x)[0].detach(), layer.stream()
-    layer.cell.scale = 2.0
+    layer.cell._scale, layer.cell.f = 2.0, torch.nn.Sigmoid()
     layer.cell.b.zero_()
     assert_close(run_through(stream, x), expected)
     assert_close(run_through(pickle.loads(pickle.dumps(layer.stream())), x), layer(x)[0].detach())

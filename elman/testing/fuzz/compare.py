@@ -22,8 +22,11 @@ ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
     "a backend that was asked for by name has no way to run it": (
         BackendError, "backend='(llvm|eager)' cannot run", "",
     ),
-    "what the backward pass reads was changed in place": (
-        RuntimeError, "modified (by an )?in-?place|changed in place", "changed'",
+    "what the backward pass reads was changed in place: change a copy": (
+        RuntimeError, "change a copy of them", "changed'",
+    ),
+    "the same, in torch's words, of a part of the input": (
+        RuntimeError, "modified (by an )?in-?place", "changed'",
     ),
 }  # fmt: skip
 #: Exceptions that say that something is not to be had, whoever raises them.

@@ -167,6 +167,6 @@ def _call(draw: Random, B: int, first: bool = False) -> Act:
 LENGTHS = (*(1, 2, 3) * 5, *(4, 5, 6), 0, 9)
 #: What is asked of a call, and how often.
 ENDS = (
-    *(("accumulate",) * 5), *(("grad",) * 4), *(("second order",) * 4), "grad twice", "none",
-    "none", "batched", "output changed", "last state changed", "input changed",
+    *(("accumulate",) * 8), *(("grad",) * 7), *(("second order",) * 7), "grad twice", "grad twice",
+    "none", "none", "batched", "output changed", "last state changed", "input changed",
 )  # fmt: skip
