@@ -159,10 +159,17 @@ USUAL = frozenset(
 _plain_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def like_of(weights: Iterable[Tensor]) -> Tensor:
+    """A tensor of the dtype and on the device that a step computes in: the first of its weights
+    that is neither whole nor a single number, which to torch does not decide either."""
+    numbers = [w for w in weights if w.is_floating_point()]
+    vectors = [w for w in numbers if w.dim()]
+    return [*vectors, *numbers, torch.zeros((), device="cpu")][0]
+
+
 def dtype_of(weights: Iterable[Tensor]) -> torch.dtype:
-    """The dtype that a step computes in: that of its first weight which is not a whole number."""
-    floating = (w.dtype for w in weights if w.is_floating_point())
-    return next(floating, torch.get_default_dtype())
+    """The dtype that a step computes in."""
+    return like_of(weights).dtype
 
 
 def bind(cell: Cell, weights: dict[str, Tensor], state_mask: Tensor | None = None) -> Cell:
@@ -203,8 +210,7 @@ def _place(module: nn.Module, name: str, mapping: dict[str, Any]) -> dict[str, A
 def state_mask_reaches(cell: Cell) -> bool:
     """Whether ``step`` uses `Cell.drop_state`: zeroing the mask must change the new state."""
     weights = weights_of(cell)
-    numbers = (w for w in weights.values() if w.is_floating_point())
-    like = next(numbers, torch.zeros((), device="cpu"))
+    like = like_of(weights.values())
     generator = torch.Generator().manual_seed(0)
     drawn = [
         torch.randn(16, size, generator=generator, device="cpu").to(like)

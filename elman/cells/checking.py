@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elman.cells.cell import Cell, State, bind, weights_of
+from elman.cells.cell import Cell, State, bind, like_of, weights_of
 from elman.cells.hooks import without_hooks
 from elman.errors import PurityError
 
@@ -30,8 +30,7 @@ def require_pure(cell: Cell) -> None:
     the same function at every time step, and a compiled plan could not run it. Hooks do not run.
     """
     weights = weights_of(cell)
-    numbers = (w for w in weights.values() if w.is_floating_point())
-    like = next(numbers, torch.zeros((), device="cpu"))
+    like = like_of(weights.values())
     x = like.new_zeros(1, cell.input_size)
     state = cell.initial_state((1,), x)
     bound = bind(cell, weights)

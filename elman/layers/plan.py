@@ -16,7 +16,7 @@ from elman.backends.llvm.engine import LLVM
 from elman.backends.llvm.share import share
 from elman.backends.llvm.target import host
 from elman.backends.walk import walk_over
-from elman.cells.cell import Cell
+from elman.cells.cell import Cell, like_of
 from elman.compiler.plan import Plan
 from elman.compiler.pretty import Explanation, explain, section
 from elman.layers.regularisers import Regularisers
@@ -136,7 +136,7 @@ def plan_cell(
 
     Raises BackendError where the backend that was asked for cannot run it.
     """
-    like = next(iter(weights.values()), torch.zeros((), device="cpu"))
+    like = like_of(weights.values())
     x = like.new_zeros(1, batch_size, cell.input_size)
     state = cell.initial_state((batch_size,), x)
     with torch.random.fork_rng():  # the noise is not used: only what kinds of it there are

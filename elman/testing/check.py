@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
 from elman.backends.choose import ENGINES, plan_of
-from elman.cells.cell import Cell, weights_of
+from elman.cells.cell import Cell, like_of, weights_of
 from elman.cells.checking import require_pure
 from elman.errors import CheckError, UnsupportedError, require_positive, unknown
 from elman.layers import PlanReport, Recurrent
@@ -128,7 +128,7 @@ def _skipped(cell: Cell, backends: Sequence[str]) -> dict[str, str]:
     plan = plan_of(cell, weights, Noise())
     if isinstance(plan, UnsupportedError):
         return dict.fromkeys(backends, str(plan))
-    like = next(iter(weights.values()), torch.zeros(()))
+    like = like_of(weights.values())
     refused = {name: ENGINES[name].refuses(plan, like) for name in backends}
     return {name: reason for name, reason in refused.items() if reason is not None}
 

@@ -191,3 +191,24 @@ def test_settings_changed_between_calls(backend, change) -> None:
     assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])
     SETTINGS[change](layer.cell)
     assert_as_the_loop(layer, x, wrt=[x, *weights(layer)])
+
+
+class Timed(elman.Cell):
+    """A float64 number stands before the float32 matrices of a module."""
+
+    def __init__(self):
+        super().__init__(3, h=4)
+        self.U = torch.nn.Linear(3, 4)
+        self.register_buffer("dt", torch.tensor(0.1, dtype=torch.float64))
+
+    def step(self, x, h):
+        return h + self.dt * torch.tanh(self.U(x))
+
+
+def test_a_number_of_another_type_does_not_decide_the_type_of_a_step():
+    cell = Timed().float()
+    cell.dt = torch.tensor(0.1, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, dtype=torch.float32)
+    found, expected = (elman.Recurrent(cell, backend=b)(x)[0] for b in ("llvm", "loop"))
+    torch.testing.assert_close(found, expected)
+    assert elman.Recurrent(cell).plan().cells[0].dtype is torch.float32

@@ -126,7 +126,7 @@ def random_layer(draw: Random, smooth: bool) -> Spec:
             spec = _random_layer(draw, smooth)
             template(spec)
             return spec
-        except (OptionError, RuntimeError):  # what does not go together
+        except OptionError:  # what does not go together
             continue
 
 
