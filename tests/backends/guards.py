@@ -1,24 +1,33 @@
 """Buffers of which every byte outside is watched, in place of those that kernels are given.
 
-Run as a program, it solves a few problems between pages that nobody may touch: a kernel that
-reads or writes one number too many ends the process.
+Run as a program, it solves problems between pages that nobody may touch: a kernel that reads or
+writes one number too many ends the process.
+
+    python -m tests.backends.guards                         the awkward ones below
+    python -m tests.backends.guards --configurations 2000   random ones
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import faulthandler
+import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from elman.backends.llvm import program
 from elman.backends.llvm.share import Load, Share
+from elman.backends.llvm.target import host
 from elman.cells import CELLS
+from elman.errors import OptionError
 from tests.backends.support import Oracle, mistakes, oracle, problem, randomised
 
 #: Bytes watched on each side, and what stands there: NaN in every type of floating point.
@@ -41,6 +50,61 @@ def awkward(name: str, I: int, H: int, dtype: torch.dtype) -> Iterator[Oracle]:
         yield oracle(problem(cell, 4, B, "dropout", "zoneout", "state", seed=B), dtype)
         options = ("lengths", "reset", "truncate", "reverse")
         yield oracle(problem(cell, 5, B, "dropout", "zoneout", *options, seed=B), dtype)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A problem, and how it is run."""
+
+    right: Oracle
+    isa: str
+    threads: int
+    units: bool
+    at_end: bool
+
+    def __str__(self) -> str:
+        p, how = self.right.problem, "units" if self.units else "rows"
+        cell = f"{type(p.cell).__name__}({p.cell.input_size}, {p.cell.output_size})"
+        run = f"{self.isa or 'host'}, {self.threads} threads, each some {how}, at_end={self.at_end}"
+        return f"{cell} {p.label} {list(p.x.shape)} {self.right.dtype}, {run}"
+
+
+#: How many configurations one compiled plan serves.
+EACH = 16
+SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 40)
+
+
+def configurations(count: int, first: int = 0) -> Iterator[Configuration]:
+    """Random cells, sizes, T, B, options, types, processors and threads; the seeds are fixed."""
+    for group in range(first, first + -(-count // EACH)):
+        r = random.Random(group)
+        name, (I, H) = r.choice(sorted(CELLS)), r.choices(SIZES, k=2)
+        cell = randomised(CELLS[name](I, H).double(), seed=group)
+        dtype, isa = r.choice([torch.float32, torch.float64]), r.choice([*isas(), ""])
+        noise = r.sample(
+            ["dropout", r.choice(["zoneout", "rates", "mixed"])], r.choice([0, 0, 1, 2])
+        )
+        for number in range(min(EACH, count - (group - first) * EACH)):
+            options = [o for o in ("lengths", "reset", "truncate", "state") if r.random() < 0.4]
+            options += ["reverse"] * (r.random() < 0.3)
+            T, B = r.randint(1, 9), r.choice([1, 2, 3, 4, 5, 7, 8, 17, 66])
+            made = problem(cell, T, B, *noise, *options, seed=group * EACH + number)
+            made = replace(made, all_states=r.random() < 0.5)
+            yield Configuration(
+                oracle(made, dtype), isa, r.choice([1, 2, 3, 4]), r.random() < 0.5, r.random() < 0.5
+            )
+
+
+def isas() -> list[str]:
+    """Those of ELMAN_ISA that this machine has."""
+    found = []
+    for isa in ("avx512", "avx2", "plain"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ELMAN_ISA", isa)
+            with suppress(OptionError):
+                host()
+                found.append(isa)
+    return found
 
 
 def shared(threads: int, units: bool) -> Callable[..., Share]:
@@ -151,22 +215,45 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
     yield counts
 
 
-def main() -> None:
-    """Solve the awkward problems between forbidden pages; exit with what went wrong."""
-    import pytest
-
-    faulthandler.enable()
-    torch.set_num_threads(2)
+def solve_awkward() -> list[str]:
+    """What goes wrong with the awkward problems between forbidden pages."""
     wrong = []
     problems = [right for case in AWKWARD for right in awkward(*case)]
     for at_end in (True, False):
         for units in (True, False):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(program, "share", shared(2, units))
-                with watched(patch, lambda size, at_end=at_end: Pages(size, at_end)) as counts:
-                    for right in problems:
-                        wrong += mistakes(right, "llvm")
-                assert counts, "no kernel ran"
+            for right in problems:
+                wrong += solved(Configuration(right, "", 2, units, at_end))
+    return wrong
+
+
+def solved(asked: Configuration) -> list[str]:
+    """What goes wrong with one configuration between forbidden pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ELMAN_ISA", asked.isa)
+        patch.setattr(program, "share", shared(asked.threads, asked.units))
+        with watched(patch, lambda size: Pages(size, asked.at_end)) as counts:
+            wrong = list(mistakes(asked.right, "llvm"))
+        walked = asked.right.problem.sequence.lengths
+        assert counts or (walked is not None and not walked.any()), "no kernel ran"
+    return wrong
+
+
+def main() -> None:
+    """Solve problems between forbidden pages; exit with what went wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--configurations", type=int, help="so many random ones")
+    parser.add_argument("--first", type=int, default=0, help=f"the first seed, one for {EACH}")
+    given = parser.parse_args()
+    faulthandler.enable()
+    torch.set_num_threads(4)
+    if given.configurations is None:
+        sys.exit("\n".join(solve_awkward()) or 0)
+    wrong, done = [], 0
+    for asked in configurations(given.configurations, given.first):
+        print(asked, file=sys.stderr)  # the last line where the process ends here
+        wrong += solved(asked)
+        done += 1
+    print(f"{done} configurations, {len(wrong)} wrong answers")
     sys.exit("\n".join(wrong) or 0)
 
 

@@ -8,24 +8,8 @@ import pytest
 import torch
 
 from elman.backends.llvm import program
-from elman.backends.llvm.target import host
-from elman.errors import OptionError
-from tests.backends.guards import AWKWARD, Canaries, awkward, shared, watched
+from tests.backends.guards import AWKWARD, Canaries, awkward, isas, shared, watched
 from tests.backends.support import mistakes
-
-
-def _isas() -> list[str]:
-    """Those of ELMAN_ISA that this machine has."""
-    found = []
-    for isa in ("avx512", "avx2", "plain"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("ELMAN_ISA", isa)
-            try:
-                host()
-            except OptionError:
-                continue
-            found.append(isa)
-    return found
 
 
 @pytest.fixture
@@ -44,7 +28,7 @@ def test_the_watch_sees_a_byte_written_outside() -> None:
         assert not buffer.unharmed()
 
 
-@pytest.mark.parametrize("isa", _isas())
+@pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("awkwardness", AWKWARD, ids=lambda a: f"{a[0]}-{a[2]}")
 def test_nothing_is_written_outside(awkwardness, isa, threads, float64, monkeypatch) -> None:
     monkeypatch.setenv("ELMAN_ISA", isa)
@@ -58,10 +42,11 @@ def test_nothing_is_written_outside(awkwardness, isa, threads, float64, monkeypa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pages are asked for in Linux's words")
-def test_nothing_is_read_outside(tmp_path) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--configurations", "20")], ids=["awkward", "random"])
+def test_nothing_is_read_outside(tmp_path, arguments) -> None:
     """In a process of its own: it ends where a forbidden page is touched."""
     found = subprocess.run(
-        [sys.executable, "-m", "tests.backends.guards"],
+        [sys.executable, "-m", "tests.backends.guards", *arguments],
         check=False,
         capture_output=True,
         text=True,
