@@ -229,8 +229,8 @@ def test_what_is_not_close_is_named(actual, expected, message):
 
 
 def test_a_program_is_data_that_gives_itself_again():
-    made = [fuzz.program(7, number) for number in (0, 3, 1999)]
-    assert made == [fuzz.program(7, number) for number in (0, 3, 1999)]
+    made = [fuzz.program(7, number) for number in range(12)]
+    assert made == [fuzz.program(7, number) for number in range(12)]
     assert [eval(repr(one), vars(fuzz)) for one in made] == made
     assert "class Drawn" in "".join(one.listing() for one in made)
 
