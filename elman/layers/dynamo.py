@@ -2,7 +2,8 @@
 
 torch.compile ends its graph at every instance of these three, since their loops would unroll into
 it; ``torch._dynamo.config.allow_rnn`` says whether it does. Ours do not unroll. So it is told to
-go on where the module is one of ours, and nothing changes for torch's own.
+go on where the module is one of ours, and nothing changes for torch's own. And compiled autograd,
+which reads the Python of backward passes, is told to call ours as they are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from torch import nn
+from torch._compile import _disable_dynamo
+
+from elman import autograd
 
 #: The module of torch in which it is decided.
 BUILDER = "torch._dynamo.variables.builder"
@@ -52,6 +56,8 @@ class _AfterImport(MetaPathFinder):
 
 
 def _teach(builder: ModuleType, kind: type[nn.Module]) -> None:
+    backward = autograd._Scan.backward
+    autograd._Scan.backward = staticmethod(_disable_dynamo(backward))  # type: ignore[method-assign]
     config = builder.config
     wrap = getattr(builder.VariableBuilder, "wrap_module", None)
     if wrap is None or not hasattr(config, "allow_rnn"):

@@ -97,6 +97,17 @@ def test_aot_autograd_equals_eager_mode(model):
     assert_equal(grads(twin(x), model), grads(model(x), model))
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager forward", "compiled forward"])
+def test_compiled_autograd_equals_eager_mode(compiled):
+    model, x = Model("Recurrent"), torch.randn(T, B, I)
+    run = torch.compile(model, backend="eager") if compiled else model
+    expected = grads(model(x), model)
+    loss = run(x).square().sum()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        loss.backward()
+    assert_equal([p.grad for p in model.parameters()], expected)
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_an_export_before_any_call_records_the_loop_alone(model, strict):
     x = torch.randn(T, B, I)
