@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from elman import cells, layers, memory, models
 from elman.cells import Cell
 from elman.errors import ElmanError
+from elman.interop.torch import from_torch, to_torch
 from elman.layers import GRU, LSTM, RNN, Bidirectional, Recurrent, Stack, detach
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ __all__ = [
     "Stack",
     "cells",
     "detach",
+    "from_torch",
     "layers",
     "load",
     "memory",
     "models",
+    "to_torch",
 ]
 
 

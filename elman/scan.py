@@ -12,7 +12,7 @@ from torch import Tensor
 from elman.backends import torch_kernels
 from elman.backends.choose import AUTOMATIC, Choice, Execution, choose
 from elman.backends.literal import literal_loop
-from elman.backends.operands import is_lazy, resolved
+from elman.backends.operands import all_plain, resolved
 from elman.backends.segments import in_segments, segment_length
 from elman.cells.cell import Cell, State
 from elman.job import Begun, Compiled
@@ -74,18 +74,10 @@ def scan(
 def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
     """`scan` each of several that do not wait for each other: two kernels at the same time, where
     that is quicker and both keep all that their backward passes read."""
-    scans = [_settled(s) for s in scans]
     if torch.is_autocast_enabled("cpu") and all(s.x.device.type == "cpu" for s in scans):
         with torch.autocast("cpu", enabled=False):
             return scan_all([_unmixed(s) for s in scans])
-    choices = [
-        choose(
-            s.cell, s.weights, s.x, s.state, s.noise, s.execution,
-            sequence=s.sequence, all_states=s.all_states,
-        )
-        for s in scans
-    ]  # fmt: skip
-    pairs = list(zip(scans, choices, strict=True))
+    pairs = [_chosen(s) for s in scans]
     begun = [_begin(scan, choice) for scan, choice in pairs]
     ended = iter(end_all([run for run in begun if run is not None]))
     return [
@@ -127,11 +119,17 @@ def run_alone(scan: Scan, choice: Choice) -> tuple[State, State]:
     return in_segments(run, length, *given, reverse, lambda: scan.cell.initial_state(batch, scan.x))
 
 
+def _chosen(scan: Scan) -> tuple[Scan, Choice]:
+    """A scan and what runs it."""
+    choice = choose(
+        scan.cell, scan.weights, scan.x, scan.state, scan.noise, scan.execution,
+        sequence=scan.sequence, all_states=scan.all_states,
+    )  # fmt: skip
+    return _chosen(_settled(scan)) if choice.lazy else (scan, choice)
+
+
 def _settled(scan: Scan) -> Scan:
     """With every negation and conjugation done that torch has put off."""
-    tensors = (scan.x, *scan.state, *scan.weights.values())
-    if not any(map(is_lazy, tensors)):
-        return scan
     weights = {name: resolved(weight) for name, weight in scan.weights.items()}
     state = tuple(map(resolved, scan.state))
     return replace(scan, x=resolved(scan.x), state=state, weights=weights)
@@ -162,6 +160,8 @@ def _segments(choice: Choice, scan: Scan) -> int | None:
     if scan.execution.memory == "save" or not torch.is_grad_enabled():
         return None
     wanted = (x, *scan.state, *scan.weights.values())
+    if choice.plan is None and not all_plain(wanted):
+        return None  # what has to see every operation sees it once
     if not any(t.requires_grad for t in wanted):
         return None
     if scan.reverse and sequence.lengths is not None and sequence.truncate is not None:

@@ -15,7 +15,7 @@ from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
 from elman.backends.llvm.engine import LLVM
-from elman.backends.operands import all_plain, dispatch_mode, is_freed, oddity
+from elman.backends.operands import all_plain, autocasts, dispatch_mode, is_freed, is_lazy, oddity
 from elman.backends.plans import plan_for
 from elman.cells.cell import Cell, State, dtype_of
 from elman.compiler.plan import Plan
@@ -70,6 +70,8 @@ class Choice:
     engine: Engine | None
     reason: str = ""
     of_torch: bool = False
+    #: Whether a plan could run but for what torch has put off (`operands.resolved`).
+    lazy: bool = False
 
     @property
     def backend(self) -> str:
@@ -77,6 +79,8 @@ class Choice:
             return "torch"
         return "loop" if self.engine is None else self.engine.name
 
+
+LAZY = "a negation or a conjugation has been put off"
 
 ENGINES: dict[str, Engine] = {"llvm": LLVM(), "eager": Eager()}
 
@@ -108,6 +112,8 @@ def choose(
         return Choice(None, None, torch_kernels.reason(x), of_torch=True)
     reason = reason or _mixed(x)
     if reason is not None:
+        if reason == LAZY:
+            return Choice(None, None, reason, lazy=True)
         return _fall_back(cell, reason, backend, quiet)
     plan = plan_of(cell, weights, noise, execution, streamed, x.dtype)
     if isinstance(plan, UnsupportedError):
@@ -168,6 +174,8 @@ def _hidden(
     others = [t for t in (*extra, noise.state_mask, *noise.zoneout) if isinstance(t, Tensor)]
     tensors = (x, *state, *weights.values(), *others)
     if not all_plain(tensors) or any(map(is_freed, tensors)):
+        if any(map(is_lazy, tensors)):
+            return LAZY
         names = ("x", *cell.state_sizes, *weights, *("a mask" for _ in others))
         return next(filter(None, map(oddity, names, tensors)))
     if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
@@ -180,10 +188,8 @@ def _has_tangent(tensor: Tensor) -> bool:
 
 
 def _mixed(x: Tensor) -> str | None:
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return f"autocast on {kind} chooses the type of each operation"
-    return None
+    where = x.device.type
+    return f"autocast on {where} chooses the type of each operation" if autocasts(x) else None
 
 
 def _fall_back(cell: Cell, reason: str, backend: str, quiet: bool) -> Choice:

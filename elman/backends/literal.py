@@ -8,6 +8,7 @@ compiled runs through it.
 import torch
 from torch import Tensor
 
+from elman.backends.operands import autocasts
 from elman.cells.cell import Cell, State, as_tuple, bind
 from elman.cells.checking import note_shapes, step_line
 from elman.cells.hooks import step_of
@@ -129,7 +130,7 @@ class _Loop:
                     f"{list(n.shape)}; declare {name}={n.shape[-1] if n.dim() else 1} in "
                     "super().__init__, or return the declared size"
                 )
-            if n.dtype != o.dtype and not torch.is_autocast_enabled(o.device.type):
+            if n.dtype != o.dtype and not autocasts(o):
                 raise ShapeError(
                     f"{step_line(self.cell)} state '{name}' must stay {o.dtype}, got {n.dtype}; "
                     f"return it as {name}.to(x.dtype)"

@@ -84,6 +84,16 @@ def _described(tensor: Tensor) -> str | None:
     return None if getattr(function, "__func__", function) in USUAL else ODD["Python"]
 
 
+def autocasts(tensor: Tensor) -> bool:
+    """Whether autocast is on where this tensor is."""
+    kind = tensor.device.type
+    return (
+        torch._C._is_any_autocast_enabled()
+        and torch.amp.is_autocast_available(kind)
+        and torch.is_autocast_enabled(kind)
+    )
+
+
 def resolved(tensor: Tensor) -> Tensor:
     """The tensor with what torch has put off, a negation or a conjugation, done."""
     return tensor.resolve_conj().resolve_neg() if is_lazy(tensor) else tensor
@@ -91,7 +101,7 @@ def resolved(tensor: Tensor) -> Tensor:
 
 def is_lazy(tensor: Tensor) -> bool:
     """Whether torch has put a negation or a conjugation off until the tensor is read."""
-    return tensor.is_neg() or tensor.is_conj()
+    return _oddity(tensor) in (ODD["Negative"], ODD["Conjugate"])
 
 
 def address(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:

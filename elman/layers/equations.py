@@ -16,6 +16,13 @@ class Equations:
         self.options = options
         self.cells = tuple(_equation(*one) for one in options)
 
+    @staticmethod
+    def of(layer: Any) -> Equations:
+        """Those of a layer of torch.nn's, or of a drop-in one, as it is now."""
+        above = (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
+        rest = layer.hidden_size, layer.proj_size, layer.bias
+        return Equations(*((layer.mode, size, *rest) for size in (layer.input_size, above)))
+
     def __deepcopy__(self, memo: object) -> Equations:
         return self
 

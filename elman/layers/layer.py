@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from elman.backends.operands import all_plain
+from elman.backends.operands import all_plain, autocasts
 from elman.compiled_scan import being_traced
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
@@ -203,7 +203,7 @@ class Layer(nn.Module):
                 f"{name}: x is on {x.device}, the layer on {weight.device}; use "
                 f"x.to('{weight.device}')"
             )
-        if weight.dtype is not x.dtype and not torch.is_autocast_enabled(x.device.type):
+        if weight.dtype is not x.dtype and not autocasts(x):
             raise ShapeError(
                 f"{name}: x is {x.dtype}, the layer {weight.dtype}; use x.to({weight.dtype}) or "
                 f"layer.to({x.dtype})"
@@ -276,7 +276,7 @@ def check_state(name: str, parts: Any, sizes: Mapping[str, list[int]], x: Tensor
 def check_kind(what: str, tensor: Tensor, x: Tensor, cure: str) -> None:
     """Raise ShapeError where a tensor is on another device than x or, without autocast, of another
     dtype."""
-    mixed = tensor.dtype is not x.dtype and not torch.is_autocast_enabled(x.device.type)
+    mixed = tensor.dtype is not x.dtype and not autocasts(x)
     if tensor.device == x.device and not mixed:
         return
     raise ShapeError(

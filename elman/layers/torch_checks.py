@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from elman.backends.operands import autocasts
 from elman.cells import StackedCell
 from elman.cells.cell import as_tuple
 from elman.errors import ShapeError
@@ -24,7 +25,6 @@ class TorchChecks(Layer):
     proj_size: int
     _flat_weights: Any
     _flat_weights_names: list[str]
-    _flat_weight_refs: Any
 
     if TYPE_CHECKING:  # torch's own
 
@@ -33,6 +33,8 @@ class TorchChecks(Layer):
         ) -> tuple[int, int, int]: ...
 
         get_expected_cell_size = get_expected_hidden_size
+
+        def _update_flat_weights(self) -> None: ...
 
     def weights(self, cell: StackedCell, row: int, x: Tensor) -> dict[str, Tensor]:
         """What stands in place of the cell's parameters in one direction of one layer.
@@ -56,9 +58,9 @@ class TorchChecks(Layer):
             weight = getattr(self, name)
         if torch.compiler.is_compiling():
             return weight
-        flat = self._flat_weights[number]
-        if flat is not weight and self._flat_weight_refs[number]() is weight:
-            return flat
+        if self._flat_weights[number] is not weight and name in self._parameters:
+            self._update_flat_weights()
+            return self._flat_weights[number]
         return weight
 
     def _check_weight(self, name: str, weight: Any, shape: tuple[int, ...], x: Tensor) -> None:
@@ -71,7 +73,7 @@ class TorchChecks(Layer):
                 "give the layer a parameter of that shape, or build it with the sizes of this one"
             )
         check_weights(self._name, {name: weight}, x)
-        if not torch.is_autocast_enabled(x.device.type):
+        if not autocasts(x):
             raise ShapeError(f"{what} is {weight.dtype}, x is {x.dtype}; use layer.to({x.dtype})")
 
     def check_rank(self, x: Any, state: Any) -> None:
@@ -85,7 +87,7 @@ class TorchChecks(Layer):
                 f"{name}: Expected input to be 2D or 3D, got {axes}D {given}; x must be {order}, "
                 f"or [T, I] for one sequence, got {list(x.shape)}"
             )
-        parts = () if state is None else as_tuple(state)
+        parts = as_tuple(state) if isinstance(state, Tensor | tuple | list) else ()
         found = [part.dim() if isinstance(part, Tensor) else axes for part in parts]
         if any(rank != axes for rank in found):
             kind = "batched" if axes == 3 else "unbatched"
@@ -142,7 +144,7 @@ class TorchChecks(Layer):
                 f"{input.device} and parameter tensor at {weight.device}; {name}: use "
                 f"x.to('{weight.device}')"
             )
-        if weight.dtype is not input.dtype and not torch.is_autocast_enabled(input.device.type):
+        if weight.dtype is not input.dtype and not autocasts(input):
             raise ShapeError(
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "
                 f"Convert input: input.to({weight.dtype}), or convert model: "
@@ -162,7 +164,7 @@ def check_hidden_kind(name: str, part: Tensor, input: Tensor) -> None:
             f"{what} at the same device, found input tensor at {input.device} and hidden tensor "
             f"at {part.device}; {cure}"
         )
-    if part.dtype is not input.dtype and not torch.is_autocast_enabled(input.device.type):
+    if part.dtype is not input.dtype and not autocasts(input):
         raise ShapeError(
             f"{what} the same dtype, found input tensor with {input.dtype} and hidden tensor with "
             f"{part.dtype}; {cure}"

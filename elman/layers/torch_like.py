@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from elman import knobs
 from elman.backends import torch_kernels
+from elman.backends.operands import autocasts
 from elman.cells import StackedCell
 from elman.cells.cell import State, as_returned, as_tuple
 from elman.errors import OptionError, ShapeError
@@ -29,6 +30,9 @@ from elman.scan import Execution, Scan, Sequence
 #: What torch.nn's three are built with that decides the shapes of their weights.
 OPTIONS = frozenset(("mode", "input_size", "hidden_size", "proj_size", "bias", "bidirectional"))
 
+#: What a drop-in layer has beyond torch.nn's.
+EXTRAS = ("equations", "regularisers", "execution")
+
 
 class TorchLike(TorchChecks, Layer):
     """What the three share. The constructor, the parameters, their names and first values are
@@ -43,6 +47,10 @@ class TorchLike(TorchChecks, Layer):
     bidirectional: bool
     proj_size: int
 
+    equations: Equations
+    regularisers: Regularisers
+    execution: Execution
+
     def __init__(
         self,
         *args: Any,
@@ -56,20 +64,14 @@ class TorchLike(TorchChecks, Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.equations = self._equations()
-        self.regularisers = Regularisers(input_dropout, state_dropout, zoneout, weight_drop)
-        self.regularisers.check_parts(self._cell(0))
-        self.execution = Execution(backend, memory, deterministic)
+        rates = input_dropout, state_dropout, zoneout, weight_drop
+        added = extras(self, Regularisers(*rates), Execution(backend, memory, deterministic))
+        self.__dict__.update(added)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in OPTIONS and "equations" in self.__dict__:  # a pruned layer is a smaller one
-            self.equations = self._equations()
-
-    def _equations(self) -> Equations:
-        sizes = [self.input_size, self.output_size]
-        rest = (self.hidden_size, self.proj_size, self.bias)
-        return Equations(*((self.mode, size, *rest) for size in sizes))
+            self.equations = Equations.of(self)
 
     def _cell(self, layer: int) -> StackedCell:
         return self.equations.cells[min(layer, 1)]
@@ -148,10 +150,8 @@ class TorchLike(TorchChecks, Layer):
 
     def _returned_dtype(self, x: Tensor) -> torch.dtype:
         """The dtype that torch.nn's layer returns: x's, but autocast's where it is an RNN."""
-        if self.mode.startswith("RNN") and x.dtype is not torch.float64:
-            device = x.device.type
-            if torch.is_autocast_enabled(device):
-                return torch.get_autocast_dtype(device)
+        if self.mode.startswith("RNN") and x.dtype is not torch.float64 and autocasts(x):
+            return torch.get_autocast_dtype(x.device.type)
         return x.dtype
 
     def _sweeps(
@@ -298,6 +298,15 @@ class GRU(TorchLike, nn.GRU):
 
 
 let_through(TorchLike)
+
+
+def extras(layer: nn.Module, regularisers: Regularisers, execution: Execution) -> dict[str, Any]:
+    """What a drop-in layer has beyond torch.nn's, by name.
+
+    Raises OptionError where a rate names a part of the state that the layer has not."""
+    equations = Equations.of(layer)
+    regularisers.check_parts(equations.cells[0])
+    return dict(zip(EXTRAS, (equations, regularisers, execution), strict=True))
 
 
 def _stacked(states: list[State]) -> Any:
