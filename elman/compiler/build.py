@@ -66,7 +66,7 @@ class Build:
 def held(number: float, dtype: torch.dtype) -> float:
     """A number as this dtype has it, where that is far from the number itself: beyond its range, 0,
     or a whole number beyond 2^53; any other is rounded wherever it is used."""
-    rounded: float = torch.tensor(number, dtype=dtype).item()
+    rounded: float = torch.tensor(number, dtype=dtype, device="cpu").item()
     whole = isinstance(number, int) and abs(number) > 2**53
     beyond = abs(number) > torch.finfo(dtype).max or rounded == 0
     return rounded if whole or beyond else float(number)

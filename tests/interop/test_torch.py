@@ -145,7 +145,7 @@ def test_what_has_no_counterpart_is_told_of_and_left():
 
 
 def test_dynamic_quantization_after_the_conversion(x):
-    model = Model(elman.LSTM(I, H)).eval()
+    model, x = Model(elman.LSTM(I, H)).float().eval(), x.float()
     found = quantize_dynamic(elman.to_torch(model), {nn.LSTM, nn.Linear})
     assert isinstance(found.rnn, torch.ao.nn.quantized.dynamic.LSTM)
     torch.testing.assert_close(found(x), model(x), atol=0.1, rtol=0.1)
