@@ -295,6 +295,24 @@ def test_threads_compile_once(compiled) -> None:
     assert len(compiled) == 1 and all(torch.equal(f, found[0]) for f in found)
 
 
+def test_a_class_that_exec_has_made() -> None:
+    """Its module is that of builtins."""
+    space = {"elman": elman, "torch": torch}
+    exec(
+        "class Made(elman.Cell):\n"
+        "    scale = 1.0\n"
+        "    def step(self, x, h):\n"
+        "        return torch.tanh(x + h) * self.scale\n",
+        space,
+    )
+    cell, x = space["Made"](4, h=4), torch.randn(3, 2, 4)
+    before = as_the_loop(cell, x, "eager")
+    type(cell).scale = 0.5
+    assert not torch.equal(before, as_the_loop(cell, x, "eager"))
+    cell.scale = 0.25
+    as_the_loop(cell, x, "eager")
+
+
 # ------------------------------------------------------------------ what cannot be known
 
 

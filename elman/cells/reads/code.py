@@ -37,7 +37,7 @@ def class_content(walk: Walk, kind: type, where: str, made: bool = False) -> Has
     parts: list[Hashable] = [Same(kind)]
     met: set[str] = set()
     for base in kind.__mro__:
-        if walk.origin(base.__module__) != "user":
+        if walk.maker(base) != "user":
             continue
         mapping = vars(base)
         walk.probes.keys(mapping)
@@ -66,7 +66,7 @@ def class_value(walk: Walk, value: type, where: str, whole: bool) -> Hashable:
     """A class as a value, of which the code may make objects."""
     if issubclass(value, enum.Enum):
         return Same(value)
-    if walk.origin(value.__module__) == "user":
+    if walk.maker(value) == "user":
         return class_content(walk, value, where, made=True)
     return _foreign(walk, value, where, value.__module__, whole)
 
@@ -102,7 +102,7 @@ def function_content(walk: Walk, value: FunctionType, where: str, whole: bool) -
     original = vars(value).get("_torchdynamo_orig_callable")
     if original is not None:
         return Same(value), walk.key(original, where)
-    if walk.origin(module) != "user":
+    if module != "builtins" and walk.origin(module) != "user":  # where `exec` has made it
         return _foreign(walk, value, where, module, whole)
     code = value.__code__
     names = mentioned(code)

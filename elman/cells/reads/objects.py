@@ -47,7 +47,7 @@ def itself(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
 def object_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
     """An object: its class, and those of its attributes that the code mentions."""
     kind = type(value)
-    of = walk.origin(kind.__module__)
+    of = walk.maker(kind)
     if kind.__module__.partition(".")[0] == "torch":
         return Same(value)
     if kind.__module__.startswith("numpy") and not isinstance(value, np.generic):
@@ -91,7 +91,7 @@ def container_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashab
 
 def collection(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
     """A container; of a kind of the user's own, its attributes too."""
-    own = type(value) not in CONTAINERS and walk.origin(type(value).__module__) == "user"
+    own = type(value) not in CONTAINERS and walk.maker(type(value)) == "user"
     return (
         object_content(walk, value, where, whole)
         if own

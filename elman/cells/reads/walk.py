@@ -30,6 +30,9 @@ DYNAMIC = frozenset(
     )
 )
 
+#: The flag of classes that a class statement has made.
+MADE_BY_PYTHON = 1 << 9
+
 #: By type: how to find the content of a value, as (walk, value, where, whole).
 Contents = tuple[tuple[Any, Callable[["Walk", Any, str, bool], Hashable]], ...]
 
@@ -79,6 +82,12 @@ class Walk:
     def origin(self, module: str | None) -> str:
         return origin(module, self.own)
 
+    def maker(self, kind: type) -> str:
+        """Whose code a class is. One that is made by `exec`, as examples in documents are, has no
+        module but that of builtins."""
+        made = kind.__module__ == "builtins" and kind.__flags__ & MADE_BY_PYTHON
+        return "user" if made else self.origin(kind.__module__)
+
     def reads(self, name: str, whole: bool = False) -> bool:
         return whole or self.everything or name in self.given
 
@@ -93,7 +102,7 @@ class Walk:
             return kind, value.hex()
         if isinstance(value, Tensor):
             return Tensor
-        if kind.__name__ in TEXTUAL and self.origin(kind.__module__) != "user":
+        if kind.__name__ in TEXTUAL and self.maker(kind) != "user":
             return kind, repr(value)
         how = (id(value), whole, self.loose)
         met = self.seen.get(how)
