@@ -77,13 +77,22 @@ def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
     if torch.is_autocast_enabled("cpu") and all(s.x.device.type == "cpu" for s in scans):
         with torch.autocast("cpu", enabled=False):
             return scan_all([_unmixed(s) for s in scans])
-    pairs = [_chosen(s) for s in scans]
+    pairs = [_chosen(_cut(s)) for s in scans]
     begun = [_begin(scan, choice) for scan, choice in pairs]
     ended = iter(end_all([run for run in begun if run is not None]))
     return [
         run_alone(scan, choice) if run is None else next(ended)
         for run, (scan, choice) in zip(begun, pairs, strict=True)
     ]
+
+
+def _cut(scan: Scan) -> Scan:
+    """The scan, from a state that is a constant where truncation makes it one for all: the graph
+    that it came from, which may be gone, is not asked for a gradient of 0."""
+    sequence = scan.sequence
+    if sequence.truncate is None or sequence.lengths is not None or not len(scan.x):
+        return scan
+    return replace(scan, state=tuple([part.detach() for part in scan.state]))
 
 
 def _begin(scan: Scan, choice: Choice) -> Begun | None:

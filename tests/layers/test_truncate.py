@@ -109,3 +109,15 @@ def test_truncation_counts_from_the_start_whatever_the_resets():
     outputs, _ = elman.Recurrent(cell)(x, reset=reset, truncate=2)
     expected = outputs_of([*first, *begun, *rest])
     assert_same(outputs, expected, [x, *cell.parameters()])
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+def test_a_truncated_call_does_not_ask_for_the_graph_of_the_state_it_is_given(backend):
+    layer = elman.GRU(2, 3, backend=backend)
+    _, state = layer(torch.randn(2, 4, 2))
+    state.sum().backward()  # the graph of the state is gone
+    x = torch.randn(5, 4, 2)
+    outputs, _ = layer(x, state, truncate=3)
+    outputs.sum().backward()
+    expected = layer(x, state.detach(), truncate=3)[0]
+    assert torch.equal(outputs, expected)

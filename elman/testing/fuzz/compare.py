@@ -29,6 +29,9 @@ ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
         RuntimeError, "modified (by an )?in-?place", "changed'",
     ),
 }  # fmt: skip
+#: What the loop says of a graph that it has freed, and that elman may still have: gradients of
+#: second order do not go through the nodes of the first.
+FREED = "backward through the graph a second time"
 #: Exceptions that say that something is not to be had, whoever raises them.
 PLAIN = (RuntimeError, ElmanError, ValueError, NotImplementedError)
 
@@ -109,6 +112,8 @@ def _raised(program: Program, found: Outcome, loop: Outcome, compared: int) -> J
         kinds = type(mine.error), type(theirs.error)
         if kinds[0] is kinds[1] or all(issubclass(kind, PLAIN) for kind in kinds):
             return Judged(Verdict.BOTH_RAISE, str(mine), compared)
+    elif theirs is not None and FREED in str(theirs.error):
+        return Judged(Verdict.BOTH_RAISE, str(theirs), compared)
     elif mine is not None:
         name = _allowed(mine, str(program.acts[number]))
         if name:
