@@ -13,6 +13,7 @@ import time
 import types
 import warnings
 import weakref
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -72,6 +73,26 @@ def scaled(x, by=0.5):
     return torch.clamp(x * by, max=LIMIT)
 
 
+def strong(x):
+    return x * strong.gain
+
+
+strong.gain = 1.25
+
+
+class Meta(type):
+    @property
+    def shift(cls) -> float:
+        return cls.amount
+
+
+class Shifted(metaclass=Meta):
+    amount = 0.25
+
+
+Pair = namedtuple("Pair", "low high")
+
+
 def captured(value):
     def function(x):
         return x + value
@@ -106,6 +127,7 @@ class Reader(Base):
         self.partial = functools.partial(scaled, by=0.75)
         self.captured, self.capture = captured(0.125)
         self.bound = self.helper
+        self.pair = Pair(-3.0, 3.0)
         # What no step mentions does not count, and need not be comparable.
         self.log, self.lock = logging.getLogger(__name__), threading.Lock()
         self.counter, self.rng = itertools.count(), random.Random(0)
@@ -118,7 +140,7 @@ class Reader(Base):
         return self.polished(u if "relu" in self.chosen else -u)
 
     def polished(self, x):
-        return self.act(x)
+        return self.act(strong(x).clamp(self.pair.low, self.pair.high) + Shifted.shift)
 
 
 class Plain(Reader):
@@ -159,6 +181,9 @@ CHANGES = {
     "a method of an object": lambda c: setattr(c, "bound", types.MethodType(lambda c, x: x + 1, c)),
     "a default": lambda c: setattr(scaled, "__defaults__", (0.125,)),
     "code": _code,
+    "an attribute of a function": lambda c: setattr(strong, "gain", 0.25),
+    "what a metaclass reads": lambda c: setattr(Shifted, "amount", -0.25),
+    "a field": lambda c: setattr(c, "pair", c.pair._replace(high=-1.0)),
     "a closure": lambda c: c.capture(2.0),
     "a partial": lambda c: setattr(c, "partial", functools.partial(scaled, by=-1.0)),
     "a global": lambda c: globals().update(LIMIT=0.1),
@@ -177,7 +202,7 @@ def _restored():
     yield
     globals().pop("float", None)
     globals().update(LIMIT=names["LIMIT"])
-    config.slope = 0.5
+    config.slope, strong.gain, Shifted.amount = 0.5, 1.25, 0.25
     scaled.__code__, scaled.__defaults__ = code, defaults
     for kind, attributes in held:
         for name in set(vars(kind)) - set(attributes):

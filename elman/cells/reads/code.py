@@ -35,6 +35,8 @@ def class_content(walk: Walk, kind: type, where: str, made: bool = False) -> Has
         return Same(kind)
     walk.classes.add(how)
     parts: list[Hashable] = [Same(kind)]
+    if walk.maker(type(kind)) == "user":
+        parts.append(class_content(walk, type(kind), where))
     met: set[str] = set()
     for base in kind.__mro__:
         if walk.maker(base) != "user":
@@ -112,6 +114,7 @@ def function_content(walk: Walk, value: FunctionType, where: str, whole: bool) -
         walk.probes.attributes.append((value, name, getattr(value, name)))
     parts = [code, walk.key(value.__defaults__, where), walk.key(value.__kwdefaults__, where)]
     parts += _closure(walk, value, where)
+    parts.append(walk.variables(vars(value), where, whole=False))
     parts += [(name, _variable(walk, value, name)) for name in names.variables]
     parts += [(name, _imported(walk, value, name)) for name in names.imports]
     return tuple(parts)

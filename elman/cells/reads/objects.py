@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import deque, namedtuple
 from collections.abc import Hashable
+from operator import attrgetter, itemgetter, methodcaller
 from types import (
     ClassMethodDescriptorType,
+    GenericAlias,
     GetSetDescriptorType,
     MemberDescriptorType,
     MethodDescriptorType,
     MethodWrapperType,
+    UnionType,
     WrapperDescriptorType,
 )
 from typing import Any
@@ -26,7 +29,14 @@ from elman.cells.reads.walk import Same, Walk
 SMALL = 1 << 12
 #: Objects that tell a step nothing.
 HARMLESS = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
+#: Parts of classes, and functions made of names, that never change.
 DESCRIPTORS = (
+    type(vars(namedtuple("_", "field"))["field"]),
+    type(attrgetter("_")),
+    type(itemgetter(0)),
+    type(methodcaller("_")),
+    GenericAlias,
+    UnionType,
     ClassMethodDescriptorType,
     GetSetDescriptorType,
     MemberDescriptorType,
