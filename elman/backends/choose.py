@@ -99,10 +99,10 @@ def choose(
     sequence: Sequence | None = None,
     all_states: bool = False,
 ) -> Choice:
-    """The backend for this call. A cell that has to run as the literal loop is told of once,
-    unless ``quiet``. ``streamed``: it will run one step at a time. ``sequence``: torch's fused
-    kernels may run it too, over this. Raises BackendError where the backend asked for cannot run
-    it."""
+    """The backend for this call. Where "auto" has to take a slower one than the kernels, that is
+    told of once, unless ``quiet``. ``streamed``: it will run one step at a time. ``sequence``:
+    torch's fused kernels may run it too, over this. Raises BackendError where the backend asked
+    for cannot run it."""
     backend = knobs.backend(execution.backend)
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
@@ -118,7 +118,9 @@ def choose(
     plan = plan_of(cell, weights, noise, execution, streamed, x.dtype)
     if isinstance(plan, UnsupportedError):
         return _fall_back(cell, str(plan), backend, quiet)
-    return choose_engine(plan, x, backend)
+    choice = choose_engine(plan, x, backend)
+    slow = backend == "auto" and bool(choice.reason)
+    return _told(cell, choice, quiet) if slow else choice
 
 
 def choose_engine(plan: Plan, x: Tensor, asked: str) -> Choice:
@@ -193,18 +195,22 @@ def _mixed(x: Tensor) -> str | None:
 
 
 def _fall_back(cell: Cell, reason: str, backend: str, quiet: bool) -> Choice:
-    """The literal loop, which is told of once for each class of cells and reason; an error where
-    another backend was asked for."""
-    name = type(cell).__name__
+    """The literal loop; an error where another backend was asked for."""
     if backend != "auto":
         raise BackendError(
-            f"backend='{backend}' cannot run {name}: {reason}; use backend='auto' or 'loop'"
+            f"backend='{backend}' cannot run {type(cell).__name__}: {reason}; use backend='auto' "
+            "or 'loop'"
         )
-    if not quiet and (name, reason) not in _said:
-        _said.add((name, reason))
+    return _told(cell, Choice(None, None, reason), quiet)
+
+
+def _told(cell: Cell, choice: Choice, quiet: bool) -> Choice:
+    """A slower path than the kernels', which is told of once for each class of cells and reason."""
+    name = type(cell).__name__
+    if not quiet and (name, choice.reason) not in _said:
+        _said.add((name, choice.reason))
+        path = "as the literal loop" if choice.plan is None else "as operations of torch"
         warnings.warn(
-            f"{name} runs as the literal loop, which is slow: {reason}",
-            RuntimeWarning,
-            stacklevel=4,
+            f"{name} runs {path}, which is slow: {choice.reason}", RuntimeWarning, stacklevel=5
         )
-    return Choice(None, None, reason)
+    return choice

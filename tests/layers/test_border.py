@@ -314,6 +314,30 @@ def test_auto_tells_once_which_slower_path_runs_and_why(make, reason, x, warned)
         WAYS[reason](layer, x)
 
 
+def test_a_dtype_without_kernels_is_told_of_once(x, warned):
+    layer, x = elman.GRU(I, H).bfloat16(), x.bfloat16()
+    message = "GRU runs as operations of torch, which is slow: there are no kernels for torch.bf"
+    with pytest.warns(RuntimeWarning, match=message):
+        layer(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(x)
+        elman.GRU(I, H, backend="eager").bfloat16()(x)
+    with pytest.raises(BackendError, match="no kernels for torch.bfloat16"):
+        elman.GRU(I, H, backend="llvm").bfloat16()(x)
+
+
+def test_autocast_where_there_are_no_kernels_is_told_of_or_refused(x, warned, monkeypatch):
+    """As on a GPU."""
+    monkeypatch.setattr(choose, "autocasts", lambda tensor: True)
+    reason = "autocast on cpu chooses the type of each operation"
+    for backend in ("llvm", "eager"):
+        with pytest.raises(BackendError, match=f"backend='{backend}' cannot run GRU: {reason}"):
+            elman.GRU(I, H, backend=backend)(x)
+    with pytest.warns(RuntimeWarning, match=f"GRU runs as the literal loop.*{reason}"):
+        elman.GRU(I, H)(x)
+
+
 def test_each_class_of_cells_is_told_of(x, warned):
     for layer in (elman.LSTM(I, H), elman.GRU(I, H)):
         with pytest.warns(RuntimeWarning, match=f"{type(layer).__name__} runs as the literal"):
