@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ def written_aside(target: Path) -> Iterator[Path]:
             shutil.rmtree(target)
         os.replace(aside, target)
     except OSError as error:
-        _remove(aside)
+        remove(aside)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise RunError(
                 f"{target}: no room left to write it ({error.strerror}); what was saved before is "
@@ -41,7 +41,7 @@ def written_aside(target: Path) -> Iterator[Path]:
             ) from error
         raise RunError(f"{target}: cannot be written: {error.strerror or error}") from error
     except BaseException:
-        _remove(aside)
+        remove(aside)
         raise
 
 
@@ -81,8 +81,10 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, where that can be done."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from elman.cells import Cell
 from elman.data.batch import Batch, Batches
 from elman.data.corpus import Report
 from elman.data.embedded import embedded_file
-from elman.data.files import loaded, write_json, write_text
+from elman.data.files import loaded, remove, write_json, write_text
 from elman.data.frequency import frequency_named
 from elman.data.panel import PARTS, Panel
 from elman.data.panel_files import Learnt, write_panel
@@ -329,7 +329,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
     def _keep_errors(self, model: Any) -> None:
         """errors.json: the quantiles of a point forecast's errors in validation, step by step."""
         path = self.run.folder / "errors.json"
-        path.unlink(missing_ok=True)
+        remove(path)
         if model.output.size > 1:
             return
         stride = -(-len(self.windows("valid")) // RESIDUAL_WINDOWS)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch import nn
 
@@ -25,7 +26,7 @@ PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: Console) -> bool:
     """Train a model from its last checkpoint, or from the start; whether it came to its end.
 
-    False: it was interrupted, and everything is saved.
+    False: it was interrupted; everything is saved, or at a second interruption what was before.
     """
     options = task.options
     module = SequenceModule(task, model, train, valid)
@@ -52,7 +53,11 @@ def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: C
             enable_model_summary=False,
         )
         with company(task.run.folder):
-            trainer.fit(module)
+            try:
+                trainer.fit(module)
+            except (SystemExit, SIGTERMException):
+                # What Lightning makes of a second Ctrl-C, and of a signal before the first step.
+                return False
     return not module.interrupted
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elman.data.files import read_json, write_json
+from elman.data.files import read_json, remove, write_json
 from elman.errors import RunError
 
 FORMAT = 1
+#: What `elman.data.files.written_aside` calls its files.
+UNFINISHED = ".*.part"
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Run:
     def remove_unfinished(self) -> None:
         """Remove what a killed process was writing when it died."""
         for folder in (self.folder, self.checkpoints, self.folder / "data"):
-            for part in folder.glob(".*.part"):
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
+            for part in folder.glob(UNFINISHED):
+                remove(part)
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Write config.json."""
@@ -80,7 +82,7 @@ def new_run(folder: Path, force: bool = False) -> Iterator[Run]:
     run = Run(folder)  # its files are named as the user named the folder
     folder = Path(os.path.abspath(folder))
     there = folder.exists()
-    occupied = there and not (folder.is_dir() and not any(folder.iterdir()))
+    occupied = there and not (folder.is_dir() and not _holds_anything(folder))
     if occupied and not _is_run(folder):
         raise RunError(
             f"{folder}: exists and is no run of elman's; choose another folder with --out"
@@ -100,13 +102,18 @@ def new_run(folder: Path, force: bool = False) -> Iterator[Run]:
         raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
     try:
         yield run
-    except BaseException:
+    except BaseException as error:
         for child in folder.iterdir():
-            shutil.rmtree(child) if child.is_dir() else child.unlink()
-        if occupied or not there:
-            folder.rmdir()
-        if occupied:
-            former.rename(folder)
+            remove(child)
+        try:
+            if occupied or not there:
+                folder.rmdir()
+            if occupied:
+                former.rename(folder)
+        except OSError as kept:
+            if not occupied:
+                raise error from kept
+            raise RunError(f"{error}; the former run is kept in {former}") from error
         raise
     if occupied:
         shutil.rmtree(former, ignore_errors=True)
@@ -122,6 +129,11 @@ def open_run(folder: str | Path) -> Run:
     run = Run(folder)
     run.config  # noqa: B018  (raises where it cannot be read)
     return run
+
+
+def _holds_anything(folder: Path) -> bool:
+    """Whether there is more than what a process was writing when it was killed."""
+    return bool(set(folder.iterdir()) - set(folder.glob(UNFINISHED)))
 
 
 def _is_run(folder: Path) -> bool:

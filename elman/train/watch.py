@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -49,8 +50,6 @@ class Watch(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         self._module = module
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._former[number] = signal.signal(number, self._interrupt)
         self._saved = module.clock
         self._logged = time.monotonic()
         self.bar = Progress(
@@ -68,6 +67,11 @@ class Watch(L.Callback):
         self.bar.start()
         self.shown = self.bar.add_task("", total=1.0, epoch="", numbers="")
 
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        # Here, as Lightning sets its own before, which ends a training with an error at SIGTERM.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.signal(number, self._interrupt)
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._module.asked_to_stop:
             signal.default_int_handler(number, frame)
@@ -83,8 +87,10 @@ class Watch(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
         if self.leads and not isinstance(exception, RunError):
-            self.metrics.save()
-            self._draw(module)
+            # What ended the training is what is to be said, not what it brought with it.
+            with suppress(RunError):
+                self.metrics.save()
+                self._draw(module)
 
     def on_fit_end(self, trainer: L.Trainer, module: Any) -> None:
         if self.leads:

@@ -45,11 +45,13 @@ def torchrun_environment(rank: int, processes: int, nodes: int, port: int) -> di
     }
 
 
-def _train(environment, answers, rank, task, files, out, force, options) -> None:
+def _train(environment, answers, rank, task, files, out, force, inside, options) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
     said = io.StringIO()
     try:
+        if inside is not None:
+            inside()
         with redirect_stdout(said), redirect_stderr(said):
             if task is None:
                 training.resume(task_of(run := open_run(out)), run, Console(file=said))
@@ -76,17 +78,19 @@ def trained(
     force=False,
     before=None,
     answering=None,
+    inside=None,
     **options,
 ):
     """What each process said, or those of ``answering``: a training in processes of their own.
 
-    task: None resumes. before: is called with the processes when they have begun.
+    task: None resumes. before: is called with the processes when they have begun. inside: is
+    called in each of them before it trains.
     """
     answering = range(processes) if answering is None else answering
     if processes > 1:
         options |= {"devices": processes // nodes, "nodes": nodes}
     answers, port = SERVER.Queue(), free_port()
-    given = ([str(file) for file in files], out, force, options)
+    given = ([str(file) for file in files], out, force, inside, options)
     started = []
     for rank in range(processes):
         several = processes > 1
