@@ -42,7 +42,15 @@ def _array(data: bytes) -> NDArray[Any]:
     source = io.BytesIO(data)
     shape, fortran, dtype = _head(source)
     values = np.frombuffer(data, dtype, math.prod(shape), source.tell())
+    if dtype.kind == "U" and dtype.itemsize:
+        _require_characters(values.view(f"{dtype.byteorder}u4"))
     return values.reshape(shape, order="F" if fortran else "C")
+
+
+def _require_characters(codes: NDArray[np.uint32]) -> None:
+    """Raise ValueError for code points that no text can hold: making one of them ends badly."""
+    if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
+        raise ValueError("a text in it holds what is no character")
 
 
 def mapped_npy(path: Path) -> NDArray[Any]:
@@ -67,6 +75,8 @@ def _head(source: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     shape, fortran, dtype = read[version](source)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which only a pickle can hold")
+    if dtype.names or dtype.subdtype:
+        raise ValueError("it holds records, not numbers or texts")
     if not all(size >= 0 for size in shape):
         raise ValueError(f"a shape of {list(shape)}")
     return shape, fortran, dtype

@@ -18,6 +18,8 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
 
 #: Full scale is 1, but of files that hold whole numbers as floats; what is more is damage.
 LOUDEST = 2.0**31
+#: Samples that a byte holds at most: 8 kbit/s of MP3 are 24; silence in FLAC is 4700.
+MP3_DENSEST, DENSEST = 64, 8192
 #: Samples that are read at once.
 PIECE = 1 << 16
 
@@ -82,8 +84,7 @@ def read_sound(file: Path, skipped: Skipped, where: str = "") -> tuple[Samples, 
     Raises DataError: which file, what it is not.
     """
     with opened_sound(file) as opened:
-        # In pieces: a damaged head may say that there are billions of samples.
-        pieces = list(opened.blocks(PIECE, dtype="float32", always_2d=True))
+        pieces = list(_pieces(opened, file.stat().st_size))
         x = np.concatenate(pieces) if pieces else np.zeros((0, opened.channels), np.float32)
         rate = int(opened.samplerate)
     if not (np.abs(x) <= LOUDEST).all():
@@ -91,6 +92,17 @@ def read_sound(file: Path, skipped: Skipped, where: str = "") -> tuple[Samples, 
     if x.shape[1] > 1:
         skipped.add(f"sound of {x.shape[1]} channels mixed to one", where or str(file))
     return x.mean(axis=1, dtype=np.float32), rate
+
+
+def _pieces(opened: Any, size: int) -> Iterator[Any]:
+    """All samples [n, channels], some at a time: a damaged head may promise billions of them, and
+    the decoder of MP3 makes as many, of nothing. Raises ValueError."""
+    most = size * (MP3_DENSEST if opened.format == "MP3" else DENSEST)
+    for piece in opened.blocks(PIECE, dtype="float32", always_2d=True):
+        most -= len(piece)
+        if most < 0:
+            raise ValueError(f"it has more samples than {size} bytes can hold")
+        yield piece
 
 
 def rate_of(file: Path) -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from elman.data.reading import reading
 from elman.data.text import BLOCK_BYTES, require_text_file
 from elman.errors import DataError, OptionError
 
@@ -39,7 +40,8 @@ def opened_text(file: Path, encoding: str) -> Iterator[IO[str]]:
         with opened(file) as raw, io.TextIOWrapper(raw, encoding=signed) as source:
             yield source
     except UnicodeError as error:
-        raise _misread(file, encoding) from error
+        with reading(file, "text", cure="fetch it again"):  # what follows may be no gzip
+            raise _misread(file, encoding) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{file}: is no whole gzip file ({error}); fetch it again") from error
     except OSError as error:

@@ -1,5 +1,6 @@
 """Damaged files: many made by chance, and those that once were read wrongly or not refused."""
 
+import gzip
 import io
 import json
 import struct
@@ -15,6 +16,7 @@ from elman.data.captions import captioned_pictures
 from elman.data.files import read_json
 from elman.data.idx import read_idx
 from elman.data.images import image_size, read_image
+from elman.data.labelled import labelled_texts
 from elman.data.lines import read_lines
 from elman.data.music import pieces
 from elman.data.numbers import Scale
@@ -255,3 +257,42 @@ def test_a_zip_bomb_takes_no_more_than_it_unpacks_to(tmp_path):
     (tmp_path / "a.npz").write_bytes(out.getvalue())
     assert len(out.getvalue()) < 50_000
     assert [len(values) for values, _, _ in read_npz(tmp_path / "a.npz")] == [1 << 22] * 2
+
+
+def test_mp3_that_promises_billions_of_samples_takes_no_memory(tmp_path):
+    soundfile.write(tmp_path / "a.mp3", np.sin(np.arange(2000) / 9), 8000)
+    data = (tmp_path / "a.mp3").read_bytes()
+    at = data.index(b"Xing") + 8  # the number of frames
+    (tmp_path / "a.mp3").write_bytes(data[:at] + b"\x00\x9d\x00\x04" + data[at + 4 :])
+    with pytest.raises(DataError, match=r"a\.mp3: .*more samples than \d+ bytes can hold"):
+        read_sound(tmp_path / "a.mp3", Skipped())
+
+
+@pytest.mark.parametrize("cut", [-20, -9])
+def test_gzip_that_is_damaged_and_no_utf_8_is_refused(cut, tmp_path):
+    data = gzip.compress("text,label\ncaf\xe9,a\n".encode("latin-1"))
+    (tmp_path / "a.csv.gz").write_bytes(data[:cut] + b"\0\0\0\0" + data[cut + 4 :])
+    with pytest.raises(DataError, match=r"a\.csv\.gz: "):
+        list(labelled_texts([tmp_path / "a.csv.gz"]))
+
+
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800])
+def test_labels_of_npz_that_are_no_characters_are_refused(code, tmp_path):
+    y = np.array(["a", "b"])
+    y.view("u4")[1] = code
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), y=y)
+    with pytest.raises(DataError, match="holds what is no character"):
+        list(read_npz(tmp_path / "a.npz"))
+
+
+def test_a_mat_file_that_ended_the_process_of_its_reader_is_refused(tmp_path):
+    """A cell whose array says that it has more bytes than there are."""
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
+    flags = struct.pack("<4I", 6, 8, 6, 0)
+    sizes, name = struct.pack("<2I2i", 5, 8, 12, 88), struct.pack("<2I", 1, 1) + b"a".ljust(8)
+    for size in (0x7FFFFFF0, 8 * 12 * 88 + 8, 7):
+        array = flags + sizes + name + struct.pack("<2I", 9, size) + bytes(8 * 12 * 88)
+        data = head + struct.pack("<2I", 14, len(array)) + array
+        (tmp_path / "a.mat").write_bytes(data)
+        with pytest.raises(DataError, match=r"a\.mat: cannot be read as \.mat"):
+            list(pieces([tmp_path / "a.mat"]))
