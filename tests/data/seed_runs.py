@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -123,13 +122,13 @@ def _short(task: str) -> dict[str, int]:
 
 def _resumed(run: Path) -> Read:
     def read(config: Path) -> list[Any]:
-        with TemporaryDirectory() as folder:
-            copy = Path(folder) / run.name
-            shutil.copytree(run, copy)
-            opened = open_run(copy)
-            quiet = Console(file=io.StringIO())
-            training.resume(task_of(opened), opened, quiet, steps=3)
-            return [(copy / "model.safetensors").read_bytes().hex()]
+        copy = run.with_name(f"{run.name}-resumed")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run, copy)
+        opened = open_run(copy)
+        quiet = Console(file=io.StringIO())
+        training.resume(task_of(opened), opened, quiet, steps=3)
+        return [(copy / "model.safetensors").read_bytes().hex()]
 
     return read
 
