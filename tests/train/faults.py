@@ -170,8 +170,8 @@ def _kills(folder: Path, count: int, seed: int) -> Iterator[str]:
     trained("classify", [table], folder / "timed", **OPTIONS)
     most, draw = time.monotonic() - began, random.Random(seed)
     done = hits = same = runs = 0
-    while done < count:
-        kills = min(draw.randint(1, 8), count - done)
+    while hits < count:
+        kills = min(draw.randint(1, 8), count - hits)
         run = folder / f"killed-{runs}"
         hits += killed(table, run, draw, kills, most)
         same += weights(run) == wanted
