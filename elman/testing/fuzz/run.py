@@ -26,6 +26,8 @@ BATCH = 2500
 ANY, SMOOTH = 14, 4
 #: One process runs at most so many programs: what it has compiled goes with it.
 CHUNK = 5000
+#: Threads that wait do not spin: the sizes are small, and other processes want the cores.
+_ENVIRONMENT = {"ELMAN_BACKEND": "", "OMP_WAIT_POLICY": "passive"}
 #: A program that takes so many seconds hangs.
 PATIENCE = 120.0
 
@@ -112,7 +114,7 @@ class _Worker:
         with (folder / "errors").open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "elman.testing.fuzz.worker", *arguments],
-                env=os.environ | {"ELMAN_CACHE": str(folder / "cache"), "ELMAN_BACKEND": ""},
+                env=os.environ | _ENVIRONMENT | {"ELMAN_CACHE": str(folder / "cache")},
                 stdout=errors,
                 stderr=errors,
             )

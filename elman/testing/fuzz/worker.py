@@ -37,7 +37,7 @@ def work(seed: int, first: int, end: int, folder: Path) -> None:
         tally = _Tally()
         for number in range(first, end):
             os.pwrite(now, struct.pack("<q", number), 0)
-            torch.set_num_threads(1 if number // BATCH % 4 else 2)
+            torch.set_num_threads(2 if number // BATCH % 8 == 7 else 1)
             text = tally.add(seed, number)
             if text:
                 tell({"number": number, "text": text})
