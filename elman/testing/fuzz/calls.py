@@ -69,6 +69,8 @@ def call(
     nest = _refilled(shape[0], iter(found))
     # What was changed in place is not what the oracle has.
     w.state = None if back.endswith("changed") else nest[1]
+    if mode == "inference":  # what torch can save depends on what each way to run it saves
+        w.state = map_state(Tensor.clone, w.state)
     w.fits = (B, w.kind)
 
 
