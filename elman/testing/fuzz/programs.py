@@ -160,6 +160,8 @@ def _call(draw: Random, B: int, first: bool = False) -> Act:
         options["back"] = draw.choice(ENDS)
         if options["back"].endswith("changed") and options.get("way") == "save_on_cpu":
             del options["way"]  # on the CPU it keeps the tensors themselves, and does not check
+        if options["T"] == 0 and options["back"].endswith("changed"):
+            options["back"] = "grad"  # the last state is the one that was given
         if options["back"].endswith("changed"):
             options.pop("states", None)  # of one layer, which are its outputs as well
     return _act("call", **options)

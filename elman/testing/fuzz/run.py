@@ -133,7 +133,8 @@ class _Worker:
                 if until is not None and time.monotonic() > until:
                     return self.end
                 if time.monotonic() - since > PATIENCE:
-                    self._failed(now, f"has run for more than {PATIENCE:.0f} seconds")
+                    place = " < ".join(self._errors("  File ")[:12])
+                    self._failed(now, f"has run for more than {PATIENCE:.0f} seconds: {place}")
                     return now + 1
         finally:
             self.process.kill()
@@ -168,6 +169,10 @@ class _Worker:
     def _death(self) -> str:
         code = self.process.returncode
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        errors = (self.folder / "errors").read_text(encoding="utf-8", errors="replace")
-        last = [line for line in errors.splitlines() if line.strip()][-1:]
-        return f"the process ended: {name} {' '.join(last)[:200]}"
+        return f"the process ended: {name} {' '.join(self._errors('')[-1:])[:200]}"
+
+    def _errors(self, start: str) -> list[str]:
+        """Lines that the process has written and that begin so."""
+        text = (self.folder / "errors").read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        return [line.strip() for line in lines if line.startswith(start)]

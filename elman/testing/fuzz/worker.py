@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from elman.testing.fuzz.compare import Verdict, judge
-from elman.testing.fuzz.run import BATCH, program
+from elman.testing.fuzz.run import BATCH, PATIENCE, program
 
 #: How often the numbers are told.
 EVERY = 50
@@ -37,6 +37,7 @@ def work(seed: int, first: int, end: int, folder: Path) -> None:
         tally = _Tally()
         for number in range(first, end):
             os.pwrite(now, struct.pack("<q", number), 0)
+            faulthandler.dump_traceback_later(0.9 * PATIENCE)
             torch.set_num_threads(2 if number // BATCH % 8 == 7 else 1)
             text = tally.add(seed, number)
             if text:
