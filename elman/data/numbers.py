@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.typed import typed
+from elman.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,13 @@ class Scale:
         return len(self.mean)
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """[..., F] scaled."""
-        return ((x - np.array(self.mean)) / np.array(self.deviation)).astype(np.float32)
+        """[..., F] scaled; DataError for a number so far from all others that float32 has none."""
+        with np.errstate(over="ignore"):
+            scaled = ((x - np.array(self.mean)) / np.array(self.deviation)).astype(np.float32)
+        if np.isinf(scaled).any():
+            far = float(np.asarray(x)[np.isinf(scaled)][0])
+            raise DataError(f"{far:g} is too far from the numbers of the training; mend it")
+        return scaled
 
     def back(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """[..., F] in the units that it came in."""

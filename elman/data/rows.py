@@ -62,7 +62,7 @@ def read_json_rows(file: Path, encoding: str, skipped: Skipped) -> Iterator[Row]
 
 def _json_object(where: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         if text.strip() in ("[", "{"):
             raise DataError(
@@ -82,6 +82,11 @@ def _json_object(where: str, text: str) -> dict[str, Any]:
         except UnicodeEncodeError as error:
             raise DataError(f"{where}: holds half a character: {error}") from error
     return value
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; one that no float can hold is infinite, as 1e999 is."""
+    return int(digits) if len(digits) < 300 else float(digits)
 
 
 def _shortened(text: str) -> str:

@@ -21,6 +21,7 @@ from elman.data.lines import read_lines
 from elman.data.music import pieces
 from elman.data.numbers import Scale
 from elman.data.panel import mapped_npy
+from elman.data.series import labelled_series
 from elman.data.series_files import read_npz
 from elman.data.sound_files import transcribed_sounds
 from elman.data.source import Skipped
@@ -296,3 +297,17 @@ def test_a_mat_file_that_ended_the_process_of_its_reader_is_refused(tmp_path):
         (tmp_path / "a.mat").write_bytes(data)
         with pytest.raises(DataError, match=r"a\.mat: cannot be read as \.mat"):
             list(pieces([tmp_path / "a.mat"]))
+
+
+def test_whole_numbers_that_no_float_holds_are_refused(tmp_path):
+    for row in ({"x": [1, 10**400], "label": "a"}, {"x": 10**400, "label": "a"}):
+        (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+        with pytest.raises(DataError, match=r"a\.jsonl: line 1: .*infinite"):
+            list(labelled_series([tmp_path / "a.jsonl"]))
+
+
+def test_a_number_too_far_from_those_of_training_is_refused():
+    scale = Scale((0.0,), (1e-6,))
+    assert scale(np.array([[1e30]])).tolist() == [[np.float32(1e36)]]
+    with pytest.raises(DataError, match="1e\\+35 is too far from the numbers of the training"):
+        scale(np.array([[1e35]]))
