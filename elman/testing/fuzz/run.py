@@ -29,7 +29,7 @@ CHUNK = 5000
 #: Threads that wait do not spin: the sizes are small, and other processes want the cores.
 _ENVIRONMENT = {"ELMAN_BACKEND": "", "OMP_WAIT_POLICY": "passive"}
 #: A program that takes so many seconds hangs.
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 
 @lru_cache(maxsize=2 * (ANY + SMOOTH))
