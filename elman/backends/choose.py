@@ -15,7 +15,7 @@ from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
 from elman.backends.llvm.engine import LLVM
-from elman.backends.operands import all_plain, autocasts, dispatch_mode, is_freed, is_lazy, oddity
+from elman.backends.operands import all_plain, autocasts, dispatch_mode, is_lazy, oddity
 from elman.backends.plans import plan_for
 from elman.cells.cell import Cell, State, dtype_of
 from elman.compiler.plan import Plan
@@ -118,14 +118,17 @@ def choose(
     plan = plan_of(cell, weights, noise, execution, streamed, x.dtype)
     if isinstance(plan, UnsupportedError):
         return _fall_back(cell, str(plan), backend, quiet)
-    choice = choose_engine(plan, x, backend)
+    choice = _engine(plan, x, backend)
     slow = backend == "auto" and bool(choice.reason)
     return _told(cell, choice, quiet) if slow else choice
 
 
 def choose_engine(plan: Plan, x: Tensor, asked: str) -> Choice:
     """What runs a plan on such tensors. Raises BackendError where what is asked for cannot."""
-    backend = knobs.backend(asked)
+    return _engine(plan, x, knobs.backend(asked))
+
+
+def _engine(plan: Plan, x: Tensor, backend: str) -> Choice:
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
     if backend == "eager":
@@ -175,7 +178,7 @@ def _hidden(
     extra = () if sequence is None else (sequence.lengths, sequence.reset)
     others = [t for t in (*extra, noise.state_mask, *noise.zoneout) if isinstance(t, Tensor)]
     tensors = (x, *state, *weights.values(), *others)
-    if not all_plain(tensors) or any(map(is_freed, tensors)):
+    if not all_plain(tensors):
         if any(map(is_lazy, tensors)):
             return LAZY
         names = ("x", *cell.state_sizes, *weights, *("a mask" for _ in others))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from elman.errors import ShapeError
@@ -24,6 +25,8 @@ ODD = {
     "Conjugate": "{name} is conjugated when it is read",
     "ZeroTensor": "{name} has no memory, only zeros",
 }
+#: Classes that torch's work is left to, and the layout of memory that has a pointer.
+ORDINARY, STRIDED = frozenset((Tensor, nn.Parameter)), torch.strided
 #: `__torch_function__` of classes that let torch do its work.
 USUAL = (vars(Tensor)["__torch_function__"].__func__, nn.Parameter.__torch_function__)
 #: What is known of tensors of one class and one set of dispatch keys: what is odd, if anything.
@@ -57,13 +60,24 @@ def is_freed(tensor: Tensor) -> bool:
     return not tensor.data_ptr() and tensor.numel() > 0
 
 
-def all_plain(tensors: Iterable[Tensor]) -> bool:
-    """Whether there is nothing odd about any of them."""
-    return all(map(_is_plain, tensors))
+def all_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether there is nothing odd about any of them, and each has its memory."""
+    if peek_interpreter_stack() is None and _lie_in_memory(tensors):
+        return True
+    return all(oddity("", tensor) is None for tensor in tensors)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    return _oddity(tensor) is None
+def _lie_in_memory(tensors: Sequence[Tensor]) -> bool:
+    """`all_plain` of tensors on the CPU outside of transforms, at a third of its cost."""
+    try:
+        for t in tensors:
+            if type(t) not in ORDINARY or not t.is_cpu or t.is_neg() or t.layout is not STRIDED:
+                return False
+            if not t.data_ptr() and t.numel():
+                return False
+    except RuntimeError:  # torch gives no pointer to what another tensor wraps
+        return False
+    return True
 
 
 def _oddity(tensor: Tensor) -> str | None:

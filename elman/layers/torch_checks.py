@@ -103,14 +103,17 @@ class TorchChecks(Layer):
 
         As torch.nn's: a subclass may check more, or less."""
         self.check_input(input, batch_sizes)
-        parts = as_tuple(hidden)
-        sizes = [self.get_expected_hidden_size(input, batch_sizes)]
-        if len(parts) > 1:
-            sizes.append(self.get_expected_cell_size(input, batch_sizes))
-        for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
-            which = f"hidden[{number}]" if len(parts) > 1 else "hidden"
-            self.check_hidden_size(part, size, f"Expected {which} size {{}}, got {{}}")
-            check_hidden_kind(self._name, part, input)
+        size = self.get_expected_hidden_size(input, batch_sizes)
+        if isinstance(hidden, Tensor):
+            self.check_hidden_size(hidden, size)
+            check_hidden_kind(self._name, hidden, input)
+            return
+        h, c = hidden
+        self.check_hidden_size(h, size, "Expected hidden[0] size {}, got {}")
+        size = self.get_expected_cell_size(input, batch_sizes)
+        self.check_hidden_size(c, size, "Expected hidden[1] size {}, got {}")
+        check_hidden_kind(self._name, h, input)
+        check_hidden_kind(self._name, c, input)
 
     def check_hidden_size(
         self,
