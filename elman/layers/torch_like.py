@@ -120,9 +120,11 @@ class TorchLike(TorchChecks, Layer):
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         given = self._parts(state, x)
-        # It may be overridden: it sees x as torch's would.
-        as_given = x.transpose(0, 1) if self.batch_first else x
-        self.check_forward_args(as_given, as_returned(given), None)
+        as_given = x.transpose(0, 1) if self.batch_first else x  # as torch's own would see it
+        if state is None and type(self).check_forward_args is TorchChecks.check_forward_args:
+            self.check_input(as_given)  # and of zeros there is nothing to check
+        else:
+            self.check_forward_args(as_given, as_returned(given), None)
         return self._run(x, given, sequence, all_states)
 
     def _run(
@@ -310,8 +312,8 @@ def extras(layer: nn.Module, regularisers: Regularisers, execution: Execution) -
 
 
 def _stacked(states: list[State]) -> Any:
-    if len(states) == 1:  # no copy of what is one row
-        return as_returned(tuple([part.unsqueeze(0) for part in states[0]]))
+    if len(states) == 1 and not torch.is_grad_enabled():
+        return as_returned(tuple([part[None] for part in states[0]]))
     return as_returned(tuple(torch.stack(part) for part in zip(*states, strict=True)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -29,22 +29,26 @@ class Packer:
 
     def __init__(self, packs: Sequence[Pack], ty: Vector, prepared: Sequence[Node]) -> None:
         self.packs, self.ty = packs, ty
+        self._named = [(pack.name, self._count(pack)) for pack in packs]
         sources = [group.product.args[1] for pack in packs for group in pack.groups]
         reached = set(walk(sources, until=set(prepared)))
         self._read = [i for i, node in enumerate(prepared) if node in reached]
         #: Whether they lie somewhere else at each run.
         self._computed = any(prepared[i].args for i in self._read)
 
-    def count(self, pack: Pack) -> int:
+    def _count(self, pack: Pack) -> int:
         """How many numbers a pack has."""
         units = pack.width * self.ty.lanes
         depth = pack.groups[0].product.args[0].size
         return -(-pack.size // units) * units * len(pack.groups) * depth
 
-    def pack(self, plan: Plan, weights: Sequence[Tensor]) -> Iterator[tuple[Pack, Tensor]]:
-        """(pack, packed) for each pack; made anew where the weights have changed."""
+    def pack(
+        self, plan: Plan, weights: Sequence[Tensor]
+    ) -> Iterable[tuple[tuple[str, int], Tensor]]:
+        """((name, count of numbers), packed) for each pack; made anew where the weights have
+        changed."""
         if not self.packs:
-            return iter(())
+            return ()
         read = [weights[i] for i in self._read]
         seen = tuple([fingerprint(weight) for weight in read])
         owner = id(self), seen if self._computed else _place(read)
@@ -55,7 +59,7 @@ class Packer:
                 kept.put(owner, seen, packed, [self], most=VERSIONS)
             else:
                 kept.put(owner, seen, packed, [self, *(w.untyped_storage() for w in read)])
-        return zip(self.packs, packed, strict=True)
+        return zip(self._named, packed, strict=True)
 
     def _packed(self, pack: Pack, plan: Plan, weights: Sequence[Tensor]) -> Tensor:
         """[blocks][K][groups][width][lanes], zeros beyond the last unit."""

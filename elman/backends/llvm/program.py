@@ -205,8 +205,8 @@ class Arguments:
             if slot.kind == "row":  # for all steps: the backward loop reads it
                 tape.entering[i] = memory.empty(tape.given[0], tape.walk.rows, slot.size)
         self._inputs(plan, tape)
-        for pack, packed in loop.packer.pack(plan, tape.weights):
-            self.place(pack.name, packed, loop.packer.count(pack))
+        for (name, count), packed in loop.packer.pack(plan, tape.weights):
+            self.place(name, packed, count)
         for i, (node, buffer) in enumerate(_saved(plan, tape)):
             self.place(f"saved{i}", buffer, node.size * tape.walk.rows)
         if back is not None:
