@@ -64,7 +64,7 @@ def all_plain(tensors: Sequence[Tensor]) -> bool:
     """Whether there is nothing odd about any of them, and each has its memory."""
     if peek_interpreter_stack() is None and _lie_in_memory(tensors):
         return True
-    return all(oddity("", tensor) is None for tensor in tensors)
+    return all(_oddity(tensor) is None and not is_freed(tensor) for tensor in tensors)
 
 
 def _lie_in_memory(tensors: Sequence[Tensor]) -> bool:
