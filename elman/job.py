@@ -75,7 +75,7 @@ class Compiled:
             x = x.reshape(T, B, x.shape[-1])
             state = tuple(s.reshape(B, s.shape[-1]) for s in state)
         parts = len(state) if all_states else 1
-        sources = [x, *self.plan.read(self.cell, self.weights).values()]
+        sources = [walk.pack(x), *self.plan.read(self.cell, self.weights).values()]
         job = (self.job or Job)(self.plan, self.engine, walk, parts, sources)
         rows, prepared = job.made()
         own: State = ()
@@ -128,7 +128,7 @@ class Begun:
 class Job:
     """One run of a plan: what stays the same from the forward to the backward loop.
 
-    sources: x [T, B, I] and the parameters that the plan reads, from which `made` makes the inputs.
+    sources: x [rows, I] and the parameters that the plan reads, from which `made` makes the inputs.
     rooms: where the memory of each part of the state lies, once the loop has run.
     """
 
@@ -146,7 +146,7 @@ class Job:
         """The inputs of the loop and the prepared weights, from the sources."""
         plan = self.plan
         x, *parameters = self.sources
-        values = {plan.step.x: self.walk.pack(x)}
+        values = {plan.step.x: x}
         values |= zip((node for node, _ in plan.parameters), parameters, strict=True)
         values |= zip(plan.made, evaluate_in_order(plan.making, plan.made, values), strict=True)
         rows = [values[node].contiguous() for node in plan.inputs]
