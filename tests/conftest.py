@@ -3,8 +3,16 @@
 import pytest
 import torch
 
+from elman.backends import notices
+
 # Small sizes: a second thread costs more than it saves.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _told_anew(monkeypatch):
+    """What is told once in a process is told once in each test."""
+    monkeypatch.setattr(notices, "_said", set())
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from elman.backends.compare import checked
 from elman.backends.eager import Eager
 from elman.backends.engine import Engine
 from elman.backends.llvm.engine import LLVM
+from elman.backends.notices import say_once
 from elman.backends.operands import all_plain, autocasts, dispatch_mode, is_lazy, oddity
 from elman.backends.plans import plan_for
 from elman.cells.cell import Cell, State, dtype_of
@@ -83,8 +83,6 @@ class Choice:
 LAZY = "a negation or a conjugation has been put off"
 
 ENGINES: dict[str, Engine] = {"llvm": LLVM(), "eager": Eager()}
-
-_said: set[tuple[str, str]] = set()
 
 
 def choose(
@@ -210,10 +208,7 @@ def _fall_back(cell: Cell, reason: str, backend: str, quiet: bool) -> Choice:
 def _told(cell: Cell, choice: Choice, quiet: bool) -> Choice:
     """A slower path than the kernels', which is told of once for each class of cells and reason."""
     name = type(cell).__name__
-    if not quiet and (name, choice.reason) not in _said:
-        _said.add((name, choice.reason))
+    if not quiet:
         path = "as the literal loop" if choice.plan is None else "as operations of torch"
-        warnings.warn(
-            f"{name} runs {path}, which is slow: {choice.reason}", RuntimeWarning, stacklevel=5
-        )
+        say_once(f"{name} runs {path}, which is slow: {choice.reason}", stacklevel=6)
     return choice

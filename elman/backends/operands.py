@@ -129,6 +129,7 @@ def address(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:
         or tensor.numel() != count
         or not tensor.is_cpu
         or not tensor.is_contiguous()
+        or tensor.is_neg()
     ):
         raise _unfit(name, tensor, dtype, count)
     place = tensor.data_ptr()

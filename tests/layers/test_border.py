@@ -46,12 +46,6 @@ def of(layer, name):
     return getattr(*parameter(layer, name)).detach()
 
 
-@pytest.fixture
-def warned(monkeypatch):
-    """What is warned of is told anew."""
-    monkeypatch.setattr(choose, "_said", set())
-
-
 # ---------------------------------------------------------------- parameters
 
 
@@ -303,7 +297,7 @@ def test_a_backend_that_was_asked_for_is_kept(make, reason, backend, x):
 
 @ALL
 @EACH
-def test_auto_tells_once_which_slower_path_runs_and_why(make, reason, x, warned):
+def test_auto_tells_once_which_slower_path_runs_and_why(make, reason, x):
     layer = make()
     expected, _ = layer(x)
     with pytest.warns(RuntimeWarning, match=f"LSTM runs as the literal loop.*slow: {reason}"):
@@ -314,7 +308,7 @@ def test_auto_tells_once_which_slower_path_runs_and_why(make, reason, x, warned)
         WAYS[reason](layer, x)
 
 
-def test_a_dtype_without_kernels_is_told_of_once(x, warned):
+def test_a_dtype_without_kernels_is_told_of_once(x):
     layer, x = elman.GRU(I, H).bfloat16(), x.bfloat16()
     message = "GRU runs as operations of torch, which is slow: there are no kernels for torch.bf"
     with pytest.warns(RuntimeWarning, match=message):
@@ -327,7 +321,7 @@ def test_a_dtype_without_kernels_is_told_of_once(x, warned):
         elman.GRU(I, H, backend="llvm").bfloat16()(x)
 
 
-def test_autocast_where_there_are_no_kernels_is_told_of_or_refused(x, warned, monkeypatch):
+def test_autocast_where_there_are_no_kernels_is_told_of_or_refused(x, monkeypatch):
     """As on a GPU."""
     monkeypatch.setattr(choose, "autocasts", lambda tensor: True)
     reason = "autocast on cpu chooses the type of each operation"
@@ -338,7 +332,7 @@ def test_autocast_where_there_are_no_kernels_is_told_of_or_refused(x, warned, mo
         elman.GRU(I, H)(x)
 
 
-def test_each_class_of_cells_is_told_of(x, warned):
+def test_each_class_of_cells_is_told_of(x):
     for layer in (elman.LSTM(I, H), elman.GRU(I, H)):
         with pytest.warns(RuntimeWarning, match=f"{type(layer).__name__} runs as the literal"):
             vmapped(layer, x)
@@ -398,9 +392,10 @@ def test_weights_that_intercept_functions_of_torch_run_the_loop(make, x):
         torch.zeros(5, dtype=torch.float64),
         torch.zeros(12, dtype=torch.float64)[::2],
         torch.zeros(6, dtype=torch.float64, device="meta"),
+        torch._neg_view(torch.zeros(6, dtype=torch.float64)),
         torch.zeros(6, dtype=torch.float64).to_sparse(),
     ],
-    ids=["dtype", "count", "strides", "meta", "sparse"],
+    ids=["dtype", "count", "strides", "meta", "negated", "sparse"],
 )
 def test_a_pointer_is_given_for_what_the_kernel_was_made_for_alone(tensor):
     with pytest.raises(
