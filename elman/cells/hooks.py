@@ -24,6 +24,13 @@ def hooked(module: nn.Module) -> bool:
     return any(mapping[name] for name in CALLED)
 
 
+def computed_by_hook(module: nn.Module, name: str) -> bool:
+    """Whether a hook computes this weight, as "U.weight", at each call anew."""
+    path, _, attribute = name.rpartition(".")
+    owner = module.get_submodule(path)
+    return bool(owner.__dict__["_forward_pre_hooks"]) and attribute in owner.__dict__
+
+
 def step_of(cell: Any) -> Callable[..., Any]:
     """What runs one step of a cell: ``step``, or the cell itself, where it has hooks."""
     run: Callable[..., Any] = cell if hooked(cell) else cell.step

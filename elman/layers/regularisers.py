@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell, state_mask_reaches, weights_of
+from elman.cells.hooks import computed_by_hook
 from elman.errors import OptionError, require_probability, unknown
 from elman.layers.dropout import chosen, dropout
 from elman.sequence import Noise
@@ -82,10 +83,19 @@ class Regularisers:
         return x * dropout(x.new_ones(x.shape[1:]), rate, True) if rate else x
 
     def drop_weights(self, cell: Cell, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights with a share of the recurrent ones left out."""
+        """The weights with a share of the recurrent ones left out.
+
+        Raises OptionError where a hook would put them back."""
         rate = _rate(self, "weight_drop")
         if not rate:
             return weights
+        undone = _undone(cell)
+        if undone:
+            raise OptionError(
+                f"weight_drop: a hook of {type(cell).__name__} computes '{undone}' before each "
+                "step, whatever was dropped; use torch.nn.utils.parametrizations instead of the "
+                "hook, or weight_drop=0"
+            )
         return weights | {
             name: dropout(weights[name], rate, True) for name in cell.recurrent_weights
         }
@@ -124,9 +134,15 @@ def _zoneout_rates(regularisers: Regularisers, cell: Cell) -> tuple[float, ...]:
     return tuple(zoneout if part in allowed else 0.0 for part in cell.state_sizes)
 
 
+def _undone(cell: Cell) -> str:
+    """The recurrent weight that a hook would put back; "" where there is none."""
+    return next((name for name in cell.recurrent_weights if computed_by_hook(cell, name)), "")
+
+
 # To torch.compile rates are constants: what is compiled depends on them.
 _rate._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _zoneout_rates._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_undone._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _zoneout_parts(cell: Cell) -> tuple[str, ...]:

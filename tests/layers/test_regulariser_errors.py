@@ -85,3 +85,15 @@ def test_state_dropout_is_not_left_behind_in_the_cell():
     elman.Recurrent(cell, state_dropout=0.5)(x)
     assert cell.state_mask is None
     assert torch.equal(elman.Recurrent(cell)(x)[0], before)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+def test_weight_drop_that_a_hook_would_undo_is_refused():
+    layer, x = elman.Recurrent(cells.LSTM(3, 4), weight_drop=0.5), torch.randn(5, 2, 3)
+    torch.nn.utils.weight_norm(layer.cell, "weight_hh")
+    with pytest.raises(OptionError, match="computes 'weight_hh' before each step"):
+        layer(x)
+    layer.eval()(x)
+    plain = elman.Recurrent(cells.LSTM(3, 4), weight_drop=0.5)
+    torch.nn.utils.parametrizations.weight_norm(plain.cell, "weight_hh")
+    plain(x)
