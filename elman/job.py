@@ -161,14 +161,19 @@ class Job:
         like = groups.given[0]
         keep = len(plan.states) if training else self.parts
         rings = [part >= keep for part in range(len(plan.states))]
-        room = _window if training else _plain_rows
         states = [
-            like.new_empty(2 * walk.batch, s.size) if ring else room(like, walk, s.size)
+            like.new_empty(2 * walk.batch, s.size) if ring else self.room(like, s.size, training)
             for s, ring in zip(plan.states, rings, strict=True)
         ]
         kept = plan.saved if training else ()
         saved = [memory.empty(like, walk.rows, node.size) for node in kept]
         return self._taped(groups, states, saved, rings, training)
+
+    def room(self, like: Tensor, size: int, training: bool) -> Tensor:
+        """[rows, S], for a part of the state at all rows."""
+        if training:
+            return _window(like, self.walk, size)
+        return memory.empty(like, self.walk.rows, size)
 
     def _taped(
         self,
@@ -429,11 +434,6 @@ class _Rows:
         if walk.cut is not None:
             old[walk.cut] = self.tape.own[part][walk.sequences.to(states.device)[walk.cut]]
         return old
-
-
-def _plain_rows(like: Tensor, walk: Walk, size: int) -> Tensor:
-    """[rows, S]."""
-    return memory.empty(like, walk.rows, size)
 
 
 def _window(like: Tensor, walk: Walk, size: int) -> Tensor:

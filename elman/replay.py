@@ -14,6 +14,7 @@ from torch import Tensor
 from elman.backends import memory
 from elman.backends.choose import Choice, Execution, choose_engine
 from elman.backends.engine import Tape
+from elman.backends.operands import autocasts
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
 from elman.errors import BackendError, ShapeError
@@ -57,10 +58,8 @@ class Run:
 
     def without_autocast(self) -> AbstractContextManager[Any]:
         """The operator computes in the precision of its tensors."""
-        kind = self.scan.x.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            return torch.autocast(kind, enabled=False)
-        return nullcontext()
+        x = self.scan.x
+        return torch.autocast(x.device.type, enabled=False) if autocasts(x) else nullcontext()
 
     def eager(self) -> list[Tensor]:
         """The run as the eager mode has it."""
@@ -155,13 +154,8 @@ class _Running(Job):
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return self.forward(self.tape(inputs, training=False))
 
-    def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Tape:
-        tape = super().tape(inputs, training)
-        tape.states = [
-            rows if ring else memory.empty(rows, *rows.shape)
-            for rows, ring in zip(tape.states, tape.rings, strict=True)
-        ]
-        return tape
+    def room(self, like: Tensor, size: int, training: bool) -> Tensor:
+        return super().room(like, size, training=False)
 
 
 class _Recording(_Running):

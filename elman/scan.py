@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -138,10 +139,21 @@ def _chosen(scan: Scan) -> tuple[Scan, Choice]:
 
 
 def _settled(scan: Scan) -> Scan:
-    """With every negation and conjugation done that torch has put off."""
+    """With every negation and conjugation done that torch has put off, in all that `choose`
+    looks at."""
+
+    def done(value: Any) -> Any:
+        return resolved(value) if isinstance(value, Tensor) else value
+
     weights = {name: resolved(weight) for name, weight in scan.weights.items()}
     state = tuple(map(resolved, scan.state))
-    return replace(scan, x=resolved(scan.x), state=state, weights=weights)
+    of, noise = scan.sequence, scan.noise
+    sequence = replace(of, lengths=done(of.lengths), reset=done(of.reset))
+    mask, zoneout = done(noise.state_mask), tuple(map(done, noise.zoneout))
+    return replace(
+        scan, x=resolved(scan.x), state=state, weights=weights, sequence=sequence,
+        noise=replace(noise, state_mask=mask, zoneout=zoneout),
+    )  # fmt: skip
 
 
 def _unmixed(scan: Scan) -> Scan:

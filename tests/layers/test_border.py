@@ -434,3 +434,9 @@ def test_everything_that_is_made_says_on_which_device():
                     found.append(f"{file.relative_to(root)}:{node.lineno}")
     own = [place for place in found if not place.startswith("layers/attention.py")]
     assert own == []
+
+
+def test_lengths_that_are_negated_when_they_are_read(x):
+    layer, lengths = elman.GRU(x.shape[-1], 4).to(x.dtype), torch.arange(x.shape[1]) % (len(x) + 1)
+    found = layer(x, lengths=torch._neg_view(-lengths))
+    assert_equal(found, layer(x, lengths=lengths))
