@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -129,7 +128,8 @@ class Job:
     """One run of a plan: what stays the same from the forward to the backward loop.
 
     sources: x [rows, I] and the parameters that the plan reads, from which `made` makes the inputs.
-    rooms: where the memory of each part of the state lies, once the loop has run.
+    rooms: where each part of the state lies, once the loop has run: its address, and its place in
+        the memory that it shares with the state passed in.
     """
 
     plan: Plan
@@ -137,7 +137,7 @@ class Job:
     walk: Walk
     parts: int
     sources: Several[Tensor]
-    rooms: tuple[int, ...] = ()
+    rooms: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return differentiable(self, inputs)
@@ -194,7 +194,7 @@ class Job:
         """The inputs of the run by what they are."""
         return _Groups(*split(inputs, self._counts))
 
-    @cached_property
+    @property
     def _counts(self) -> tuple[int, ...]:
         """How many inputs each group has."""
         plan = self.plan
@@ -256,7 +256,7 @@ class Job:
         """Whether what the backend has made of the inputs is kept beside them."""
         return self.plan.fused and self.plan.reads_entering
 
-    @cached_property
+    @property
     def kept_counts(self) -> tuple[int, ...]:
         """How many tensors are kept: of the rows or sources, of each other group of inputs, of
         the states, of what the plan saves, and of what has entered."""
@@ -267,8 +267,8 @@ class Job:
 
     def released(self, tape: Tape) -> Job:
         """The run that the backward pass takes up again: without the caller's tensors."""
-        rooms = tuple([states.untyped_storage().data_ptr() for states in tape.states])
-        return replace(self, sources=(), rooms=rooms)
+        rooms = tuple([_place(states) for states in tape.states])
+        return Job(self.plan, self.engine, self.walk, self.parts, (), rooms)
 
     def restored(self, kept: Several[Tensor]) -> Tape:
         """The tape of the run, from what `kept` has named."""
@@ -287,7 +287,7 @@ class Job:
         rooms = zip(states, self.rooms, strict=True)
         return [
             rows
-            if rows.untyped_storage().data_ptr() == room
+            if _place(rows) == room
             else _window(rows, self.walk, rows.shape[1]).copy_(rows)
             for rows, room in rooms
         ]
@@ -434,6 +434,10 @@ class _Rows:
         if walk.cut is not None:
             old[walk.cut] = self.tape.own[part][walk.sequences.to(states.device)[walk.cut]]
         return old
+
+
+def _place(states: Tensor) -> tuple[int, int]:
+    return states.data_ptr(), states.storage_offset()
 
 
 def _window(like: Tensor, walk: Walk, size: int) -> Tensor:

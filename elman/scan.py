@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from math import prod
 from typing import Any
 
 import torch
@@ -191,5 +192,4 @@ def _segments(choice: Choice, scan: Scan) -> int | None:
     sizes = sum(s.shape[-1] for s in scan.state)
     # The literal loop keeps every value that it comes by: several for each that a plan keeps.
     row = 8 * sizes * x.element_size() if plan is None else plan.bytes_per_row(x.element_size())
-    rows = x[0].numel() // x.shape[-1] if len(x) else 0
-    return segment_length(scan.execution.memory, len(x), row * rows)
+    return segment_length(scan.execution.memory, x.shape[0], row * prod(x.shape[1:-1]))

@@ -191,8 +191,9 @@ def _has_tangent(tensor: Tensor) -> bool:
 
 
 def _mixed(x: Tensor) -> str | None:
-    where = x.device.type
-    return f"autocast on {where} chooses the type of each operation" if autocasts(x) else None
+    if not autocasts(x):
+        return None
+    return f"autocast on {x.device.type} chooses the type of each operation"
 
 
 def _fall_back(cell: Cell, reason: str, backend: str, quiet: bool) -> Choice:

@@ -27,8 +27,8 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     """As ``like.new_empty(shape)``: a tensor whose contents are whatever they are."""
     count = prod(shape)
     bytes = count * like.element_size()
-    if like.device.type != "cpu" or bytes < LEAST:
-        return like.new_empty(shape)
+    if bytes < LEAST or not like.is_cpu:
+        return like.new_empty(*shape)
     return torch.frombuffer(_lease(bytes), dtype=like.dtype, count=count).view(shape)
 
 

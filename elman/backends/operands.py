@@ -100,12 +100,10 @@ def _described(tensor: Tensor) -> str | None:
 
 def autocasts(tensor: Tensor) -> bool:
     """Whether autocast is on where this tensor is."""
+    if not torch._C._is_any_autocast_enabled():
+        return False
     kind = tensor.device.type
-    return (
-        torch._C._is_any_autocast_enabled()
-        and torch.amp.is_autocast_available(kind)
-        and torch.is_autocast_enabled(kind)
-    )
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def resolved(tensor: Tensor) -> Tensor:

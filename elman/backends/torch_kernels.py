@@ -35,10 +35,15 @@ def kernel_of(cell: Cell) -> str | None:
     return None
 
 
+def has_kernels(x: Tensor) -> bool:
+    """Whether torch has kernels of its own where this tensor is, and elman none."""
+    return x.device.type in DEVICES
+
+
 def runs(cell: Cell, x: Tensor, noise: Noise, sequence: Sequence, all_states: bool) -> bool:
     """Whether torch's kernel of this cell computes just this. It has no noise inside the loop, no
     reset, no truncation, and of the states at every step the outputs alone."""
-    usual = x.device.type in DEVICES and x.dim() == 3 and 0 not in x.shape
+    usual = has_kernels(x) and x.dim() == 3 and 0 not in x.shape
     if not usual or all_states or sequence.reset is not None or sequence.truncate is not None:
         return False
     return noise.state_mask is None and not noise.zoneout and kernel_of(cell) is not None

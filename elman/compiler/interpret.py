@@ -71,7 +71,10 @@ def _broadcast(node: Node, a: Tensor) -> Tensor:
 
 
 def _outer(node: Node, d: Tensor, v: Tensor) -> Tensor:
-    rows = max(len(d), len(v)) if d.dim() == v.dim() == 2 else len(d if d.dim() == 2 else v)
+    both = d.dim() == v.dim() == 2
+    if both and d.shape[0] == v.shape[0]:
+        return d.T @ v
+    rows = max(len(d), len(v)) if both else len(d if d.dim() == 2 else v)
     return d.expand(rows, d.shape[-1]).T @ v.expand(rows, v.shape[-1])
 
 

@@ -85,12 +85,12 @@ class Plan:
     def entering(self) -> tuple[Node, ...]:
         return self.hoisted.entering
 
-    @property
+    @cached_property
     def rows(self) -> tuple[Node, ...]:
         """What the loop reads a row of at each step: what enters, and the masks."""
         return (*self.entering, *(keep for keep in self.keeps if keep is not None))
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Node, ...]:
         """What torch hands over a row of for each step, and wants the gradient of."""
         return (self.step.x,) if self.fused else self.entering

@@ -24,9 +24,11 @@ class Scale:
     deviation: tuple[float, ...]
 
     @classmethod
-    def fit(cls, series: Iterable[NDArray[Any]]) -> "Scale":
-        """Those of all steps of all series [T, F], in one pass (Chan et al. 1983)."""
-        count, mean, squares = 0, np.zeros(()), np.zeros(())
+    def fit(cls, series: Iterable[NDArray[Any]], size: int = 1) -> "Scale":
+        """Those of all steps of all series [T, F], in one pass (Chan et al. 1983).
+
+        size: F, for the scale that changes nothing where no series has a step."""
+        count, mean, squares = 0, np.zeros(size), np.zeros(size)
         for values in series:
             x = np.asarray(values, dtype=np.float64)
             if not len(x):

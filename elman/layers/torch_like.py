@@ -120,10 +120,8 @@ class TorchLike(TorchChecks, Layer):
         self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         given = self._parts(state, x)
-        as_given = x.transpose(0, 1) if self.batch_first else x  # as torch's own would see it
-        if state is None and type(self).check_forward_args is TorchChecks.check_forward_args:
-            self.check_input(as_given)  # and of zeros there is nothing to check
-        else:
+        if state is not None or type(self).check_forward_args is not TorchChecks.check_forward_args:
+            as_given = x.transpose(0, 1) if self.batch_first else x  # as torch's own would see it
             self.check_forward_args(as_given, as_returned(given), None)
         return self._run(x, given, sequence, all_states)
 
@@ -210,12 +208,14 @@ class TorchLike(TorchChecks, Layer):
     def _runs_on_torch(self, x: Tensor, sequence: Sequence, all_states: bool) -> bool:
         """Whether torch's own fused kernels (cuDNN) run it: where elman has none for the device,
         and nothing is asked for that they do not have."""
+        if not torch_kernels.has_kernels(x) or 0 in x.shape:
+            return False
         rates = self.regularisers
         busy = rates.zoneout or (
             self.training and (rates.input_dropout or rates.state_dropout or rates.weight_drop)
         )
         extra = sequence.reset is not None or sequence.truncate is not None or all_states
-        if x.device.type not in torch_kernels.DEVICES or busy or extra or 0 in x.shape:
+        if busy or extra:
             return False
         if torch.compiler.is_compiling() and sequence.lengths is not None:
             return False  # packing needs the values of the lengths, which a graph has not

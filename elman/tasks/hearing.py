@@ -70,7 +70,7 @@ class Hearing:
                 if number % 64 == 0:
                     report("listening", number, 0)
 
-        return cls(features, Scale.fit(heard()), *own)
+        return cls(features, Scale.fit(heard(), features.size), *own)
 
     def __call__(self, sound: Sound, skipped: Skipped, skip_bad: bool = False) -> Any:
         """[T, F] of a sound; None where it is left out, which is counted."""

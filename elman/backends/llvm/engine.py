@@ -22,7 +22,7 @@ class LLVM:
     name = "llvm"
 
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
-        if like.device.type != "cpu":
+        if not like.is_cpu:
             return f"there are no kernels for {like.device.type} yet"
         if like.dtype not in ELEMENTS:
             return f"there are no kernels for {like.dtype} yet, only for float32 and float64"

@@ -242,9 +242,11 @@ class Arguments:
             self.place(f"states {name}", tape.states[i], count * size)
             self.number(f"ring {name}", int(tape.rings[i]))
             self.place(f"given {name}", tape.given[i].contiguous(), walk.batch * size)
-            # Without cuts the loop picks it for no row.
-            own = (tape.own or tape.given)[i].contiguous()
-            self.place(f"own {name}", own, walk.batch * size)
+            if tape.own:
+                self.place(f"own {name}", tape.own[i].contiguous(), walk.batch * size)
+            elif (given := self._places.get(f"given {name}")) is not None:
+                # Without cuts the loop picks it for no row.
+                self.number(f"own {name}", self.array[given])
 
     def _backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
         walk = tape.walk
