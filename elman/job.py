@@ -286,9 +286,7 @@ class Job:
         """The states with room beside them, also where a hook on saved tensors has moved them."""
         rooms = zip(states, self.rooms, strict=True)
         return [
-            rows
-            if _place(rows) == room
-            else _window(rows, self.walk, rows.shape[1]).copy_(rows)
+            rows if _place(rows) == room else _window(rows, self.walk, rows.shape[1]).copy_(rows)
             for rows, room in rooms
         ]
 
