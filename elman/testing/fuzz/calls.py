@@ -199,11 +199,11 @@ def _batched(w: World, found: Any, wrt: dict[str, Tensor], x: Tensor) -> None:
         return
     cotangents = w.tensor("cotangents", 2, *found[0].shape)
     grads = torch.autograd.grad(
-        found[0], list(wrt.values()), cotangents, is_grads_batched=True,
-        allow_unused=True, materialize_grads=True,
-    )  # fmt: skip
-    for name, grad in zip(wrt, grads, strict=True):
-        w.record(f"d {name}", grad)
+        found[0], list(wrt.values()), cotangents, is_grads_batched=True, allow_unused=True
+    )
+    for (name, of), grad in zip(wrt.items(), grads, strict=True):
+        # torch makes the zeros of what has no gradient without the batch.
+        w.record(f"d {name}", of.new_zeros(2, *of.shape) if grad is None else grad)
 
 
 def _changed(which: str) -> Callable[..., None]:
