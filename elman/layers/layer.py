@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from elman.backends.operands import all_plain, autocasts
+from elman.cells.cell import like_of
 from elman.compiled_scan import being_traced
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
@@ -138,8 +139,8 @@ class Layer(nn.Module):
         self.check_streams()
         if batch_size is None and state is not None:
             state = self.over_batch_axis(Tensor.unsqueeze, state)
-        weight = next(self.parameters())
-        x = weight.detach().new_zeros(1, 1 if batch_size is None else batch_size, self.input_size)
+        like = like_of((*self.parameters(), *self.buffers())).detach()
+        x = like.new_zeros(1, 1 if batch_size is None else batch_size, self.input_size)
         return Stream(self._name, x[0], self.steps(state, x[0]), batch_size is None)
 
     def steps(self, state: Any, x: Tensor) -> Steps:

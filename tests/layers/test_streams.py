@@ -401,3 +401,24 @@ def test_what_a_stream_reads_is_a_tensor_with_memory(batch):
         assert_equal(stream(make(x)), right)
     with pytest.raises(ShapeError, match="transform of torch.func"):
         torch.vmap(stream)(torch.stack((x, x)))
+
+
+class Leak(elman.Cell):
+    """A cell without parameters: h' = 0.9 h + 0.1 tanh(x)."""
+
+    def __init__(self, decay: torch.Tensor | None = None) -> None:
+        super().__init__(I, h=I)
+        self.register_buffer("decay", decay)
+
+    def step(self, x, h):
+        decay = 0.9 if self.decay is None else self.decay
+        return decay * h + 0.1 * torch.tanh(x)
+
+
+@pytest.mark.parametrize("decay", [None, torch.full((I,), 0.8, dtype=torch.float64)])
+def test_a_cell_without_parameters_streams(decay):
+    x = torch.randn(5, 2, I, dtype=torch.float32 if decay is None else decay.dtype)
+    layer = elman.Recurrent(Leak(decay))
+    stream = layer.stream(batch_size=2)
+    found = torch.stack([stream(x_t) for x_t in x])
+    assert torch.equal(found, layer(x)[0])
