@@ -9,6 +9,7 @@ from torch import Tensor
 
 from elman.backends.notices import say_once
 from elman.cells.cell import Cell
+from elman.cells.checking import keeps
 from elman.cells.plan_cache import cache_of
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Plan, Zoneout
@@ -58,13 +59,16 @@ def _made(
             plan = make()
             after, table = cache.table(cell)
             if after.key != snapshot.key:
+                tensor = after.probes.tensor_since(snapshot.probes)
+                if tensor:
+                    raise keeps(cell, tensor, "a tensor")
                 continue
             table[key] = plan
             if len(cache.tables) == MANY:
                 _tell(cell, cache.changed)
         found: Plan | UnsupportedError = table[key]
         return found
-    return UnsupportedError("its step changes what it reads each time it runs")
+    raise keeps(cell, cache.changed or "what it reads")
 
 
 def _tell(cell: Cell, changed: str) -> None:

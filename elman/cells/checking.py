@@ -1,6 +1,10 @@
 """What a step must be, found before it runs over time, and where it went wrong."""
 
+from __future__ import annotations
+
+import dis
 import inspect
+from functools import cached_property
 from pathlib import Path
 from traceback import walk_stack, walk_tb
 from typing import Any
@@ -13,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from elman.cells.cell import Cell, State, bind, like_of, weights_of
 from elman.cells.hooks import without_hooks
+from elman.cells.reads.snapshot import Snapshot
 from elman.errors import PurityError
 
 #: The operations by which a tensor's value becomes a Python value, as in `if x > 0`.
@@ -26,8 +31,9 @@ READS_NUMBERS = ("tolist", "numpy", "__array__", "__dlpack__")
 def require_pure(cell: Cell) -> None:
     """Run the step once on an example and raise PurityError for what a step must not do.
 
-    It must not write in place, draw at random, or look at the value of a tensor: it would not be
-    the same function at every time step, and a compiled plan could not run it. Hooks do not run.
+    It must not write in place, draw at random, look at the value of a tensor, or keep anything
+    from one run to the next: it would not be the same function at every time step, and a compiled
+    plan could not run it. Hooks do not run.
     """
     weights = weights_of(cell)
     like = like_of(weights.values())
@@ -35,12 +41,91 @@ def require_pure(cell: Cell) -> None:
     state = cell.initial_state((1,), x)
     bound = bind(cell, weights)
     without_hooks(bound)  # they may be what they like: the literal loop runs them
-    try:
-        with torch.no_grad(), _Watch(cell) as watch, _Calls(watch):
-            bound.step(x, *state)
-    except RuntimeError as error:
-        note_shapes(error, cell, "for one example", x, state)
-        raise
+
+    def run() -> None:
+        try:
+            with torch.no_grad(), _Watch(cell) as watch, _Calls(watch):
+                bound.step(x, *state)
+        except RuntimeError as error:
+            note_shapes(error, cell, "for one example", x, state)
+            raise
+
+    before = _Memory(cell, bound)
+    run()
+    after = _Memory(cell, bound)
+    tensor = after.tensor_since(before)
+    if tensor:
+        raise keeps(cell, tensor, "a tensor")
+    if after.changed_since(before):  # a table that is filled once is the same ever after
+        run()
+        changed = _Memory(cell, bound).changed_since(after)
+        if changed:
+            raise keeps(cell, changed)
+
+
+class _Memory:
+    """What a step could have kept by now: in the attributes of its modules, and in all that it can
+    read beside them."""
+
+    def __init__(self, cell: Cell, bound: Cell) -> None:
+        self.reads = Snapshot(cell)
+        self.attributes = attributes(bound)
+
+    def tensor_since(self, before: _Memory) -> str:
+        """The name of a tensor that was not there before; "" where there is none."""
+        for name in set_since(before.attributes, self.attributes):
+            if any(isinstance(leaf, Tensor) for leaf in tree_leaves(self.attributes[name])):
+                return name
+        return self.reads.probes.tensor_since(before.reads.probes)
+
+    def changed_since(self, before: _Memory) -> str:
+        """The name of what is not as it was before; "" where all is."""
+        for name in set_since(before.attributes, self.attributes):
+            return name
+        if self.reads.key == before.reads.key:
+            return ""
+        return before.reads.probes.changed() or "what it reads"
+
+
+def attributes(bound: Cell) -> dict[str, Any]:
+    """The attributes of a copy of a cell, as `bind` makes it, and of its modules, by name."""
+    return {
+        f"self.{path}.{name}" if path else f"self.{name}": value
+        for path, module in bound.named_modules()
+        for space in (vars(module), module._parameters, module._buffers)
+        for name, value in space.items()
+        if not isinstance(getattr(type(module), name, None), cached_property)
+    }
+
+
+def set_since(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The attributes that are other objects now, and not equal numbers or texts."""
+    return [n for n, v in now.items() if n not in before or not _same(v, before[n])]
+
+
+def _same(one: Any, other: Any) -> bool:
+    plain = type(one) is type(other) and type(one) in (bool, int, float, complex, str, bytes)
+    return one is other or (plain and one == other)
+
+
+def keeps(cell: Cell, name: str, what: str = "something else each time it runs") -> PurityError:
+    """The error for a step that keeps something from one run to the next."""
+    return PurityError(
+        f"{_store_line(cell, name)} sets {name} to {what}, but a step is a pure function, and a "
+        "layer keeps nothing that it sets: make it a part of the state, or compute it in the step "
+        "each time (what does not depend on the state is taken out of the loop), or, where it is "
+        "constant, in __init__ with register_buffer"
+    )
+
+
+def _store_line(cell: Cell, name: str) -> str:
+    """Where the step sets the attribute of this name, if it does so itself."""
+    code = inspect.unwrap(type(cell).step).__code__
+    attribute = name.rpartition(".")[2]
+    for one in dis.get_instructions(code):
+        if one.opname == "STORE_ATTR" and one.argval == attribute and one.positions:
+            return f"{Path(code.co_filename).name}:{one.positions.lineno} step:"
+    return step_line(cell)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell, bind, dtype_of, weights_of
-from elman.cells.checking import step_line
+from elman.cells.checking import attributes, require_pure, set_since, step_line
 from elman.cells.hooks import step_of
 from elman.compiler.ir import Node, Step, leaf, walk, weight
 from elman.compiler.recorder import Recorder
@@ -44,20 +44,21 @@ def trace(
         name: torch.zeros(value.shape, dtype=value.dtype, device="cpu")
         for name, value in weights.items()
     }
-    bound, kind = bind(cell, zeros), dtype or dtype_of(zeros.values())
+    kind = dtype or dtype_of(zeros.values())
     few, more = _rows(cell, zeros)
-    step, again = (_traced(bound, zeros, rows, masked, kind) for rows in (few, more))
+    step, again = (_traced(cell, zeros, rows, masked, kind) for rows in (few, more))
     at = _difference(step, again)
     if at is not None:
-        stateful = _difference(step, _traced(bound, zeros, few, masked, kind)) is not None
+        stateful = _difference(step, _traced(cell, zeros, few, masked, kind)) is not None
         raise _changing(cell, at) if stateful else _by_rows(cell, at)
     return step
 
 
 def _traced(
-    bound: Cell, weights: dict[str, Tensor], rows: int, masked: bool, dtype: torch.dtype
+    cell: Cell, weights: dict[str, Tensor], rows: int, masked: bool, dtype: torch.dtype
 ) -> Step:
     """The step of a cell with these weights, from one run on this many rows."""
+    bound = bind(cell, weights)
     source = Source(bound)
     recorder = Recorder(source, rows, dtype)
     for name, value in weights.items():
@@ -71,7 +72,10 @@ def _traced(
     states = [enter("state", name, size) for name, size in bound.state_sizes.items()]
     mask = enter("mask", "mask", bound.output_size) if masked else None
     bound.__dict__["state_mask"] = mask and mask[1]
+    before = attributes(bound)
     new = recorder.run(lambda: step_of(bound)(x[1], *(value for _, value in states)))
+    if set_since(before, attributes(bound)):
+        require_pure(cell)
     outputs = recorder.outputs(new, list(bound.state_sizes.items()))
     nodes = tuple(node for node, _ in states)
     names = recorder.names({x[0], *nodes})

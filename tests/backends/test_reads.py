@@ -350,20 +350,9 @@ class Odd(elman.Cell):
         self.number = number
         self.counter, self.rng = itertools.count(), random.Random(0)
         self.large = np.ones(10_000)
-        self.n, self.calls = 0, []
 
     def step(self, x, h):
         return torch.tanh(x + h) * self.number(self)
-
-
-def _counts(cell) -> int:
-    cell.n += 1
-    return cell.n
-
-
-def _appends(cell) -> int:
-    cell.calls.append(1)
-    return len(cell.calls)
 
 
 UNKNOWN = {
@@ -375,7 +364,6 @@ UNKNOWN = {
     "a hidden state": (lambda c: next(c.counter), "counter"),
     "a large array": (lambda c: float(c.large[3]), "large"),
     "grad mode": (lambda c: 2 if torch.is_grad_enabled() else 1, "is_grad_enabled"),
-    "it appends": (_appends, "changes what it reads"),
 }
 
 

@@ -87,6 +87,7 @@ def object_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
 
 def container_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
     """All of a dict, list, tuple or set."""
+    walk.probes.where[id(value), None] = where
     if isinstance(value, dict):
         walk.probes.keys(value)
         return type(value), tuple(

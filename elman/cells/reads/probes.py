@@ -17,6 +17,7 @@ class Probes:
     ends: (mapping, length, last key): a key that is new is the last one
     orders: (container, its content)    empty: containers    absent: (mapping, key)
     tensors: (mapping, key)    arrays: (array, bytes)
+    where: what a reader calls it, of (mapping, key), or of (container, None), by their ids
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class Probes:
         self.absent: list[tuple[Any, Any]] = []
         self.tensors: list[tuple[Any, str]] = []
         self.arrays: list[tuple[Any, bytes]] = []
+        self.where: dict[tuple[int, Any], str] = {}
 
     def hold(self) -> bool:
         try:
@@ -66,5 +68,30 @@ class Probes:
         for mapping, key, value in self.items:
             if mapping.get(key, MISSING) is not value:
                 return str(key)
-        changed = (n for o, n, value in self.attributes if getattr(o, n, MISSING) is not value)
-        return next(changed, "")
+        for owner, name, value in self.attributes:
+            if getattr(owner, name, MISSING) is not value:
+                return name
+        sizes = [(mapping, length) for mapping, length, _ in self.ends]
+        sizes += [(mapping, 0) for mapping in self.empty]
+        sizes += [(container, len(content)) for container, content in self.orders]
+        grown = (self.where.get((id(c), None)) for c, size in sizes if len(c) != size)
+        return next(filter(None, grown), "")
+
+    def tensor_since(self, before: Probes) -> str:
+        """The name of a tensor in a container or an object that was not there before; or ""."""
+        known = before._tensors()
+        return next((name for key, name in self._tensors().items() if key not in known), "")
+
+    def _tensors(self) -> dict[int, str]:
+        """The tensors in containers and objects, which are nobody's weights: their names by id."""
+        found = {}
+        for mapping, key, value in self.items:
+            if isinstance(value, Tensor):
+                found[id(value)] = self.where.get((id(mapping), key), str(key))
+        for _, name, value in self.attributes:
+            if isinstance(value, Tensor):
+                found[id(value)] = name
+        for container, content in self.orders:
+            where = self.where.get((id(container), None), "a container")
+            found |= {id(value): where for value in content if isinstance(value, Tensor)}
+        return found

@@ -120,6 +120,7 @@ class Walk:
         """The content of what stands under a key, which is looked up at every call."""
         value = mapping[key]
         self.probes.items.append((mapping, key, value))
+        self.probes.where[id(mapping), key] = where
         return self.key(value, where, whole)
 
     def named(self, mapping: Any, name: str, where: str, whole: bool = False) -> Hashable:
