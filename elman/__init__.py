@@ -9,6 +9,7 @@ from elman.interop.torch import from_torch, to_torch
 from elman.layers import GRU, LSTM, RNN, Bidirectional, Recurrent, Stack, detach
 
 if TYPE_CHECKING:
+    from elman import testing
     from elman.tasks import load
 
 __version__ = "0.1.0"
@@ -29,14 +30,19 @@ __all__ = [
     "load",
     "memory",
     "models",
+    "testing",
     "to_torch",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # Loading a run needs the data and training rooms; a bare `import elman` does not.
+    # Loading a run and testing need rooms that a bare `import elman` does not.
     if name == "load":
         from elman.tasks import load
 
         return load
+    if name == "testing":
+        import elman.testing
+
+        return elman.testing
     raise AttributeError(f"module 'elman' has no attribute '{name}'")

@@ -435,7 +435,7 @@ class _Rows:
 
 
 def _place(states: Tensor) -> tuple[int, int]:
-    return states.data_ptr(), states.storage_offset()
+    return states.data_ptr(), int(states.storage_offset())
 
 
 def _window(like: Tensor, walk: Walk, size: int) -> Tensor:

@@ -21,7 +21,7 @@ from elman.job import Begun, Compiled
 from elman.sequence import Noise, Sequence
 from elman.together import end_all
 
-__all__ = ["Execution", "Noise", "Scan", "Sequence", "scan", "scan_all"]
+__all__ = ["AUTOMATIC", "Execution", "Noise", "Scan", "Sequence", "scan", "scan_all"]
 
 
 @dataclass(frozen=True)

@@ -211,5 +211,5 @@ def _told(cell: Cell, choice: Choice, quiet: bool) -> Choice:
     name = type(cell).__name__
     if not quiet:
         path = "as the literal loop" if choice.plan is None else "as operations of torch"
-        say_once(f"{name} runs {path}, which is slow: {choice.reason}", stacklevel=6)
+        say_once(f"{name} runs {path}, which is slow: {choice.reason}")
     return choice

@@ -156,7 +156,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(self._is_given(value) for value in _written(func, args, kwargs or {})):
             self.refuse(
                 f"writes in place ({func.overloadpacket.__name__})",
-                "make a new tensor: h = h + x, not h += x or h.add_(x)",
+                "make a new tensor: h = h + x, not h += x or h.add_(x); a module that counts what "
+                "it sees, as BatchNorm does, has no place in a step (LayerNorm has)",
             )
         result = func(*args, **(kwargs or {}))
         if all(returned.alias_info is None for returned in func._schema.returns):

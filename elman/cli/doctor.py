@@ -42,7 +42,7 @@ def doctor(
     console = Console(soft_wrap=True, emoji=False)
     findings = installation()
     for finding in findings:
-        mark = "[bold red]wrong[/]" if finding.wrong else "[green]well[/] "
+        mark = "[bold red]wrong[/]" if finding.wrong else "[green]ok[/]   "
         console.print(f"{mark} {finding.name:11} {escape(finding.text)}", highlight=False)
     wrong = any(finding.wrong for finding in findings)
     if minutes or programs:

@@ -79,4 +79,4 @@ class Source:
     ) -> UnsupportedError:
         """The error for what has no rule, with its line."""
         line, function = self._place(error)
-        return UnsupportedError(f"{line} {function}: {what} {why}; the layer runs the literal loop")
+        return UnsupportedError(f"{line} {function}: {what} {why}")

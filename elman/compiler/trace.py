@@ -114,7 +114,7 @@ def _by_rows(cell: Cell, line: str) -> PurityError:
 def _changing(cell: Cell, line: str) -> UnsupportedError:
     return UnsupportedError(
         f"{line or step_line(cell)} {type(cell).__name__}.step computes something else each time "
-        "it runs; the layer runs the literal loop"
+        "it runs"
     )
 
 

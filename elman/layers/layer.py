@@ -141,7 +141,12 @@ class Layer(nn.Module):
             state = self.over_batch_axis(Tensor.unsqueeze, state)
         like = like_of((*self.parameters(), *self.buffers())).detach()
         x = like.new_zeros(1, 1 if batch_size is None else batch_size, self.input_size)
-        return Stream(self._name, x[0], self.steps(state, x[0]), batch_size is None)
+        try:
+            steps = self.steps(state, x[0])
+        except ShapeError as error:
+            error.add_note(f"in {self._name}.stream, batch_size={batch_size}: it is B of the state")
+            raise
+        return Stream(self._name, x[0], steps, batch_size is None)
 
     def steps(self, state: Any, x: Tensor) -> Steps:
         """What runs the layer one step a call, from this state.
@@ -183,6 +188,7 @@ class Layer(nn.Module):
         """Raise ShapeError where x is not a tensor of two or three axes."""
         if not isinstance(x, Tensor):
             raise ShapeError(f"{self._name}: x must be a tensor, got a {type(x).__name__}")
+        check_dense(self._name, x)
         if x.dim() not in (2, 3):
             axes = "[B, T, I]" if self.batch_first else "[T, B, I]"
             raise ShapeError(
@@ -259,6 +265,17 @@ def parts_of(name: str, state: Any, count: int, what: str) -> list[Any]:
         given = str(len(state)) if several else f"a {type(state).__name__}"
         raise ShapeError(f"{name}: the state must be a tuple of {count}, {what}; got {given}")
     return list(state)
+
+
+def check_dense(name: str, x: Tensor) -> None:
+    """Raise ShapeError where x is nested, sparse, or of another layout without strides."""
+    if x.is_nested:
+        raise ShapeError(
+            f"{name}: x must be a dense tensor, got a nested one; pad it with "
+            "torch.nested.to_padded_tensor(x, 0.0) and pass its lengths as lengths="
+        )
+    if x.layout is not torch.strided:
+        raise ShapeError(f"{name}: x must be a dense tensor, got {x.layout}; use x.to_dense()")
 
 
 def check_state(name: str, parts: Any, sizes: Mapping[str, list[int]], x: Tensor) -> None:

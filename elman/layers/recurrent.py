@@ -14,7 +14,7 @@ from elman.layers.layer import Layer, check_state, check_weights
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, stepper, steps_of
-from elman.scan import Execution, Scan, Sequence, scan_all
+from elman.scan import AUTOMATIC, Execution, Scan, Sequence, scan_all
 
 
 def sweep(
@@ -169,4 +169,6 @@ class Recurrent(Layer):
     def extra_repr(self) -> str:
         flags = [name for name in ("reverse", "batch_first") if getattr(self, name)]
         rates = {k: v for k, v in vars(self.regularisers).items() if v}
-        return ", ".join([f"{f}=True" for f in flags] + [f"{k}={v}" for k, v in rates.items()])
+        asked = {k: v for k, v in vars(self.execution).items() if v != getattr(AUTOMATIC, k)}
+        more = [f"{name}={value!r}" for name, value in (rates | asked).items()]
+        return ", ".join([f"{flag}=True" for flag in flags] + more)

@@ -11,7 +11,7 @@ from elman.backends.operands import autocasts
 from elman.cells import StackedCell
 from elman.cells.cell import as_tuple
 from elman.errors import ShapeError
-from elman.layers.layer import Layer, check_weights
+from elman.layers.layer import Layer, check_dense, check_weights
 
 
 class TorchChecks(Layer):
@@ -79,6 +79,7 @@ class TorchChecks(Layer):
     def check_rank(self, x: Any, state: Any) -> None:
         if not isinstance(x, Tensor):
             super().check_rank(x, state)
+        check_dense(self._name, x)
         axes, name = x.dim(), self._name
         if axes not in (2, 3):
             given = "tensor instead" if self.mode.startswith("RNN") else "instead"

@@ -25,7 +25,7 @@ from elman.layers.recurrent import sweep, swept
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, on_top, stepper, steps_of
 from elman.layers.torch_checks import TorchChecks
-from elman.scan import Execution, Scan, Sequence
+from elman.scan import AUTOMATIC, Execution, Scan, Sequence
 
 #: What torch.nn's three are built with that decides the shapes of their weights.
 OPTIONS = frozenset(("mode", "input_size", "hidden_size", "proj_size", "bias", "bidirectional"))
@@ -255,6 +255,8 @@ class TorchLike(TorchChecks, Layer):
 
     def steps(self, state: Any, x: Tensor) -> Steps:
         given = self._parts(state, x[None])
+        first = x.unsqueeze(1 if self.batch_first else 0)  # as a sequence of one step
+        self.check_forward_args(first, as_returned(given), None)
         found: list[Steps] = []
         for layer in range(self.num_layers):
             cell = self._cell(layer)
@@ -262,6 +264,12 @@ class TorchLike(TorchChecks, Layer):
             weights, here = self.weights(cell, layer, x), tuple(part[layer] for part in given)
             found.append(steps_of(stepper(cell, weights, noise, here, self.execution)))
         return on_top(found)
+
+    def extra_repr(self) -> str:
+        rates = {k: v for k, v in vars(self.regularisers).items() if v}
+        asked = {k: v for k, v in vars(self.execution).items() if v != getattr(AUTOMATIC, k)}
+        more = (f"{name}={value!r}" for name, value in (rates | asked).items())
+        return ", ".join((super().extra_repr(), *more))
 
     def check_streams(self) -> None:
         if self.bidirectional:

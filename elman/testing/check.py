@@ -16,7 +16,7 @@ from torch.autograd.gradcheck import GradcheckError
 from elman.backends.choose import ENGINES, plan_of
 from elman.cells.cell import Cell, like_of, weights_of
 from elman.cells.checking import require_pure
-from elman.errors import CheckError, UnsupportedError, require_positive, unknown
+from elman.errors import CheckError, OptionError, UnsupportedError, require_positive, unknown
 from elman.layers import PlanReport, Recurrent
 from elman.scan import Execution, Noise, scan
 from elman.testing.close import first
@@ -81,6 +81,8 @@ def check_cell(
     Raises CheckError with the tensor, the first place that differs, both values, and the call
     that shows it again; PurityError where the step is not pure.
     """
+    if not isinstance(cell, Cell):
+        raise OptionError(f"check_cell takes an elman.Cell, as MyCell(3, 5), got {cell!r}")
     _check_options(steps, batches, backends, variants)
     exact = copy.deepcopy(cell).cpu().double()
     require_pure(exact)

@@ -132,7 +132,7 @@ class Keeping(elman.Cell):
         self.options, self.count, self.aux = types.SimpleNamespace(S=None), 0, torch.zeros(())
 
     @functools.cached_property
-    def S(self):
+    def made_once(self):
         return self.U + self.U.t()
 
     def step(self, x, h):
@@ -207,7 +207,7 @@ def constant_once(cell, x, h):
     return (cell.U + cell.U.t()) * cell.table["scale"]
 
 
-@pytest.mark.parametrize("keep", [constant_once, lambda cell, x, h: cell.S])
+@pytest.mark.parametrize("keep", [constant_once, lambda cell, x, h: cell.made_once])
 def test_what_a_step_makes_once_is_compiled(keep):
     layer, x = elman.Recurrent(Keeping(keep)), torch.randn(5, 2, 3)
     loop = elman.Recurrent(layer.cell, backend="loop")

@@ -10,7 +10,7 @@ def test_a_sound_installation_is_well(elman):
     done = elman("doctor")
     assert done.code == 0, done.out
     for finding in installation():
-        assert f"well  {finding.name}" in done.out
+        assert f"ok    {finding.name}" in done.out
 
 
 def test_what_is_wrong_is_said_and_ends_with_1(elman, monkeypatch, tmp_path):

@@ -76,6 +76,8 @@ class Report:
     def __str__(self) -> str:
         kinds = ", ".join(f"{count:,} {name}" for name, count in self.verdicts.most_common())
         lines = [f"{self.programs:,} programs, {self.compared:,} tensors compared: {kinds}"]
+        if not self.failures:
+            lines.append("no program differs from the literal loop")
         lines += [f"refused, {count:,} times: {name}" for name, count in self.refusals.items()]
         lines += [f"program {f.number} of seed {f.seed}: {f.text}" for f in self.failures]
         return "\n".join(lines)
