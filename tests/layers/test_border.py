@@ -1,6 +1,7 @@
 """What stands at the border between torch and the kernels: tensors that no kernel may read."""
 
 import ast
+import time
 import warnings
 from pathlib import Path
 
@@ -440,3 +441,42 @@ def test_lengths_that_are_negated_when_they_are_read(x):
     layer, lengths = elman.GRU(x.shape[-1], 4).to(x.dtype), torch.arange(x.shape[1]) % (len(x) + 1)
     found = layer(x, lengths=torch._neg_view(-lengths))
     assert_equal(found, layer(x, lengths=lengths))
+
+
+# ------------------------------------------------------------------ what is told, and where
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layer", [elman.LSTM(4, 4), elman.Recurrent(elman.cells.GRU(4, 4))])
+def test_x_that_is_not_dense_is_refused_with_what_to_do(layer):
+    nested = torch.nested.nested_tensor([torch.randn(3, 4), torch.randn(2, 4)])
+    with pytest.raises(ShapeError, match=r"nested one; pad it .* lengths="):
+        layer(nested)
+    with pytest.raises(ShapeError, match=r"sparse_coo; use x.to_dense"):
+        layer(torch.randn(5, 2, 4).to_sparse())
+
+
+def test_a_slower_path_is_told_of_at_the_callers_line():
+    class Reader(elman.Cell):
+        def step(self, x, h):
+            return torch.tanh(x + h) * (2 if time.time() > 0 else 1)
+
+    layer = nn.Sequential(elman.Recurrent(Reader(3, h=3)))
+    with pytest.warns(RuntimeWarning, match="literal loop") as told:
+        layer(torch.randn(3, 2, 3))
+    assert [Path(one.filename).name for one in told] == [Path(__file__).name]
+
+
+def test_a_layer_shows_what_was_asked_for():
+    lstm = elman.LSTM(4, 6, batch_first=True, zoneout=0.5, backend="loop")
+    assert repr(lstm) == "LSTM(4, 6, batch_first=True, zoneout=0.5, backend='loop')"
+    assert "memory='recompute'" in repr(elman.Recurrent(elman.cells.GRU(3, 3), memory="recompute"))
+
+
+def test_a_stream_is_told_the_batch_of_its_state():
+    layer, x = elman.LSTM(4, 6), torch.randn(5, 3, 4)
+    state = layer(x)[1]
+    with pytest.raises(ShapeError, match="Expected hidden|For batched|hidden") as caught:
+        layer.stream(state)
+    assert "batch_size=None" in caught.value.__notes__[0]
+    assert layer.stream(state, batch_size=3)(x[0]).shape == (3, 6)
