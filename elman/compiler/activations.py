@@ -187,7 +187,6 @@ ELEMENTWISE: dict[Any, Callable[..., Any]] = {
     aten.lerp: _lerp,
     aten.logaddexp: _logaddexp,
     aten.tan: lambda b, x: b("div", b("sin", x), b("cos", x)),
-    aten.erfc: lambda b, x: b("sub", 1.0, b("erf", x)),
     aten.exp2: _scaled("exp", before=math.log(2)),
     aten.log2: _scaled("log", after=1 / math.log(2)),
     aten.log10: _scaled("log", after=1 / math.log(10)),

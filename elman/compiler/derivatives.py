@@ -75,7 +75,7 @@ DERIVATIVES: dict[str, Callable[..., Gradients]] = {
     "exp": lambda b, d, y, x: (b("mul", d, y),),
     "log": lambda b, d, y, x: (b("div", d, x),),
     "log1p": lambda b, d, y, x: (b("div", d, b("add", x, 1.0)),),
-    "expm1": lambda b, d, y, x: (b("mul", d, b("add", y, 1.0)),),
+    "expm1": lambda b, d, y, x: (b("mul", d, b("exp", x)),),  # y + 1 has no digits below 1e-16
     "sqrt": lambda b, d, y, x: (b("div", d, b("mul", y, 2.0)),),
     "rsqrt": lambda b, d, y, x: (b("mul", d, b("mul", b("mul", b("mul", y, y), y), -0.5)),),
     "reciprocal": lambda b, d, y, x: (b("neg", b("mul", d, b("mul", y, y))),),

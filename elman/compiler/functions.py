@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,12 +37,67 @@ OUTSIDE = {
 }
 
 
-class Functions(TorchFunctionMode):
-    """Knows which function of torch is running, in the user's words."""
+#: What tells how many rows there are.
+SIZES = frozenset(
+    ("torch.Tensor.shape.__get__", "torch.Tensor.size", "torch.Tensor.numel", "torch.numel")
+)
 
-    def __init__(self) -> None:
+
+class Rows(int):
+    """The number of rows, or what is computed from it: an int that tells when it is compared with
+    another number, as the branch that is taken then may be another one for more rows."""
+
+    told: Callable[[], None]
+
+    @staticmethod
+    def of(value: int, told: Callable[[], None]) -> Rows:
+        """told: is called when it is compared."""
+        rows = Rows(value)
+        rows.told = told
+        return rows
+
+
+def _compared(name: str) -> Callable[[Rows, Any], Any]:
+    def method(self: Rows, other: Any) -> Any:
+        if not isinstance(other, Rows):
+            self.told()
+        return getattr(int, name)(self, other)
+
+    return method
+
+
+def _computed(name: str) -> Callable[[Rows, Any], Any]:
+    def method(self: Rows, other: Any) -> Any:
+        value = getattr(int, name)(self, other)
+        return Rows.of(value, self.told) if isinstance(value, int) else value
+
+    return method
+
+
+def _truth(self: Rows) -> bool:
+    self.told()
+    return int(self) != 0
+
+
+for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
+    setattr(Rows, _name, _compared(_name))
+for _name in ("add", "sub", "mul", "floordiv", "mod"):
+    for _side in ("__", "__r"):
+        setattr(Rows, f"{_side}{_name}__", _computed(f"{_side}{_name}__"))
+Rows.__hash__ = int.__hash__  # type: ignore[method-assign]
+Rows.__bool__ = _truth  # type: ignore[attr-defined]
+
+
+class Functions(TorchFunctionMode):
+    """Knows which function of torch is running, in the user's words.
+
+    rows: how many there are. branches: is called where the step compares this number with another.
+    """
+
+    def __init__(self, rows: int, branches: Callable[[], None]) -> None:
         super().__init__()
         self.running: str | None = None
+        self._rows, self._branches = rows, branches
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -53,9 +108,18 @@ class Functions(TorchFunctionMode):
             if self.running in OUTSIDE:
                 raise RefusedError(OUTSIDE[self.running])
         result = (_rms_norm if func in RMS_NORM else func)(*args, **(kwargs or {}))
-        if outermost:  # after an error it stays, for the message
-            self.running = None
+        if outermost:
+            if self.running in SIZES:
+                result = self._size(result)
+            self.running = None  # after an error it stays, for the message
         return result
+
+    def _size(self, size: Any) -> Any:
+        """A size, or several, with the number of rows as one that is watched."""
+        if isinstance(size, torch.Size):
+            return torch.Size([self._size(one) for one in size])
+        watched = isinstance(size, int) and size > 0 and size % self._rows == 0
+        return Rows.of(size, self._branches) if watched else size
 
 
 def _rms_norm(

@@ -54,7 +54,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.rows = rows
         self.dtype = dtype
         self.values: dict[int, Value] = {}
-        self.functions = Functions()
+        #: Where the step first compares the number of rows with another.
+        self.branch = ""
+        self.functions = Functions(rows, self._branches)
+
+    def _branches(self) -> None:
+        self.branch = self.branch or self.source.line()
 
     def enter(self, node: Node, tensor: Tensor) -> Tensor:
         self.values[id(tensor)] = Value(node, node.is_row, tensor)

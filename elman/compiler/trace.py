@@ -46,18 +46,25 @@ def trace(
     }
     kind = dtype or dtype_of(zeros.values())
     few, more = _rows(cell, zeros)
-    step, again = (_traced(cell, zeros, rows, masked, kind) for rows in (few, more))
+    (step, branch), (again, _) = (_traced(cell, zeros, rows, masked, kind) for rows in (few, more))
     at = _difference(step, again)
     if at is not None:
-        stateful = _difference(step, _traced(cell, zeros, few, masked, kind)) is not None
+        third, _ = _traced(cell, zeros, few, masked, kind)
+        stateful = _difference(step, third) is not None
         raise _changing(cell, at) if stateful else _by_rows(cell, at)
+    if branch:
+        raise UnsupportedError(
+            f"{branch} {type(cell).__name__}.step compares the number of rows of x with another: "
+            "for more rows it may be another step"
+        )
     return step
 
 
 def _traced(
     cell: Cell, weights: dict[str, Tensor], rows: int, masked: bool, dtype: torch.dtype
-) -> Step:
-    """The step of a cell with these weights, from one run on this many rows."""
+) -> tuple[Step, str]:
+    """The step of a cell with these weights, from one run on this many rows; and where it compares
+    this number with another."""
     bound = bind(cell, weights)
     source = Source(bound)
     recorder = Recorder(source, rows, dtype)
@@ -79,7 +86,7 @@ def _traced(
     outputs = recorder.outputs(new, list(bound.state_sizes.items()))
     nodes = tuple(node for node, _ in states)
     names = recorder.names({x[0], *nodes})
-    return Step(source.cell, x[0], nodes, mask and mask[0], outputs, names)
+    return Step(source.cell, x[0], nodes, mask and mask[0], outputs, names), recorder.branch
 
 
 def _difference(one: Step, other: Step) -> str | None:

@@ -36,7 +36,7 @@ def module_content(walk: Walk, module: nn.Module, where: str, whole: bool) -> Ha
     walk.probes.attributes.append((module, "__class__", type(module)))
     walk.probes.keys(mapping)
     children = mapping["_modules"]
-    walk.probes.keys(children)
+    walk.probes.keys(children, in_order=True)
     parts: list[Hashable] = [class_content(walk, kind, where), _hooks(walk, module, where)]
     for name in list(mapping):
         if name in SKIPPED or name in CALLED or name == "_modules":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import threading
 from collections import deque, namedtuple
@@ -20,9 +21,11 @@ from types import (
 from typing import Any
 
 import numpy as np
+import torch
+from torch._ops import OpOverload, OpOverloadPacket, _OpNamespace
 
 from elman.cells.reads.code import class_content
-from elman.cells.reads.probes import MISSING
+from elman.cells.reads.probes import MISSING, array_content
 from elman.cells.reads.walk import Same, Walk
 
 #: Arrays of at most so many bytes are compared as a whole.
@@ -44,6 +47,11 @@ DESCRIPTORS = (
     MethodWrapperType,
     WrapperDescriptorType,
 )
+#: Objects of torch and NumPy that never change.
+CONSTANT = (
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.finfo, torch.iinfo),
+    *(OpOverload, OpOverloadPacket, _OpNamespace, type(torch.ops), np.dtype, np.ufunc),
+)
 CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 #: Bases whose state is in no attribute, and is looked at.
 KNOWN = frozenset((object, *CONTAINERS, int, float, complex, str, bytes))
@@ -54,15 +62,19 @@ def itself(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
     return Same(value)
 
 
+def member(walk: Walk, value: enum.Enum, where: str, whole: bool) -> Hashable:
+    """A member of an enumeration: itself, its value, and what else was set on it."""
+    return Same(value), walk.variables(vars(value), where, whole=True)
+
+
 def object_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
     """An object: its class, and those of its attributes that the code mentions."""
     kind = type(value)
     of = walk.maker(kind)
-    if kind.__module__.partition(".")[0] == "torch":
+    if isinstance(value, CONSTANT):
         return Same(value)
-    if kind.__module__.startswith("numpy") and not isinstance(value, np.generic):
-        random = "random" in kind.__module__
-        return walk.unknown(where, "draws random numbers") if random else Same(value)
+    if kind.__module__.startswith("numpy") and "random" in kind.__module__:
+        return walk.unknown(where, "draws random numbers")
     if isinstance(value, np.generic):
         return kind, value.tobytes()
     hidden = next((c for c in kind.__mro__ if c not in KNOWN and _hides(c)), None)
@@ -89,7 +101,7 @@ def container_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashab
     """All of a dict, list, tuple or set."""
     walk.probes.where[id(value), None] = where
     if isinstance(value, dict):
-        walk.probes.keys(value)
+        walk.probes.keys(value, in_order=True)
         return type(value), tuple(
             (walk.key(k, where), walk.item(value, k, f"{where}[{k!r}]", whole)) for k in list(value)
         )
@@ -110,13 +122,13 @@ def collection(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
     )
 
 
-def array_content(walk: Walk, value: np.ndarray, where: str, whole: bool) -> Hashable:
+def array_of_numpy(walk: Walk, value: np.ndarray, where: str, whole: bool) -> Hashable:
     """The numbers of an array of NumPy."""
     if value.nbytes > SMALL or value.dtype.hasobject:
         return walk.unknown(where, "is a large array; make it a buffer, with register_buffer")
-    content = value.tobytes()
+    content = array_content(value)
     walk.probes.arrays.append((value, content))
-    return value.shape, str(value.dtype), content
+    return content
 
 
 def _slots(kind: type) -> tuple[str, ...]:
