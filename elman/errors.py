@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any
 
 
@@ -61,7 +62,7 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> OptionError:
 def require_positive(**sizes: Any) -> None:
     """Raise OptionError for the first size that is not a whole number above zero."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
             raise OptionError(f"{name} must be a whole number above 0, got {size!r}")
 
 

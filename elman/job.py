@@ -26,6 +26,9 @@ from elman.compiler.plan import Plan
 from elman.sequence import Noise, Sequence
 
 
+DENSE = torch.contiguous_format
+
+
 @dataclass
 class Compiled:
     """A plan on one backend with one set of weights.
@@ -274,6 +277,7 @@ class Job:
         """The tape of the run, from what `kept` has named."""
         rows, *inputs, states, saved, entering = split(kept, self.kept_counts)
         groups = _Groups(rows if self._keeps_rows else (), *inputs)
+        saved, entering = (tuple([t.contiguous() for t in part]) for part in (saved, entering))
         rings = [False] * len(states)
         tape = self._taped(groups, self._in_rooms(states), saved, rings, True)
         if entering:
@@ -308,11 +312,11 @@ class Job:
         d_states = [None if d is None else d.contiguous() for d in d_found[: self.parts]]
         d_states += [None] * (len(plan.states) - self.parts)
         d_last = [
-            torch.zeros_like(given) if d is None else d.clone(memory_format=torch.contiguous_format)
+            given.new_zeros(given.shape) if d is None else d.clone(memory_format=DENSE)
             for given, d in zip(tape.given, d_found[self.parts :], strict=True)
         ]
         needs_own = any(self.grouped(wanted).own)
-        d_own = [torch.zeros_like(own) for own in tape.own] if needs_own else None
+        d_own = [own.new_zeros(own.shape) for own in tape.own] if needs_own else None
         stored = [memory.empty(like, self.walk.rows, node.size) for node in plan.backward.stored]
         return BackTape(d_states, d_last, d_own, stored)
 

@@ -84,7 +84,9 @@ def unrolled(plan: Plan, tape: Tape) -> tuple[list[Tensor], list[Tensor]]:
         values = _values(
             plan, tape, index, [_entering(tape, p, s, index) for p, s in enumerate(state)]
         )
-        new = evaluate(plan.outputs, values)
+        found = zip(evaluate(plan.outputs, values), plan.states, strict=True)
+        # What depends on weights alone has no rows of its own.
+        new = [value.expand(count, part.size) for value, part in found]
         steps[start] = new
         state = [torch.cat([n, s[count:]]) for n, s in zip(new, state, strict=True)]
     order = sorted(steps)

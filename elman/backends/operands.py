@@ -137,7 +137,7 @@ def address(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:
 
 
 def _unfit(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> ShapeError:
-    odd = oddity(name, tensor)
+    odd = oddity(name, tensor) or ("" if tensor.is_contiguous() else "not one after the other")
     why = f" ({odd})" if odd else ""
     return ShapeError(
         f"a kernel wants '{name}' to be {count} numbers of {dtype} in memory, on cpu, got "

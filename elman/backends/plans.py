@@ -10,7 +10,7 @@ from torch import Tensor
 from elman.backends.notices import say_once
 from elman.cells.cell import Cell
 from elman.cells.checking import keeps
-from elman.cells.plan_cache import cache_of
+from elman.cells.plan_cache import cache_of, making
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Plan, Zoneout
 from elman.errors import UnsupportedError
@@ -43,7 +43,7 @@ def plan_for(
     plan: Plan | UnsupportedError | None = table.get(key)
     if plan is not None:
         return plan
-    with cache.lock:  # several threads may ask for it at once
+    with making:  # several threads may ask for it at once
         return _made(cell, key, lambda: _compiled(cell, weights, dtype, masked, zoneout, streamed))
 
 

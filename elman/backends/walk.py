@@ -223,10 +223,9 @@ def _ragged(steps: int, batch: int, sequence: Sequence, lengths: Tensor, reverse
 
 def _flags(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Tensor:
     """[T, B] uint8 of CUT and STOP."""
-    device = sequence.lengths if sequence.reset is None else sequence.reset
-    flags = torch.zeros(
-        steps, batch, dtype=torch.uint8, device=None if device is None else device.device
-    )
+    given = sequence.lengths if sequence.reset is None else sequence.reset
+    device = torch.device("cpu") if given is None else given.device
+    flags = torch.zeros(steps, batch, dtype=torch.uint8, device=device)
     valid = sequence.valid(steps)
     if sequence.reset is not None:
         cut = sequence.reset.reshape(steps, batch)

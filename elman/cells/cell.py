@@ -3,6 +3,7 @@
 import inspect
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from types import MethodType
 from typing import Any
 
 import torch
@@ -177,13 +178,30 @@ def bind(cell: Cell, weights: dict[str, Tensor], state_mask: Tensor | None = Non
 
     A shallow copy: the cell itself is not touched, so several threads may run it at once.
     """
-    bound = _bind(cell, weights, "")
+    copies: dict[int, nn.Module] = {}
+    bound = _bind(cell, weights, "", copies)
     assert isinstance(bound, Cell)
+    for clone in copies.values():
+        _rebind_methods(clone, copies)
     bound.__dict__["state_mask"] = state_mask
     return bound
 
 
-def _bind(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> nn.Module:
+def _rebind_methods(clone: nn.Module, copies: dict[int, nn.Module]) -> None:
+    """Let methods of the cell and its modules that stand among the attributes be the copies'."""
+    mapping = clone.__dict__
+    methods = [(name, value) for name, value in mapping.items() if type(value) is MethodType]
+    for name, method in methods:
+        own = copies.get(id(method.__self__))
+        if own is not None:
+            mapping[name] = MethodType(method.__func__, own)
+
+
+def _bind(
+    module: nn.Module, weights: dict[str, Tensor], prefix: str, copies: dict[int, nn.Module]
+) -> nn.Module:
+    if isinstance(module, torch.jit.ScriptModule):  # its tensors are its own
+        return module
     clone: nn.Module = object.__new__(parametrize.type_before_parametrizations(module))
     mapping = clone.__dict__ = dict(module.__dict__)
     mapping["_parameters"], mapping["_buffers"] = dict(module._parameters), dict(module._buffers)
@@ -192,10 +210,11 @@ def _bind(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> nn.Modu
         if name.startswith(prefix) and "." not in own:
             _place(module, own, mapping)[own] = value
     mapping["_modules"] = {
-        name: child if child is None else _bind(child, weights, f"{prefix}{name}.")
+        name: child if child is None else _bind(child, weights, f"{prefix}{name}.", copies)
         for name, child in module._modules.items()
         if name != "parametrizations"
     }
+    copies[id(module)] = clone
     return clone
 
 
@@ -211,15 +230,26 @@ def state_mask_reaches(cell: Cell) -> bool:
     """Whether ``step`` uses `Cell.drop_state`: zeroing the mask must change the new state."""
     weights = weights_of(cell)
     like = like_of(weights.values())
+    full, empty = (
+        bind(cell, weights, like.new_full((cell.output_size,), keep)) for keep in (1.0, 0.0)
+    )
+    return _differ(full, empty, like)
+
+
+def weight_reaches(cell: Cell, name: str) -> bool:
+    """Whether ``step`` reads this weight: another one must change the new state."""
+    weights = weights_of(cell)
+    others = weights | {name: weights[name].detach() + 1}
+    return _differ(bind(cell, weights), bind(cell, others), like_of(weights.values()))
+
+
+def _differ(one: Cell, other: Cell, like: Tensor) -> bool:
+    """Whether two copies of a cell make different states of the same numbers."""
     generator = torch.Generator().manual_seed(0)
     drawn = [
         torch.randn(16, size, generator=generator, device="cpu").to(like)
-        for size in (cell.input_size, *cell.state_sizes.values())
+        for size in (one.input_size, *one.state_sizes.values())
     ]
     with torch.no_grad():
-        full, empty = (
-            as_tuple(bind(cell, weights, like.new_full((cell.output_size,), keep)).step(*drawn))
-            for keep in (1.0, 0.0)
-        )
-    same = (torch.allclose(a, b, 0, 0, equal_nan=True) for a, b in zip(full, empty, strict=True))
-    return not all(same)
+        found = [as_tuple(bound.step(*drawn)) for bound in (one, other)]
+    return any(not torch.allclose(a, b, 0, 0, equal_nan=True) for a, b in zip(*found, strict=True))

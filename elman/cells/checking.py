@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import inspect
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from traceback import walk_stack, walk_tb
@@ -126,6 +127,36 @@ def _store_line(cell: Cell, name: str) -> str:
         if one.opname == "STORE_ATTR" and one.argval == attribute and one.positions:
             return f"{Path(code.co_filename).name}:{one.positions.lineno} step:"
     return step_line(cell)
+
+
+def reads_past(copy: Cell, weights: Iterable[Tensor]) -> bool:
+    """Whether the step of a cell's copy reads these weights, which are not the copy's."""
+    like = like_of(weights_of(copy).values())
+    x = like.new_zeros(1, copy.input_size)
+    state = copy.initial_state((1,), x)
+    with torch.no_grad(), _Reads(weights) as reads:
+        copy.step(x, *state)
+    return reads.met
+
+
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Knows whether an operation has read some of these tensors."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.places = {t.untyped_storage()._cdata for t in tensors}
+        self.met = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = [t for t in tree_leaves((args, kwargs or {})) if isinstance(t, Tensor)]
+        self.met |= any(t.untyped_storage()._cdata in self.places for t in given)
+        return func(*args, **(kwargs or {}))
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

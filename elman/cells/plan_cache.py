@@ -13,6 +13,10 @@ from elman.cells.reads.snapshot import Snapshot
 #: The plans of so many different contents of a cell are kept.
 KEPT = 32
 
+#: Held while something is made that all threads share: one at a time, and again by the same thread
+#: where that needs something else first.
+making = RLock()
+
 #: The plans of one content of a cell, by what else they depend on.
 Table = dict[Hashable, Any]
 
@@ -26,7 +30,6 @@ class PlanCache:
 
     def __init__(self, like: PlanCache | None = None) -> None:
         self.tables: dict[Hashable, Table] = {} if like is None else like.tables
-        self.lock: Any = RLock() if like is None else like.lock
         self.owner: Any = None
         #: What was no longer as it was when the step was last looked at anew.
         self.changed = ""
@@ -49,7 +52,7 @@ class PlanCache:
 
     def renewed(self, snapshot: Snapshot) -> tuple[Snapshot, Table]:
         """The plans for a new snapshot: those that were made when it was the same."""
-        with self.lock:
+        with making:
             table = self.tables.pop(snapshot.key, {})
             self.tables[snapshot.key] = table  # the last used are the last
             while len(self.tables) > KEPT:

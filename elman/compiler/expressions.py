@@ -211,7 +211,7 @@ def _means(factor: float, above: list[Node], names: Mapping[Node, str]) -> tuple
 
 def number(value: float) -> str:
     """A number without digits that say nothing."""
-    return str(int(value)) if value == int(value) and abs(value) < 1e6 else f"{value:.6g}"
+    return str(int(value)) if abs(value) < 1e6 and value == int(value) else f"{value:.6g}"
 
 
 def uses(*outputs: Node) -> Counter[Node]:

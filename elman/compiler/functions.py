@@ -84,8 +84,8 @@ for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
 for _name in ("add", "sub", "mul", "floordiv", "mod"):
     for _side in ("__", "__r"):
         setattr(Rows, f"{_side}{_name}__", _computed(f"{_side}{_name}__"))
-Rows.__hash__ = int.__hash__  # type: ignore[method-assign]
-Rows.__bool__ = _truth  # type: ignore[attr-defined]
+setattr(Rows, "__hash__", int.__hash__)  # noqa: B010
+setattr(Rows, "__bool__", _truth)  # noqa: B010
 
 
 class Functions(TorchFunctionMode):
@@ -107,6 +107,8 @@ class Functions(TorchFunctionMode):
             self.running = resolve_name(func) or getattr(func, "__name__", str(func))
             if self.running in OUTSIDE:
                 raise RefusedError(OUTSIDE[self.running])
+            if self.running == "torch.Tensor.__len__" and len(args[0]) == self._rows:
+                self._branches()  # an int of Python's own, which nobody can follow
         result = (_rms_norm if func in RMS_NORM else func)(*args, **(kwargs or {}))
         if outermost:
             if self.running in SIZES:

@@ -29,6 +29,10 @@ FILLS = frozenset(
 )
 
 
+#: What torch makes of `reshape` where it need not copy.
+VIEWS = frozenset((aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default))
+
+
 class Value(NamedTuple):
     """What is known of a tensor: its node, and whether it has the axis of rows.
 
@@ -161,6 +165,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # -------------------------------------------------------------- weights
 
     def _weight_operation(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        if func in VIEWS:  # of the weight that is traced with, which need not lie as the next does
+            func = aten.reshape.default
         results = [result] if isinstance(result, Tensor) else result
         if not isinstance(results, list | tuple):
             raise RefusedError("it takes a number out of torch")

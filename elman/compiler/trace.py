@@ -54,8 +54,9 @@ def trace(
         raise _changing(cell, at) if stateful else _by_rows(cell, at)
     if branch:
         raise UnsupportedError(
-            f"{branch} {type(cell).__name__}.step compares the number of rows of x with another: "
-            "for more rows it may be another step"
+            f"{branch} {type(cell).__name__}.step compares the number of rows of x with another, or "
+            "takes len() of it: for more rows it may be another step; use x.shape[0], and only to "
+            "make tensors of as many rows"
         )
     return step
 

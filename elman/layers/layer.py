@@ -17,6 +17,9 @@ from elman.layers.stream import Stream
 from elman.layers.tracing import as_leaf, refuse_script
 from elman.sequence import Sequence, check_lengths
 
+#: More steps than a sequence can have.
+MOST_STEPS = 1 << 31
+
 
 def map_state(change: Callable[[Tensor], Tensor], state: Any) -> Any:
     """The state, a tensor or a nest of tuples, with every tensor changed."""
@@ -188,7 +191,7 @@ class Layer(nn.Module):
         """Raise ShapeError where x is not a tensor of two or three axes."""
         if not isinstance(x, Tensor):
             raise ShapeError(f"{self._name}: x must be a tensor, got a {type(x).__name__}")
-        check_dense(self._name, x)
+        check_dense(f"{self._name}: x", x)
         if x.dim() not in (2, 3):
             axes = "[B, T, I]" if self.batch_first else "[T, B, I]"
             raise ShapeError(
@@ -232,6 +235,7 @@ class Layer(nn.Module):
         T, B = x.shape[:2]
         if truncate is not None:
             require_positive(truncate=truncate)
+            truncate = min(int(truncate), MOST_STEPS)
         if lengths is not None:
             lengths = checked_lengths(lengths, T, B, x.device)
         if reset is not None:
@@ -271,11 +275,11 @@ def check_dense(name: str, x: Tensor) -> None:
     """Raise ShapeError where x is nested, sparse, or of another layout without strides."""
     if x.is_nested:
         raise ShapeError(
-            f"{name}: x must be a dense tensor, got a nested one; pad it with "
+            f"{name} must be a dense tensor, got a nested one; pad it with "
             "torch.nested.to_padded_tensor(x, 0.0) and pass its lengths as lengths="
         )
     if x.layout is not torch.strided:
-        raise ShapeError(f"{name}: x must be a dense tensor, got {x.layout}; use x.to_dense()")
+        raise ShapeError(f"{name} must be a dense tensor, got {x.layout}; use x.to_dense()")
 
 
 def check_state(name: str, parts: Any, sizes: Mapping[str, list[int]], x: Tensor) -> None:
@@ -322,7 +326,13 @@ def _cure(weight: Tensor, x: Tensor) -> str:
 def checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
     """lengths as [B] int64 on the device; ShapeError where they are not 0 ... T of B sequences."""
     if not isinstance(lengths, Tensor):
-        lengths = torch.as_tensor(lengths, device="cpu")
+        try:
+            lengths = torch.as_tensor(lengths, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ShapeError(f"lengths must be B whole numbers, got {lengths!r}: {error}") from None
+    check_dense("lengths", lengths)
+    if lengths.is_meta and device.type != "meta" and not being_traced():
+        raise ShapeError(f"lengths are on meta, where there are no numbers, and x on {device}")
     if lengths.dim() == 0:
         lengths = lengths.reshape(1)
     if lengths.numel() == 0:
@@ -331,7 +341,8 @@ def checked_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tenso
         raise ShapeError(f"lengths must be whole numbers, got {lengths.dtype}")
     if lengths.shape != (B,):
         raise ShapeError(f"lengths must be [B] = [{B}], got {_shape(lengths)}")
+    lengths = lengths.to(dtype=torch.int64)
     # A graph checks them when it runs; on meta and in a fake tensor there are no values to check.
     if not being_traced() and all_plain([lengths]):
         check_lengths(lengths, T)
-    return lengths.to(device=device, dtype=torch.int64)
+    return lengths.to(device=device)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elman.cells.cell import Cell, state_mask_reaches, weights_of
+from elman.cells.cell import Cell, state_mask_reaches, weight_reaches, weights_of
 from elman.cells.hooks import computed_by_hook
 from elman.errors import OptionError, require_probability, unknown
 from elman.layers.dropout import chosen, dropout
@@ -54,6 +54,13 @@ class Regularisers:
                     f"weight_drop: {name} names its recurrent weights {cell.recurrent_weights!r}, "
                     f"but its weights are {', '.join(weights_of(cell))}; set recurrent_weights in "
                     "the class, or weight_drop=0"
+                )
+            unread = next((w for w in cell.recurrent_weights if not weight_reaches(cell, w)), None)
+            if unread is not None:
+                raise OptionError(
+                    f"weight_drop: {name}.step does not read '{unread}' of the cell that it is "
+                    "given; a function among the attributes that refers to the cell by itself has "
+                    "to be a method"
                 )
         if self.state_dropout and not state_mask_reaches(cell):
             raise OptionError(

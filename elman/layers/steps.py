@@ -14,8 +14,10 @@ from torch import Tensor
 
 from elman.backends.choose import choose
 from elman.backends.llvm.engine import LLVM
-from elman.cells.cell import Cell, State, bind
+from elman.cells.cell import Cell, State, bind, weights_of
+from elman.cells.checking import reads_past
 from elman.compiler.interpret import evaluate
+from elman.errors import BackendError
 from elman.scan import Execution, Noise, scan
 
 
@@ -47,6 +49,12 @@ def stepper(
         kept = _as_it_is(cell, weights)
         plan, engine = choice.plan, choice.engine
         if plan is None or not isinstance(engine, LLVM):
+            if reads_past(kept, weights_of(cell).values()):
+                raise BackendError(
+                    f"{type(cell).__name__}.stream: the step reads weights of the cell past the "
+                    "copy that a stream runs; a function among its attributes that refers to the "
+                    "cell by itself has to be a method"
+                )
             return _Scanned(kept, weights, noise, execution, state)
         again = partial(stepper, kept, weights, noise, execution=execution)
         prepared = evaluate(plan.prepared, plan.read(kept, weights))

@@ -68,12 +68,16 @@ class Stream:
 
     @state.setter
     def state(self, state: tuple[tuple[Tensor, ...], ...]) -> None:
-        given, expected = (
-            [[(list(part.shape), part.dtype, str(part.device)) for part in parts] for parts in nest]
-            for nest in (state, self._start)
-        )
+        expected = _form(self._start)
+        try:
+            given = _form(state)
+        except (AttributeError, TypeError):
+            given = repr(state)[:200]
         if given != expected:
-            raise ShapeError(f"{self._layer}.stream: state must be {expected}, got {given}")
+            raise ShapeError(
+                f"{self._layer}.stream: the state is what stream.state returns, for each cell its "
+                f"parts: {expected}; got {given}"
+            )
         for cell, parts in zip(self._cells, state, strict=True):
             cell.state = tuple(part.detach() for part in parts)
 
@@ -86,3 +90,11 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"Stream({self._layer}, x_t={list(self._shape)})"
+
+
+def _form(state: tuple[tuple[Tensor, ...], ...]) -> str:
+    """The shapes, dtypes and devices of a state, as text."""
+    return ", ".join(
+        f"({', '.join(f'{list(p.shape)} {p.dtype} {p.device} {p.layout}' for p in parts)})"
+        for parts in state
+    )

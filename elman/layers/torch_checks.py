@@ -79,7 +79,7 @@ class TorchChecks(Layer):
     def check_rank(self, x: Any, state: Any) -> None:
         if not isinstance(x, Tensor):
             super().check_rank(x, state)
-        check_dense(self._name, x)
+        check_dense(f"{self._name}: x", x)
         axes, name = x.dim(), self._name
         if axes not in (2, 3):
             given = "tensor instead" if self.mode.startswith("RNN") else "instead"

@@ -167,7 +167,7 @@ def test_sizes_of_rows_that_make_no_difference():
     def step(cell, x, h):
         assert x.shape == h.shape and len(x) == x.shape[0]
         zeros = torch.zeros(x.shape[0], 2, dtype=x.dtype)
-        return torch.cat([zeros, h.view(len(h), -1)[:, 2:]], -1) + x.reshape(x.size(0), 4)
+        return torch.cat([zeros, h.view(h.shape[0], -1)[:, 2:]], -1) + x.reshape(x.size(0), 4)
 
     trace(Of(step))
 

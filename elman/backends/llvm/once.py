@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable
-from threading import RLock
 from typing import Generic, ParamSpec, TypeVar
+
+from elman.cells.plan_cache import making
+
+__all__ = ["Once", "making"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Held while something is made: one at a time, as LLVM is behind one lock in llvmlite anyway; and
-#: again by the same thread where that needs something else first.
-making = RLock()
-
-# A child must not inherit the lock in the hands of a thread that it does not have.
+# A child must not inherit the lock in the hands of a thread that it does not have. Registered after
+# the locks that are taken while this one is held, so that it is acquired before them.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=making.acquire, after_in_parent=making.release, after_in_child=making.release

@@ -172,9 +172,9 @@ class Frame:
             "shared": int(self.share.units),
             "chunks": len(self.share.bounds) - 1,
             "bounds": ctypes.addressof(bounds),
-            "starts": walk.starts.data_ptr(),
-            "counts": walk.counts.data_ptr(),
-            "flags": flags.data_ptr(),
+            "starts": address("starts", walk.starts, torch.int64, walk.steps),
+            "counts": address("counts", walk.counts, torch.int64, walk.steps),
+            "flags": address("flags", flags, torch.uint8, walk.rows),
             "counter": self.counter,
             "workspace": self.counter + 64,
             "stride": workspace,
@@ -258,7 +258,7 @@ class Arguments:
             self.place(f"carry {name}", torch.cat([d_last, d_last]), 2 * count)
             self.place(f"d_given {name}", d_last, count)
             if walk.flags is not None:
-                own = torch.zeros_like(d_last) if back.d_own is None else back.d_own[i]
+                own = d_last.new_zeros(d_last.shape) if back.d_own is None else back.d_own[i]
                 self.place(f"d_own {name}", own, count)
             rows = d_last.new_zeros(1, d_last.shape[1]) if d_out is None else d_out
             self.place(f"out {name}", rows, state.size * (1 if d_out is None else walk.rows))

@@ -6,7 +6,7 @@ import builtins
 import enum
 import sys
 from collections.abc import Hashable
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from elman.cells.hooks import hooked
@@ -18,6 +18,8 @@ from elman.cells.reads.walk import DYNAMIC, Same, Walk
 SPECIAL = DYNAMIC | {"super"}
 #: Builtin functions whose answer nobody knows before.
 UNKNOWABLE = frozenset(("open", "input", "eval", "exec", "globals", "locals", "__import__"))
+#: What code names that is code itself.
+CODE = (ModuleType, FunctionType, BuiltinFunctionType, type)
 #: What Python calls without being told to by name, but not while a step runs.
 UNCALLED = frozenset(
     (
@@ -66,8 +68,9 @@ def _unhooked(walk: Walk, kind: type) -> bool:
 
 def class_value(walk: Walk, value: type, where: str, whole: bool) -> Hashable:
     """A class as a value, of which the code may make objects."""
-    if issubclass(value, enum.Enum):
-        return Same(value)
+    if issubclass(value, enum.Enum) and walk.maker(value) == "user":
+        members = tuple(walk.key(member, f"{where}.{member.name}") for member in value)
+        return class_content(walk, value, where, made=True), members
     if walk.maker(value) == "user":
         return class_content(walk, value, where, made=True)
     return _foreign(walk, value, where, value.__module__, whole)
@@ -155,6 +158,18 @@ def builtin_content(walk: Walk, value: Any, where: str, whole: bool) -> Hashable
         module = value.__module__ or getattr(owner, "__module__", None) or "builtins"
         return _foreign(walk, value, where, module, whole)
     return value.__name__, walk.key(owner, where, whole)
+
+
+def cached_function(walk: Walk, value: Any, where: str, whole: bool) -> Hashable:
+    """What `functools.lru_cache` has made: what it holds is from before, so what the function reads
+    must be code alone, which does not change."""
+    items, attributes = len(walk.probes.items), len(walk.probes.attributes)
+    content = type(value), walk.key(value.__wrapped__, where, whole)
+    read = [item for _, _, item in walk.probes.items[items:]]
+    read += [v for _, name, v in walk.probes.attributes[attributes:] if name == "cell_contents"]
+    if all(isinstance(item, CODE) for item in read):
+        return content
+    return walk.unknown(where, "holds results of before (functools.lru_cache)")
 
 
 def _foreign(walk: Walk, value: Any, where: str, module: str | None, whole: bool) -> Hashable:

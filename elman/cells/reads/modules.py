@@ -41,7 +41,7 @@ def module_content(walk: Walk, module: nn.Module, where: str, whole: bool) -> Ha
     for name in list(mapping):
         if name in SKIPPED or name in CALLED or name == "_modules":
             continue
-        if name == "training" and whole and not _trains(kind):
+        if name == "training" and whole and not (walk.reads(name) or _trains(kind)):
             continue
         if isinstance(mapping[name], Tensor) and not walk.reads(name, whole):
             walk.idle.append(f"{where}.{name}".removeprefix("self."))
