@@ -25,7 +25,6 @@ from elman.compiler.ir import Node, walk
 from elman.compiler.plan import Plan
 from elman.sequence import Noise, Sequence
 
-
 DENSE = torch.contiguous_format
 
 
@@ -131,8 +130,9 @@ class Job:
     """One run of a plan: what stays the same from the forward to the backward loop.
 
     sources: x [rows, I] and the parameters that the plan reads, from which `made` makes the inputs.
-    rooms: where each part of the state lies, once the loop has run: its address, and its place in
-        the memory that it shares with the state passed in.
+    rooms: where each part of the state lies, once the loop has run: its address, and the bytes of
+        the memory that it shares with the state passed in, by which a copy at the same address,
+        as a hook on saved tensors may make it, is told from it.
     """
 
     plan: Plan
@@ -439,7 +439,7 @@ class _Rows:
 
 
 def _place(states: Tensor) -> tuple[int, int]:
-    return states.data_ptr(), int(states.storage_offset())
+    return states.data_ptr(), states.untyped_storage().nbytes()
 
 
 def _window(like: Tensor, walk: Walk, size: int) -> Tensor:

@@ -54,7 +54,7 @@ def trace(
         raise _changing(cell, at) if stateful else _by_rows(cell, at)
     if branch:
         raise UnsupportedError(
-            f"{branch} {type(cell).__name__}.step compares the number of rows of x with another, or "
+            f"{branch} {type(cell).__name__}.step compares the number of rows with another, or "
             "takes len() of it: for more rows it may be another step; use x.shape[0], and only to "
             "make tensors of as many rows"
         )

@@ -1,6 +1,7 @@
 """What a step can read beside its tensors may change between calls: a plan holds no longer."""
 
 import copy
+import enum
 import functools
 import gc
 import itertools
@@ -13,7 +14,7 @@ import time
 import types
 import warnings
 import weakref
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -433,3 +434,107 @@ def test_few_things_are_looked_at_in_each_call(name) -> None:
     """Each takes some 40 ns, and a call may spend 15 us on them."""
     probes = Snapshot(CELLS[name](3, 4)).probes
     assert sum(len(each) for each in vars(probes).values()) < 150
+
+
+# ------------------------------------------------------------------ kinds that readers have found
+
+
+class Gate(enum.Enum):
+    OPEN = [1.0]
+
+
+Gate.OPEN.scale = 1.0
+FACTORS = [1.0]
+
+
+@functools.lru_cache
+def cached_factor() -> float:
+    return FACTORS[0]
+
+
+class Own(elman.Cell):
+    """h' = f(x + h U) for a function f of the cell and of that sum."""
+
+    def __init__(self, function) -> None:
+        super().__init__(4, h=4)
+        self.U, self.function = nn.Parameter(torch.randn(4, 4) / 2), function
+        self.inner = nn.Tanh()
+        self.functions = nn.ModuleDict({"a": nn.Tanh(), "b": nn.Sigmoid(), "c": nn.Softplus()})
+        self.table = {"a": torch.tanh, "b": torch.sigmoid, "c": torch.relu}
+        self.ordered = OrderedDict(self.table)
+        self.optimizer = torch.optim.SGD([self.U], lr=1.0)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, 0.5)
+        self.polynomial, self.array = np.poly1d([1.0, 2.0]), np.ones((4, 1))
+
+    def step(self, x, h):
+        return self.function(self, x + h @ self.U)
+
+
+def _in_turn(functions, v):
+    for function in functions.values():
+        v = function(v)
+    return v
+
+
+def _to_the_end(mapping) -> None:
+    first, last = mapping.pop("a"), mapping.pop("c")
+    mapping["a"], mapping["c"] = first, last
+
+
+def _scheduled(cell) -> None:
+    cell.optimizer.step()
+    cell.scheduler.step()
+
+
+#: What a step computes, and a change that it does not see by an identity.
+FOUND = {
+    "the order of modules": (
+        lambda c, v: _in_turn(c.functions, v), lambda c: _to_the_end(c.functions),
+    ),
+    "the order of a dict": (lambda c, v: _in_turn(c.table, v), lambda c: _to_the_end(c.table)),
+    "the order of an ordered dict": (
+        lambda c, v: _in_turn(c.ordered, v), lambda c: c.ordered.move_to_end("b", last=False),
+    ),
+    "a scheduler": (lambda c, v: v.tanh() * c.scheduler.get_last_lr()[0], _scheduled),
+    "an optimizer": (
+        lambda c, v: v.tanh() * c.optimizer.param_groups[0]["lr"],
+        lambda c: c.optimizer.param_groups[0].update(lr=0.3),
+    ),
+    "an object of NumPy": (
+        lambda c, v: v.tanh() * float(c.polynomial(1.0)),
+        lambda c: c.polynomial.__setitem__(1, 5.0),
+    ),
+    "the value of a member": (
+        lambda c, v: v.tanh() * Gate.OPEN.value[0], lambda c: Gate.OPEN.value.__setitem__(0, 0.1),
+    ),
+    "an attribute of a member": (
+        lambda c, v: v.tanh() * Gate.OPEN.scale, lambda c: setattr(Gate.OPEN, "scale", 0.2),
+    ),
+    "the shape of an array": (
+        lambda c, v: v.tanh() / len(c.array), lambda c: setattr(c.array, "shape", (2, 2)),
+    ),
+    "the mode of a module": (
+        lambda c, v: c.inner(v) * (1.0 if c.inner.training else 0.5), lambda c: c.inner.eval(),
+    ),
+}  # fmt: skip
+
+
+@FAST
+@pytest.mark.parametrize("name", FOUND)
+def test_what_readers_have_found_changes_between_calls(backend, name) -> None:
+    function, change = FOUND[name]
+    Gate.OPEN.value[0] = Gate.OPEN.scale = 1.0
+    cell, x = Own(function), torch.randn(3, 2, 4)
+    before = as_the_loop(cell, x, backend)
+    change(cell)
+    assert not torch.equal(before, as_the_loop(cell, x, backend))
+
+
+def test_results_of_before_run_the_loop() -> None:
+    cell, x = Own(lambda c, v: v.tanh() * cached_factor()), torch.randn(3, 2, 4)
+    with pytest.warns(RuntimeWarning, match="lru_cache"):
+        before = as_the_loop(cell, x, "auto")
+    FACTORS[0] = 2.0
+    assert torch.equal(before, as_the_loop(cell, x, "auto"))
+    cached_factor.cache_clear()
+    assert not torch.equal(before, as_the_loop(cell, x, "auto"))

@@ -243,3 +243,34 @@ def test_the_slower_way_is_told_once(recwarn) -> None:
         torch.autograd.grad(once(layer, x), list(layer.parameters()), create_graph=True)
     told = [w for w in recwarn if "Told" in str(w.message)]
     assert len(told) == 1 and "a step at a time" in str(told[0].message)
+
+
+@pytest.mark.parametrize("memory", ["save", "recompute"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda c, h: c.k + torch.zeros_like(h),
+        lambda c, h: c.w[0].expand_as(h),
+        lambda c, h: torch.ones_like(h) * 0.5,
+    ],
+)
+def test_a_part_of_the_state_that_is_made_of_weights_alone(memory, part):
+    class Fixed(elman.Cell):
+        def __init__(self) -> None:
+            super().__init__(4, h=4, c=4)
+            self.w = nn.Parameter(torch.randn(4, 4) / 2)
+            self.register_buffer("k", torch.randn(4))
+
+        def step(self, x, h, c):
+            return torch.tanh(x + h @ self.w + c), part(self, h)
+
+    cell, x = Fixed(), torch.randn(4, 3, 4, requires_grad=True)
+
+    def gradients(**options):
+        y = elman.Recurrent(cell, **options)(x)[0]
+        first = torch.autograd.grad(y.square().sum(), [x, cell.w], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), [x, cell.w])
+        return [*first, *second]
+
+    for found, expected in zip(gradients(memory=memory), gradients(backend="loop"), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -251,7 +251,7 @@ def test_gradient_that_is_zero_everywhere():
 
 def test_values_of_the_step_are_used_again():
     """The gradient of tanh, sigmoid and exp is written with their values."""
-    for op in ("tanh", "sigmoid", "exp", "sqrt", "rsqrt", "reciprocal", "expm1"):
+    for op in ("tanh", "sigmoid", "exp", "sqrt", "rsqrt", "reciprocal"):
         value = elementwise(op, x)
         (gradient,) = differentiate([value], [d], [x])
         nodes = list(walk([gradient]))

@@ -24,7 +24,6 @@ UNARY = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "erf": torch.erf,
-    "erfc": torch.erfc,
     "relu": F.relu,
     "sin": torch.sin,
     "cos": torch.cos,
@@ -216,7 +215,9 @@ WEIGHTED = {
     "scalar function": lambda c, x, h: c.one.sigmoid() * h + torch.exp(c.zero) / (1 + x * x),
     "gain": lambda c, x, h: F.layer_norm(h, (6,), c.b, c.row[0]) + F.rms_norm(x, (6,), c.b),
     "prelu": lambda c, x, h: F.prelu(h, c.b) + F.prelu(x, c.one),
-    "expanded weight": lambda c, x, h: torch.cat([c.b.expand(len(x), 6)[:, :3], h[:, 3:]], 1) * x,
+    "expanded weight": lambda c, x, h: (
+        torch.cat([c.b.expand(x.shape[0], 6)[:, :3], h[:, 3:]], 1) * x
+    ),
     "zeros with weight": lambda c, x, h: (torch.zeros_like(h) + c.b) * h + x,
     "fresh zeros": lambda c, x, h: (torch.zeros(6, dtype=h.dtype) + c.b) * h + x,
     "low rank": lambda c, x, h: F.linear(h, c.W[:, :2] @ c.V[:2]) + x,

@@ -141,7 +141,6 @@ def test_unsupported_operation_is_named(name):
     with pytest.raises(UnsupportedError) as caught:
         trace(Of(UNSUPPORTED[name], 4, {"W": torch.ones(4, 4)}))
     assert str(caught.value).startswith(f"support.py:{line} step: {name} cannot be compiled: ")
-    assert str(caught.value).endswith("; the layer runs the literal loop")
 
 
 BY_ROWS = {
@@ -165,7 +164,7 @@ def test_a_step_that_depends_on_the_number_of_rows_is_named(name):
 
 def test_sizes_of_rows_that_make_no_difference():
     def step(cell, x, h):
-        assert x.shape == h.shape and len(x) == x.shape[0]
+        assert x.shape == h.shape and x.size(0) == x.shape[0]
         zeros = torch.zeros(x.shape[0], 2, dtype=x.dtype)
         return torch.cat([zeros, h.view(h.shape[0], -1)[:, 2:]], -1) + x.reshape(x.size(0), 4)
 
@@ -224,8 +223,7 @@ def test_message():
     with pytest.raises(UnsupportedError) as caught:
         trace(Spectrum(4, h=4))
     assert str(caught.value) == (
-        f"{FILE}:{first + 2} step: torch.fft.fft cannot be compiled: there is no rule for it; "
-        "the layer runs the literal loop"
+        f"{FILE}:{first + 2} step: torch.fft.fft cannot be compiled: there is no rule for it"
     )
 
 
@@ -277,3 +275,72 @@ def test_value_without_the_state_is_an_input():
         Varies.INPUT,
         Varies.STATE,
     ]
+
+
+class Branching(cells.Cell):
+    """A number that its text makes of x."""
+
+    def __init__(self, number: str) -> None:
+        super().__init__(4, h=4)
+        self.U = nn.Parameter(torch.randn(4, 4) / 2)
+        self.number = eval(f"lambda x: {number}")
+
+    def step(self, x, h):
+        return torch.tanh(x + h @ self.U) * self.number(x)
+
+
+BRANCHES = (
+    *("1 if x.shape[0] < 256 else 2", "1 if x.shape[0] > 2 else 2", "min(x.shape[0], 2)"),
+    *("1 if x.size(0) == 1 else 2", "1 if x.numel() <= 4 else 2", "1 if len(x) > 2 else 2"),
+    *("1 if x.shape[:-1] == (3,) else 2", "1 if x.size(0) % 2 else 2", "1 if x.shape[0] else 2"),
+)
+
+
+@pytest.mark.parametrize("number", BRANCHES)
+def test_a_branch_on_the_number_of_rows_runs_the_loop(number):
+    cell = Branching(number)
+    layer, loop = elman.Recurrent(cell), elman.Recurrent(cell, backend="loop")
+    with pytest.warns(RuntimeWarning, match="number of rows"):
+        layer(torch.randn(3, 1, 4))
+    for B in (1, 2, 3, 300):
+        x = torch.randn(3, B, 4)
+        assert torch.equal(layer(x)[0], loop(x)[0])
+
+
+def test_tensors_of_as_many_rows_are_compiled():
+    def step(cell, x, h):
+        assert h.shape == (x.shape[0], 4) and h.size(0) == x.shape[0]
+        zeros = x.new_zeros(*x.shape[:-1], 2)
+        y = torch.cat([zeros, h.view(h.shape[0], -1)[:, 2:]], -1) + x.reshape(x.size(0), 4)
+        return torch.tanh(y.expand(x.shape))
+
+    trace(Of(step))
+
+
+def test_erfc_keeps_its_tail():
+    """1 - erf(x) has lost it: the loop runs."""
+    cell, x = Of(lambda c, x, h: torch.log(torch.erfc(x + 0 * h)), 4), torch.full((2, 3, 4), 6.0)
+    with pytest.warns(RuntimeWarning, match="erfc"):
+        found = elman.Recurrent(cell)(x)[0]
+    assert torch.equal(found, torch.log(torch.erfc(x)))
+
+
+@pytest.mark.parametrize("function", [F.elu, F.selu, lambda v: F.celu(v, 0.5)])
+def test_the_slope_of_an_elu_keeps_its_tail(function):
+    cell = Of(lambda c, x, h: function(x + 0 * h), 4)
+    x = torch.tensor([-10.0, -20.0, -6.0, 0.5]).expand(1, 3, 4)
+    x, y = (x.clone().requires_grad_() for _ in range(2))
+    layer = elman.Recurrent(cell)
+    assert layer.plan().backend == "llvm"
+    layer(x)[0].sum().backward()
+    function(y).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-6, atol=0)
+
+
+def test_a_plan_of_infinite_numbers_is_printed():
+    def step(cell, x, h):
+        y = torch.tanh(x + h) * torch.isinf(x) + (x * 1e39).clamp(-1, 1)
+        return y + torch.full_like(x, torch.inf).clamp(max=1.0) + y.clamp(min=torch.nan)
+
+    plan = elman.Recurrent(Of(step, 4)).plan()
+    assert "Of on llvm" in str(plan)

@@ -33,9 +33,9 @@ OF_TENSORS = {
     "lerp": lambda x, h, v: torch.lerp(x.clamp(-9, 9), h, v),
     "addcmul": lambda x, h, v: torch.addcmul(h, x, v),
     "cat": lambda x, h, v: torch.cat([h[..., :2], (v + torch.zeros(2, dtype=v.dtype))[:2]
-                                      .expand(len(x), 2)], -1) + x,
-    "spread": lambda x, h, v: h * v.expand(len(x), SIZE) + x,
-    "spread compared": lambda x, h, v: torch.where(v.expand(len(x), SIZE) > 1, x, h),
+                                      .expand(x.shape[0], 2)], -1) + x,
+    "spread": lambda x, h, v: h * v.expand(x.shape[0], SIZE) + x,
+    "spread compared": lambda x, h, v: torch.where(v.expand(x.shape[0], SIZE) > 1, x, h),
     "logic": lambda x, h, v: torch.where(torch.logical_and(h > 0, v), x, h),
     "not": lambda x, h, v: torch.where(torch.logical_not(v) | (h > 0), x, h),
     "bits": lambda x, h, v: torch.where((h > 0) & v, x, h),

@@ -5,6 +5,7 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -223,18 +224,20 @@ def test_a_run_in_a_fake_mode_decides_nothing_for_later_ones(make, allow):
 
 @ALL
 def test_the_default_device_changes_nothing(make):
-    x, reset = torch.randn(T, 4, I), [[False] * 4] * T
+    x, reset, lengths = torch.randn(T, 4, I), [[False] * 4] * T, [5, 1, 0, 3]
+    given = ({}, {"truncate": 2}, {"reset": reset}, {"lengths": lengths})
+    given += ({"lengths": lengths, "reset": reset, "truncate": 2},)
     layer, loop = make(), make(backend="loop")
     loop.load_state_dict(layer.state_dict())
     with torch.device("meta"):
-        found = layer(x), layer(x, lengths=[5, 1, 0, 3], reset=reset, truncate=2)
+        found = [layer(x, **options) for options in given]
         sum(f[0].sum() for f in found).backward()
         with pytest.raises(ShapeError, match="meta"):
             layer(torch.randn(T, 4, I))
-    expected = loop(x), loop(x, lengths=[5, 1, 0, 3], reset=reset, truncate=2)
+    expected = [loop(x, **options) for options in given]
     sum(e[0].sum() for e in expected).backward()
-    assert_close(leaves(found), leaves(expected))
-    assert_close(leaves((layer(x),)), leaves(expected[:1]))
+    assert_close(leaves(tuple(found)), leaves(tuple(expected)))
+    assert_close(leaves((layer(x),)), leaves(tuple(expected[:1])))
     pairs = zip(layer.parameters(), loop.parameters(), strict=True)
     assert_close(*map(list, zip(*[(a.grad, b.grad) for a, b in pairs], strict=True)))
 
@@ -480,3 +483,60 @@ def test_a_stream_is_told_the_batch_of_its_state():
         layer.stream(state)
     assert "batch_size=None" in caught.value.__notes__[0]
     assert layer.stream(state, batch_size=3)(x[0]).shape == (3, 6)
+
+
+LENGTHS = {
+    "unsigned": lambda: torch.tensor([5, 3], dtype=torch.uint16),
+    "int8": lambda: torch.tensor([5, 3], dtype=torch.int8),
+    "texts": lambda: ["a", "b"],
+    "meta": lambda: torch.zeros(2, dtype=torch.int64, device="meta"),
+    "sparse": lambda: torch.tensor([5, 3]).to_sparse(),
+}
+
+
+@pytest.mark.parametrize("kind", LENGTHS)
+def test_lengths_of_any_kind_are_read_or_refused(kind, x):
+    layer = LAYERS["LSTM"]()
+    if kind in ("unsigned", "int8"):
+        assert_equal(layer(x, lengths=LENGTHS[kind]()), layer(x, lengths=[5, 3]))
+        return
+    with pytest.raises(ShapeError, match="lengths"):
+        layer(x, lengths=LENGTHS[kind]())
+
+
+@pytest.mark.parametrize("truncate", [2**70, np.int64(2)])
+def test_any_whole_number_truncates(truncate, x):
+    layer = LAYERS["Recurrent"]()
+    assert_equal(layer(x, truncate=truncate), layer(x, truncate=min(int(truncate), T)))
+
+
+@ALL
+def test_a_state_that_lies_transposed(make):
+    """Gradients of it, where only the outputs have any."""
+    layer, loop = make(), make(backend="loop")
+    loop.load_state_dict(layer.state_dict())
+    x, shape = torch.randn(T, B, I), (H, B) if isinstance(layer, elman.Recurrent) else (1, H, B)
+    state = [torch.randn(shape, requires_grad=True) for _ in range(2)]
+    both = []
+    for each in (layer, loop):
+        outputs, _ = each(x, tuple(part.mT for part in state))
+        both.append(torch.autograd.grad(outputs.square().sum(), state))
+    assert_close(*both)
+
+
+def test_a_module_of_torchscript_in_a_cell_runs_the_loop():
+    class Scripted(elman.Cell):
+        def __init__(self) -> None:
+            super().__init__(4, h=4)
+            self.U = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Tanh()))
+
+        def step(self, x, h):
+            return self.U(x + h)
+
+    layer, x = elman.Recurrent(Scripted()), torch.randn(3, 2, 4)
+    with pytest.warns(RuntimeWarning, match="self.U is a module of TorchScript"):
+        found = layer(x)[0]
+    h = torch.zeros(2, 4)
+    for x_t, y in zip(x, found, strict=True):
+        h = layer.cell.U(x_t + h)
+        assert torch.equal(h, y)

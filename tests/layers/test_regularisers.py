@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import elman
 from elman import cells
+from elman.errors import BackendError, OptionError
 from elman.layers.dropout import dropout
 from tests.layers.zoo import I
 from tests.support import (
@@ -235,3 +237,38 @@ def test_torch_like_layers_drop_what_a_recurrent_layer_drops(name):
         torch.manual_seed(1)
         expected, last = other.train(mode)(x)
         assert_close((outputs, tuple(s[0] for s in state)), (expected, last))
+
+
+class Stored(elman.Cell):
+    """Its recurrent product is a function among its attributes."""
+
+    recurrent_weights = ("weight_hh",)
+
+    def __init__(self, of_method: bool) -> None:
+        super().__init__(I, h=I)
+        self.weight_hh = nn.Parameter(torch.randn(I, I))
+        self.product = self._product if of_method else lambda h: h @ self.weight_hh
+
+    def _product(self, h):
+        return h @ self.weight_hh
+
+    def step(self, x, h):
+        return torch.tanh(x + self.product(h))
+
+
+def test_weight_drop_reaches_a_stored_method_and_no_closure():
+    layer, x = elman.Recurrent(Stored(True), weight_drop=0.9), torch.randn(5, 2, I)
+    assert layer.plan().backend == "llvm"
+    assert not torch.equal(layer(x)[0], layer.eval()(x)[0])
+    with pytest.raises(OptionError, match="weight_drop: Stored.step does not read 'weight_hh'"):
+        elman.Recurrent(Stored(False), weight_drop=0.9)
+
+
+def test_a_stream_has_the_weights_of_a_stored_method_and_no_closure():
+    layer, x = elman.Recurrent(Stored(True)), torch.randn(3, I)
+    expected, stream = layer(x)[0], layer.stream()
+    with torch.no_grad():
+        layer.cell.weight_hh.zero_()
+    assert_close(torch.stack([stream(x_t) for x_t in x]), expected)
+    with pytest.raises(BackendError, match="refers to the cell by itself has to be a method"):
+        elman.Recurrent(Stored(False)).stream()

@@ -216,7 +216,7 @@ def test_a_stream_goes_on_from_the_state_it_is_given(backend):
     stream.state = between
     assert_equal(run_through(stream, x[3:]), second)
     for wrong in ((), ((torch.zeros(1, 4),) * 2,), ((torch.zeros(B, 4).float(),) * 2,)):
-        with pytest.raises(ShapeError, match=r"Recurrent.stream: state must be"):
+        with pytest.raises(ShapeError, match=r"Recurrent.stream: the state is what"):
             stream.state = wrong
 
 
@@ -422,3 +422,10 @@ def test_a_cell_without_parameters_streams(decay):
     stream = layer.stream(batch_size=2)
     found = torch.stack([stream(x_t) for x_t in x])
     assert_close(found, layer(x)[0])
+
+
+@pytest.mark.parametrize("state", [None, "abc", (("a",),), ((torch.zeros(1, 4).to_sparse(),) * 2,)])
+def test_what_is_no_state_is_refused(state):
+    stream = elman.LSTM(4, 4).stream()
+    with pytest.raises(ShapeError, match="the state is what stream.state returns"):
+        stream.state = state

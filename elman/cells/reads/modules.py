@@ -7,6 +7,7 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -29,6 +30,8 @@ SKIPPED = frozenset(
 
 def module_content(walk: Walk, module: nn.Module, where: str, whole: bool) -> Hashable:
     """A module of torch: its attributes, classes, hooks and children; its tensors are weights."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return walk.unknown(where, "is a module of TorchScript")
     kind = parametrize.type_before_parametrizations(module)
     mapping = module.__dict__
     # The code of torch's modules is not looked at: it may read whatever they have.

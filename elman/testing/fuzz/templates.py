@@ -99,7 +99,6 @@ UNARY = _of(
         "sigmoid": "torch.sigmoid({0})",
         "tanh": "torch.tanh({0})",
         "erf": "torch.erf({0})",
-        "erfc": "torch.erfc({0})",
         "sin": "torch.sin({0})",
         "cos": "torch.cos({0})",
         "tan": "torch.tan(0.5 * torch.tanh({0}))",
