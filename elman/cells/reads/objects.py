@@ -50,7 +50,8 @@ DESCRIPTORS = (
 #: Objects of torch and NumPy that never change.
 CONSTANT = (
     *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.finfo, torch.iinfo),
-    *(OpOverload, OpOverloadPacket, _OpNamespace, type(torch.ops), np.dtype, np.ufunc),
+    *(OpOverload, OpOverloadPacket, _OpNamespace, type(torch.ops), torch.jit.ScriptFunction),
+    *(np.dtype, np.ufunc),
 )
 CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 #: Bases whose state is in no attribute, and is looked at.
