@@ -97,12 +97,13 @@ class Functions(TorchFunctionMode):
     def __init__(self, rows: int, branches: Callable[[], None]) -> None:
         super().__init__()
         self.running: str | None = None
+        self.recording = False  # what is asked of a tensor then is not the step's question
         self._rows, self._branches = rows, branches
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        outermost = self.running is None
+        outermost = self.running is None and not self.recording
         if outermost:
             self.running = resolve_name(func) or getattr(func, "__name__", str(func))
             if self.running in OUTSIDE:

@@ -115,11 +115,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        self.functions.recording = True
         try:
             self._record(func, args, kwargs, result)
         except RefusedError as error:
             name = self.functions.running or f"torch.{func.overloadpacket.__name__}"
             raise self.source.unsupported(name, f"cannot be compiled: {error}") from None
+        finally:
+            self.functions.recording = False
         return result
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:

@@ -226,7 +226,7 @@ def test_the_compiler_understands_a_random_cell(cell: Drawn) -> None:
     assert_right(cell, "eager")
 
 
-@_settings(40)
+@_settings(15)  # `tests/test_testing.py` runs programs on the kernels of many more
 @given(cells())
 def test_kernels_of_a_random_cell(cell: Drawn) -> None:
     assert_right(cell, "llvm")
