@@ -53,6 +53,8 @@ def require_pure(cell: Cell) -> None:
 
     before = _Memory(cell, bound)
     run()
+    if before.holds(bound):
+        return
     after = _Memory(cell, bound)
     tensor = after.tensor_since(before)
     if tensor:
@@ -71,6 +73,10 @@ class _Memory:
     def __init__(self, cell: Cell, bound: Cell) -> None:
         self.reads = Snapshot(cell)
         self.attributes = attributes(bound)
+
+    def holds(self, bound: Cell) -> bool:
+        """Whether nothing has been set since."""
+        return self.reads.holds() and not set_since(self.attributes, attributes(bound))
 
     def tensor_since(self, before: _Memory) -> str:
         """The name of a tensor that was not there before; "" where there is none."""

@@ -37,10 +37,9 @@ OUTSIDE = {
 }
 
 
-#: What tells how many rows there are.
-SIZES = frozenset(
-    ("torch.Tensor.shape.__get__", "torch.Tensor.size", "torch.Tensor.numel", "torch.numel")
-)
+#: What tells how many rows there are: by axes, and in all.
+OF_ONE_AXIS = frozenset(("torch.Tensor.shape.__get__", "torch.Tensor.size"))
+SIZES = OF_ONE_AXIS | {"torch.Tensor.numel", "torch.numel"}
 
 
 class Rows(int):
@@ -112,17 +111,18 @@ class Functions(TorchFunctionMode):
                 self._branches()  # an int of Python's own, which nobody can follow
         result = (_rms_norm if func in RMS_NORM else func)(*args, **(kwargs or {}))
         if outermost:
-            if self.running in SIZES:
-                result = self._size(result)
+            if self.running in SIZES and self._rows in args[0].size():
+                result = self._watched(result)
             self.running = None  # after an error it stays, for the message
         return result
 
-    def _size(self, size: Any) -> Any:
-        """A size, or several, with the number of rows as one that is watched."""
+    def _watched(self, size: Any) -> Any:
+        """The size of an axis, of several or of all together, with the number of rows as `Rows`."""
         if isinstance(size, torch.Size):
-            return torch.Size([self._size(one) for one in size])
-        watched = isinstance(size, int) and size > 0 and size % self._rows == 0
-        return Rows.of(size, self._branches) if watched else size
+            return torch.Size([self._watched(one) for one in size])
+        if size == self._rows or self.running not in OF_ONE_AXIS:
+            return Rows.of(size, self._branches)
+        return size
 
 
 def _rms_norm(

@@ -344,3 +344,13 @@ def test_a_plan_of_infinite_numbers_is_printed():
 
     plan = elman.Recurrent(Of(step, 4)).plan()
     assert "Of on llvm" in str(plan)
+
+
+@pytest.mark.parametrize("size", [5, 10, 65, 130])
+def test_the_sizes_of_the_last_axis_may_be_compared(size):
+    def step(cell, x, h):
+        assert x.shape[-1] == size and h.size(-1) > size - 1 and cell.W.shape[0] == size
+        assert cell.W.numel() == size**2
+        return torch.tanh(x + F.linear(h, cell.W))
+
+    trace(Of(step, size, {"W": torch.ones(size, size)}))
