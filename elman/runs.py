@@ -18,7 +18,7 @@ from elman.backends.gradients import transforming
 from elman.backends.notices import say_once
 from elman.backends.segments import memory_budget
 from elman.cells.cell import Cell, weights_of
-from elman.cells.hooks import hooked
+from elman.cells.hooks import is_hooked
 from elman.compiler.ir import Node
 from elman.compiler.plan import Plan
 from elman.compiler.serialise import plan_text, read_plan
@@ -179,12 +179,12 @@ def _unrolled(cell: Cell, backend: str, error: Exception) -> str:
 def refuse_hooks(cell: Cell) -> None:
     """Raise BackendError where calling a module of the cell runs hooks, which torch.compile passes
     over in the copies that the loop makes."""
-    if any(map(hooked, cell.modules())):
+    if is_hooked(cell):
         raise BackendError(
             f"{type(cell).__name__} has hooks that torch.compile cannot see; remove them, or leave "
             "the layer out of the graph with torch.compiler.disable(layer)"
         )
-    recompile_unless(cell, lambda now: not any(map(hooked, now.modules())))
+    recompile_unless(cell, lambda now: not is_hooked(now))
 
 
 refuse_hooks._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from elman.cells.cell import Cell, State, bind, like_of, weights_of
-from elman.cells.hooks import without_hooks
+from elman.cells.hooks import is_hooked, without_hooks
 from elman.cells.reads.snapshot import Snapshot
 from elman.errors import PurityError
 
@@ -37,7 +37,9 @@ def require_pure(cell: Cell) -> None:
     plan could not run it. Hooks do not run.
     """
     weights = weights_of(cell)
-    like = like_of(weights.values())
+    like = like_of((*cell.parameters(), *weights.values()))
+    if is_hooked(cell):  # a weight that a hook computes has the dtype of when it last ran
+        weights = {n: w.to(like) if w.is_floating_point() else w for n, w in weights.items()}
     x = like.new_zeros(1, cell.input_size)
     state = cell.initial_state((1,), x)
     bound = bind(cell, weights)

@@ -24,6 +24,11 @@ def hooked(module: nn.Module) -> bool:
     return any(mapping[name] for name in CALLED)
 
 
+def is_hooked(cell: nn.Module) -> bool:
+    """Whether the cell or one of its modules is `hooked`."""
+    return any(map(hooked, cell.modules()))
+
+
 def computed_by_hook(module: nn.Module, name: str) -> bool:
     """Whether a hook computes this weight, as "U.weight", at each call anew."""
     path, _, attribute = name.rpartition(".")

@@ -90,8 +90,14 @@ def _softplus(b: Build, x: Node, beta: float = 1, threshold: float = 20) -> Node
 
 
 def _log_sigmoid_forward(b: Build, x: Node) -> tuple[Node, None]:
-    soft = b("log1p", b("exp", b("neg", b("abs", x))))
-    return b("sub", b("minimum", x, 0.0), soft), None
+    positive = b("gt", x, 0.0)
+    soft = b("log1p", b("exp", b("neg", _distance(b, positive, x))))
+    return b("sub", b("where", positive, 0.0, x), soft), None
+
+
+def _distance(b: Build, positive: Node, x: Node) -> Node:
+    """|x|, whose slope at 0 is that of one side: what is smooth there is so in every order."""
+    return b("where", positive, x, b("neg", x))
 
 
 def _elu(b: Build, x: Node, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Node:
@@ -132,8 +138,11 @@ def _lerp(b: Build, start: Node, end: Node, weight: Number) -> Node:
 
 
 def _logaddexp(b: Build, x: Node, y: Node) -> Node:
-    apart = b("where", b("eq", x, y), 0.0, b("sub", x, y))  # inf - inf is 0 here
-    return b("add", b("maximum", x, y), b("log1p", b("exp", b("neg", b("abs", apart)))))
+    alike = b("and", b("eq", x, y), b("eq", b("abs", x), math.inf))  # inf - inf is 0 here
+    apart = b("where", alike, 0.0, b("sub", x, y))
+    above = b("gt", apart, 0.0)
+    soft = b("log1p", b("exp", b("neg", _distance(b, above, apart))))
+    return b("add", b("where", above, x, y), soft)
 
 
 def _xor(b: Build, x: Node, y: Node) -> Node:

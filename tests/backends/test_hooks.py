@@ -163,3 +163,20 @@ def test_a_hook_that_changes_the_state() -> None:
         found = layer(x)[0]
     torch.testing.assert_close(found, torch.stack(expected))
     assert not torch.allclose(found, before)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_weight_that_a_hook_computes_follows_the_dtype(read) -> None:
+    """`to` passes over it: it is neither a parameter nor a buffer."""
+
+    class Normed(elman.Cell):
+        def __init__(self) -> None:
+            super().__init__(5, h=8)
+            self.U = torch.nn.utils.weight_norm(nn.Linear(8, 8))
+
+        def step(self, x, h):
+            v = self.U(h)
+            return torch.tanh(v if read else h + 1)
+
+    layer, x = elman.Recurrent(Normed().double()).float(), torch.randn(3, 2, 5)
+    torch.testing.assert_close(layer(x), elman.Recurrent(layer.cell, backend="loop")(x))

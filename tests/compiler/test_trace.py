@@ -354,3 +354,14 @@ def test_the_sizes_of_the_last_axis_may_be_compared(size):
         return torch.tanh(x + F.linear(h, cell.W))
 
     trace(Of(step, size, {"W": torch.ones(size, size)}))
+
+
+@pytest.mark.parametrize("function", [F.logsigmoid, lambda v: torch.logaddexp(v, 0 * v)])
+def test_what_is_smooth_has_a_second_derivative_where_two_values_are_equal(function):
+    cell = Of(lambda c, x, h: function(x + h), 4)
+    x = torch.tensor([[[0.0, 1.0, -1.0, 0.0]]], dtype=torch.float64, requires_grad=True)
+    found = []
+    for y in (elman.Recurrent(cell.double())(x)[0], function(x)):
+        first = torch.autograd.grad(y.sum(), x, create_graph=True)[0]
+        found.append(torch.autograd.grad(first.sum(), x)[0])
+    torch.testing.assert_close(*found)

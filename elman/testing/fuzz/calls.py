@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -156,51 +156,46 @@ def _accumulate(w: World, found: Any, wrt: dict[str, Tensor], x: Tensor) -> None
     loss = _loss(w, found)
     if loss is not None:
         torch.autograd.backward(loss)
-        for name, value in (wrt | w.wanted()).items():  # no gradient is one of 0
-            w.record(f"d {name}", torch.zeros_like(value) if value.grad is None else value.grad)
+    for name, value in (wrt | w.wanted()).items():  # no gradient is one of 0
+        w.record(f"d {name}", torch.zeros_like(value) if value.grad is None else value.grad)
 
 
 def _grads(w: World, found: Any, wrt: dict[str, Tensor], x: Tensor, times: int = 1) -> None:
     loss, wrt = _loss(w, found), wrt | w.wanted()
-    if loss is None or not wrt:
-        return
     for number in range(times):
-        grads = torch.autograd.grad(
-            loss, list(wrt.values()), retain_graph=number + 1 < times,
-            allow_unused=True, materialize_grads=True,
-        )  # fmt: skip
+        grads = _gradients(loss, wrt, retain_graph=number + 1 < times)
         for name, grad in zip(wrt, grads, strict=True):
             w.record(f"d {name}", grad)
+
+
+def _gradients(loss: Tensor | None, wrt: dict[str, Tensor], **options: Any) -> Sequence[Tensor]:
+    """Those of a loss; zeros where there is nothing to differentiate: what has a graph though all
+    its gradients are 0 is each backend's own affair."""
+    values = list(wrt.values())
+    if loss is None or not values:
+        return [torch.zeros_like(value) for value in values]
+    return torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True, **options)
 
 
 def _second(w: World, found: Any, wrt: dict[str, Tensor], x: Tensor) -> None:
     """First-order gradients as a graph, and theirs."""
     loss, wrt = _loss(w, found), wrt | w.wanted()
-    if loss is None or not wrt:
-        return
-    grads = torch.autograd.grad(
-        loss, list(wrt.values()), create_graph=True, allow_unused=True, materialize_grads=True
-    )
+    grads = _gradients(loss, wrt, create_graph=True)
     for name, grad in zip(wrt, grads, strict=True):
         w.record(f"d {name}", grad)
-    total = _loss(w, grads, "second")
-    if total is None:
-        return
-    seconds = torch.autograd.grad(
-        total, list(wrt.values()), allow_unused=True, materialize_grads=True
-    )
+    seconds = _gradients(_loss(w, tuple(grads), "second"), wrt)
     for name, grad in zip(wrt, seconds, strict=True):
         w.record(f"dd {name}", grad)
 
 
 def _batched(w: World, found: Any, wrt: dict[str, Tensor], x: Tensor) -> None:
     wrt = wrt | w.wanted()
-    if not found[0].requires_grad or not wrt:
-        return
     cotangents = w.tensor("cotangents", 2, *found[0].shape)
-    grads = torch.autograd.grad(
-        found[0], list(wrt.values()), cotangents, is_grads_batched=True, allow_unused=True
-    )
+    grads: Sequence[Tensor | None] = [None] * len(wrt)
+    if found[0].requires_grad and wrt:
+        grads = torch.autograd.grad(
+            found[0], list(wrt.values()), cotangents, is_grads_batched=True, allow_unused=True
+        )
     for (name, of), grad in zip(wrt.items(), grads, strict=True):
         # torch makes the zeros of what has no gradient without the batch.
         w.record(f"d {name}", of.new_zeros(2, *of.shape) if grad is None else grad)

@@ -17,6 +17,9 @@ from elman.testing.fuzz.programs import Outcome, Program, Raised, play
 EXACT, FLOOR = 1e-9, 1e-2
 #: The same for float32; and how many times the error of the loop's own float32.
 SINGLE, TIMES = 1e-4, 8
+#: What the loop says of a graph that it has freed, and that elman may still have: gradients of
+#: second order do not go through the nodes of the first.
+FREED = "backward through the graph a second time"
 #: What elman may refuse where the loop does not: the error, what it says, and the acts in which.
 ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
     "a backend that was asked for by name has no way to run it": (
@@ -25,13 +28,13 @@ ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
     "what the backward pass reads was changed in place: change a copy": (
         RuntimeError, "change a copy of them", "changed'",
     ),
+    "the graph of a carried state is freed, and the loop hands that part through": (
+        RuntimeError, FREED, "attached",
+    ),
     "the same, in torch's words, of a part of the input": (
         RuntimeError, "modified (by an )?in-?place", "changed'",
     ),
 }  # fmt: skip
-#: What the loop says of a graph that it has freed, and that elman may still have: gradients of
-#: second order do not go through the nodes of the first.
-FREED = "backward through the graph a second time"
 #: Exceptions that say that something is not to be had, whoever raises them.
 PLAIN = (RuntimeError, ElmanError, ValueError, NotImplementedError)
 

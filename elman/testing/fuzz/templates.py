@@ -131,7 +131,7 @@ UNARY = _of(
         "relu": "torch.relu({0})",
         "relu6": "F.relu6({0})",
         "elu": "F.elu({0})",
-        "celu": "F.celu({0}, 0.7)",
+        "celu": "F.celu({0}, 0.5)",
         "leaky_relu": "F.leaky_relu({0})",
         "threshold": "F.threshold({0}, 0.1, -0.2)",
         "hardtanh": "F.hardtanh({0})",
