@@ -331,8 +331,14 @@ class Job:
         d_keeps = [None] * len(needs.keeps)
         d_mask: list[Tensor | None] = [] if tape.mask is None else [None]
         nothing: list[Tensor | None] = [None] * len(tape.own)
-        d_given = (*back.d_last, *(back.d_own or nothing))
-        return (*d_inputs, *d_keeps, *d_weights, *d_given, *d_mask)
+        # A part that no step reads has no gradient, where each row has a step: its graph, which may
+        # be gone, is not asked for one.
+        read = self.walk.source is not None
+        d_given = [
+            d if read or d_state is not None else None
+            for d, d_state in zip(back.d_last, plan.backward.d_states, strict=True)
+        ]
+        return (*d_inputs, *d_keeps, *d_weights, *d_given, *(back.d_own or nothing), *d_mask)
 
     def again(
         self, kept: Several[Tensor], d_found: Several[Tensor | None]

@@ -209,9 +209,10 @@ def _changed(which: str) -> Callable[..., None]:
 
     def back(w: World, found: Any, wrt: dict[str, Tensor], x: Tensor) -> None:
         if which != "input":
-            old = found[0 if which == "output" else -1]  # which may be there twice
-            new = old * 0.5 if w.oracle else old.mul_(0.5)
-            found = tuple([new if value is old else value for value in found])
+            # To the loop two parts may be one tensor, where a step returns it twice.
+            at = 0 if which == "output" else len(found) - 1
+            new = found[at] * 0.5 if w.oracle else found[at].mul_(0.5)
+            found = (*found[:at], new, *found[at + 1 :])
         elif not w.oracle:
             with torch.no_grad():
                 x.add_(1.0)
