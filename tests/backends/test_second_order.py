@@ -274,3 +274,25 @@ def test_a_part_of_the_state_that_is_made_of_weights_alone(memory, part):
 
     for found, expected in zip(gradients(memory=memory), gradients(backend="loop"), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+def test_a_part_of_the_state_that_no_step_reads_has_no_gradient(backend):
+    """Its graph, which may be gone by then, is not asked for one."""
+
+    class Forgetful(elman.Cell):
+        def __init__(self) -> None:
+            super().__init__(4, h=4, c=4)
+            self.W = nn.Linear(4, 4)
+
+        def step(self, x, h, c):
+            return torch.tanh(self.W(x) + c), c * 0.5
+
+    layer, x = elman.Recurrent(Forgetful(), backend=backend), torch.randn(3, 2, 4)
+    h, c = (torch.randn(2, 4, requires_grad=True) for _ in range(2))
+    outputs, _ = layer(x, (h, c))
+    d_h, d_c = torch.autograd.grad(outputs.sum(), [h, c], allow_unused=True)
+    assert d_h is None and d_c is not None
+    # A row without a step hands its state on.
+    _, (last, _) = layer(x, (h, c), lengths=[3, 0])
+    assert torch.autograd.grad(last.sum(), h)[0].tolist() == [[0.0] * 4, [1.0] * 4]
