@@ -65,7 +65,8 @@ class _Kept:
         """A piece for so many bytes."""
         with self.lock:
             piece = self._fitting(bytes)
-            self._used += len(piece)
+            size = len(piece)  # before the sum: a lease may end while it is counted
+            self._used += size
             self._leases += 1
             if self._leases % WINDOW == 0:
                 self._most = [self._most[1], 0]
@@ -84,11 +85,12 @@ class _Kept:
 
     def end(self, piece: Tensor) -> None:
         """A lease has ended."""
+        size = len(piece)
         with self.lock:
-            self._used -= len(piece)
+            self._used -= size
             self._pieces[piece.data_ptr()] = piece
-            self._sizes.setdefault(len(piece), []).append(piece.data_ptr())
-            self.bytes += len(piece)
+            self._sizes.setdefault(size, []).append(piece.data_ptr())
+            self.bytes += size
             self._trim()
 
     def clear(self) -> None:
@@ -102,11 +104,12 @@ class _Kept:
 
     def _remove(self, place: int) -> Tensor:
         piece = self._pieces.pop(place)
-        self.bytes -= len(piece)
-        places = self._sizes[len(piece)]
+        size = len(piece)
+        self.bytes -= size
+        places = self._sizes[size]
         places.remove(place)
         if not places:
-            del self._sizes[len(piece)]
+            del self._sizes[size]
         return piece
 
 

@@ -132,10 +132,11 @@ class Kept:
         """
         gone = [ref(each, lambda _: self._drop(owner)) for each in needs]
         version = _Version(seen, packed, gone)
+        size = version.bytes  # before the sum: a layer may go while it is counted
         with self.lock:
             self._drop(owner)
             self._versions[owner] = version
-            self.bytes += version.bytes
+            self.bytes += size
             if most is not None:
                 mine = [each for each in self._versions if each[0] == owner[0]]
                 self._drop(*mine[:-most])
@@ -152,7 +153,8 @@ class Kept:
             for owner in owners:
                 version = self._versions.pop(owner, None)
                 if version is not None:
-                    self.bytes -= version.bytes
+                    size = version.bytes
+                    self.bytes -= size
 
 
 kept = Kept(limits.memory() // 8)
