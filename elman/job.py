@@ -333,9 +333,9 @@ class Job:
         nothing: list[Tensor | None] = [None] * len(tape.own)
         # A part that no step reads has no gradient, where each row has a step: its graph, which may
         # be gone, is not asked for one.
-        read = self.walk.source is not None
+        hands_on = self.walk.source is not None  # rows without a step, as far as is known
         d_given = [
-            d if read or d_state is not None else None
+            d if hands_on or d_state is not None else None
             for d, d_state in zip(back.d_last, plan.backward.d_states, strict=True)
         ]
         return (*d_inputs, *d_keeps, *d_weights, *d_given, *(back.d_own or nothing), *d_mask)

@@ -168,7 +168,12 @@ class Recurrent(Layer):
 
     def extra_repr(self) -> str:
         flags = [name for name in ("reverse", "batch_first") if getattr(self, name)]
-        rates = {k: v for k, v in vars(self.regularisers).items() if v}
-        asked = {k: v for k, v in vars(self.execution).items() if v != getattr(AUTOMATIC, k)}
-        more = [f"{name}={value!r}" for name, value in (rates | asked).items()]
+        more = options_of(self.regularisers, self.execution)
         return ", ".join([f"{flag}=True" for flag in flags] + more)
+
+
+def options_of(regularisers: Regularisers, execution: Execution) -> list[str]:
+    """What of these is not as it is without being asked for, as a call would say it."""
+    rates = {k: v for k, v in vars(regularisers).items() if v}
+    asked = {k: v for k, v in vars(execution).items() if v != getattr(AUTOMATIC, k)}
+    return [f"{name}={value!r}" for name, value in (rates | asked).items()]

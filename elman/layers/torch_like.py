@@ -21,11 +21,11 @@ from elman.layers.dynamo import let_through
 from elman.layers.equations import Equations
 from elman.layers.layer import Layer, map_state
 from elman.layers.plan import PlanReport, plan_both, plan_cell
-from elman.layers.recurrent import sweep, swept
+from elman.layers.recurrent import options_of, sweep, swept
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, on_top, stepper, steps_of
 from elman.layers.torch_checks import TorchChecks
-from elman.scan import AUTOMATIC, Execution, Scan, Sequence
+from elman.scan import Execution, Scan, Sequence
 
 #: What torch.nn's three are built with that decides the shapes of their weights.
 OPTIONS = frozenset(("mode", "input_size", "hidden_size", "proj_size", "bias", "bidirectional"))
@@ -266,10 +266,7 @@ class TorchLike(TorchChecks, Layer):
         return on_top(found)
 
     def extra_repr(self) -> str:
-        rates = {k: v for k, v in vars(self.regularisers).items() if v}
-        asked = {k: v for k, v in vars(self.execution).items() if v != getattr(AUTOMATIC, k)}
-        more = (f"{name}={value!r}" for name, value in (rates | asked).items())
-        return ", ".join((super().extra_repr(), *more))
+        return ", ".join((super().extra_repr(), *options_of(self.regularisers, self.execution)))
 
     def check_streams(self) -> None:
         if self.bidirectional:
