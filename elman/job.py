@@ -331,14 +331,8 @@ class Job:
         d_keeps = [None] * len(needs.keeps)
         d_mask: list[Tensor | None] = [] if tape.mask is None else [None]
         nothing: list[Tensor | None] = [None] * len(tape.own)
-        # A part that no step reads has no gradient, where each row has a step: its graph, which may
-        # be gone, is not asked for one.
-        hands_on = self.walk.source is not None  # rows without a step, as far as is known
-        d_given = [
-            d if hands_on or d_state is not None else None
-            for d, d_state in zip(back.d_last, plan.backward.d_states, strict=True)
-        ]
-        return (*d_inputs, *d_keeps, *d_weights, *d_given, *(back.d_own or nothing), *d_mask)
+        d_own = back.d_own or nothing
+        return (*d_inputs, *d_keeps, *d_weights, *back.d_last, *d_own, *d_mask)
 
     def again(
         self, kept: Several[Tensor], d_found: Several[Tensor | None]

@@ -79,7 +79,7 @@ def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
     if torch.is_autocast_enabled("cpu") and all(s.x.device.type == "cpu" for s in scans):
         with torch.autocast("cpu", enabled=False):
             return scan_all([_unmixed(s) for s in scans])
-    pairs = [_chosen(_cut(s)) for s in scans]
+    pairs = [_chosen(s) for s in scans]
     begun = [_begin(scan, choice) for scan, choice in pairs]
     ended = iter(end_all([run for run in begun if run is not None]))
     return [
@@ -88,13 +88,17 @@ def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
     ]
 
 
-def _cut(scan: Scan) -> Scan:
-    """The scan, from a state that is a constant where truncation makes it one for all: the graph
-    that it came from, which may be gone, is not asked for a gradient of 0."""
-    sequence = scan.sequence
-    if sequence.truncate is None or sequence.lengths is not None or not len(scan.x):
+def _cut(scan: Scan, choice: Choice) -> Scan:
+    """The scan, from a state whose parts are constants where no gradient flows to them, whatever is
+    asked of the results: the graph that they came from, which may be gone, is not asked for one."""
+    if scan.sequence.lengths is not None or not len(scan.x):  # a row without a step hands it on
         return scan
-    return replace(scan, state=tuple([part.detach() for part in scan.state]))
+    if scan.sequence.truncate is not None:
+        return replace(scan, state=tuple([part.detach() for part in scan.state]))
+    if choice.plan is None or all(choice.plan.reads_states):
+        return scan
+    pairs = zip(scan.state, choice.plan.reads_states, strict=True)
+    return replace(scan, state=tuple([part if read else part.detach() for part, read in pairs]))
 
 
 def _begin(scan: Scan, choice: Choice) -> Begun | None:
@@ -122,12 +126,17 @@ def run_alone(scan: Scan, choice: Choice) -> tuple[State, State]:
         compiled = Compiled(cell, choice.plan, choice.engine, weights)
         return compiled.run(x, state, sequence, noise, reverse, all_states)
 
-    given = scan.weights, scan.x, scan.state, scan.sequence, scan.noise
+    weights, rest = scan.weights, (scan.x, scan.state, scan.sequence, scan.noise)
     length = _segments(choice, scan)
     if length is None:
-        return run(*given)
+        return run(weights, *rest)
+    if choice.plan is not None:  # all that is handed over becomes a part of the graph
+        read = {name for _, name in choice.plan.parameters}
+        weights = {name: w if name in read else w.detach() for name, w in weights.items()}
     batch = tuple(scan.x.shape[1:-1])
-    return in_segments(run, length, *given, reverse, lambda: scan.cell.initial_state(batch, scan.x))
+    return in_segments(
+        run, length, weights, *rest, reverse, lambda: scan.cell.initial_state(batch, scan.x)
+    )
 
 
 def _chosen(scan: Scan) -> tuple[Scan, Choice]:
@@ -136,7 +145,7 @@ def _chosen(scan: Scan) -> tuple[Scan, Choice]:
         scan.cell, scan.weights, scan.x, scan.state, scan.noise, scan.execution,
         sequence=scan.sequence, all_states=scan.all_states,
     )  # fmt: skip
-    return _chosen(_settled(scan)) if choice.lazy else (scan, choice)
+    return _chosen(_settled(scan)) if choice.lazy else (_cut(scan, choice), choice)
 
 
 def _settled(scan: Scan) -> Scan:

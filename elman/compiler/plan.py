@@ -129,6 +129,11 @@ class Plan:
         return Backward(cotangents, d_states, d_inputs, d_prepared, stored)
 
     @cached_property
+    def reads_states(self) -> tuple[bool, ...]:
+        """Of each part of the old state, whether a gradient flows to it."""
+        return tuple([d is not None for d in self.backward.d_states])
+
+    @cached_property
     def saved(self) -> tuple[Node, ...]:
         """What the forward loop keeps for the backward loop, beside the states."""
         backward = self.backward

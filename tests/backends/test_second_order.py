@@ -296,3 +296,31 @@ def test_a_part_of_the_state_that_no_step_reads_has_no_gradient(backend):
     # A row without a step hands its state on.
     _, (last, _) = layer(x, (h, c), lengths=[3, 0])
     assert torch.autograd.grad(last.sum(), h)[0].tolist() == [[0.0] * 4, [1.0] * 4]
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+@pytest.mark.parametrize("memory", ["save", "recompute"])
+@pytest.mark.parametrize("backend", ["llvm", "eager"])
+def test_the_graph_of_what_no_step_reads_may_be_gone(backend, memory):
+    """Of a weight or of a part of the state: it was freed, or what it reads has changed."""
+
+    class Idle(elman.Cell):
+        def __init__(self) -> None:
+            super().__init__(4, h=4, c=4)
+            self.W, self.unread = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def step(self, x, h, c):
+            self.unread(x)
+            return torch.tanh(self.W(x) + c), c * 0.5
+
+    layer = elman.Recurrent(Idle(), backend=backend, memory=memory)
+    nn.utils.parametrizations.weight_norm(layer.cell.unread)
+    x = torch.randn(3, 2, 4)
+    with nn.utils.parametrize.cached():  # one graph of the weight for both calls
+        for create_graph in (False, True):
+            h, c = torch.randn(2, 4, requires_grad=True), torch.zeros(2, 4)
+            gone = h.exp()
+            gone.sum().backward()
+            outputs, _ = layer(x, (gone, c))
+            outputs.sum().backward(create_graph=create_graph)
+    assert layer.cell.W.weight.grad.abs().sum() > 0

@@ -68,7 +68,7 @@ def call(
         BACKS[back](w, found, wrt, x)
     nest = _refilled(shape[0], iter(found))
     # What was changed in place is not what the oracle has.
-    w.state = None if back.endswith("changed") else nest[1]
+    w.state = None if back.endswith("changed") else map_state(_computed, nest[1])
     if mode == "inference":  # what torch can save depends on what each way to run it saves
         w.state = map_state(Tensor.clone, w.state)
     w.fits = (B, w.kind)
@@ -102,6 +102,11 @@ def _given(w: World, B: int | None, state: str) -> Any:
     if state == "wanted":
         given = map_state(lambda part: part.requires_grad_(), given)
     return given
+
+
+def _computed(part: Tensor) -> Tensor:
+    """A state that is no leaf: the loop may hand on the one that it was given."""
+    return part.view_as(part) if part.is_leaf and part.requires_grad else part
 
 
 def _refilled(nest: Any, values: Any) -> Any:

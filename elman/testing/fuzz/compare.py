@@ -20,6 +20,9 @@ SINGLE, TIMES = 1e-4, 8
 #: What the loop says of a graph that it has freed, and that elman may still have: gradients of
 #: second order do not go through the nodes of the first.
 FREED = "backward through the graph a second time"
+#: What the loop says where what it saves under a checkpoint is other the second time: parameters
+#: were frozen since. elman saves the same.
+OTHERWISE = "tensors was saved during the original forward and recomputation"
 #: What elman may refuse where the loop does not: the error, what it says, and the acts in which.
 ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
     "a backend that was asked for by name has no way to run it": (
@@ -115,7 +118,7 @@ def _raised(program: Program, found: Outcome, loop: Outcome, compared: int) -> J
         kinds = type(mine.error), type(theirs.error)
         if kinds[0] is kinds[1] or all(issubclass(kind, PLAIN) for kind in kinds):
             return Judged(Verdict.BOTH_RAISE, str(mine), compared)
-    elif theirs is not None and FREED in str(theirs.error):
+    elif theirs is not None and any(text in str(theirs.error) for text in (FREED, OTHERWISE)):
         return Judged(Verdict.BOTH_RAISE, str(theirs), compared)
     elif mine is not None:
         name = _allowed(mine, str(program.acts[number]))
