@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from elman.backends.llvm import jit
 from elman.backends.llvm.code import Code, Vector
 from elman.backends.llvm.functions import EMIT, emit
 from elman.compiler.ir import BINARY, COMPARE, ELEMENTWISE, UNARY
@@ -132,7 +133,7 @@ def optimised(text, machine):
     module = llvm.parse_assembly(text)
     module.verify()
     module.triple = machine.triple
-    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(**jit.PASSES))
     passes.getModulePassManager().run(module, passes)
     return module
 

@@ -8,6 +8,9 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakValueDictionary, ref
 
 import llvmlite.binding as llvm
 import pytest
@@ -48,7 +51,7 @@ def compiled(monkeypatch):
 def forget(monkeypatch):
     """Empty the cache in memory, as a new process would find it; what is loaded stays loaded."""
     kept.append(jit._libraries)
-    monkeypatch.setattr(jit, "_libraries", {})
+    monkeypatch.setattr(jit, "_libraries", WeakValueDictionary())
 
 
 def returning(number):
@@ -68,6 +71,19 @@ def test_code_is_compiled_once_and_then_comes_from_disk(folder, compiled, monkey
     assert compiled == ["module", "module"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert sorted(path.suffix for path in folder.iterdir()) == [cache.SUFFIX, cache.SUFFIX]
+
+
+def test_code_goes_with_the_last_that_holds_it(folder, monkeypatch):
+    monkeypatch.setattr(jit, "_latest", deque(maxlen=1))
+    library = jit.load(returning(43), "module")
+    held, gone = library.function("answer", ctypes.CFUNCTYPE(ctypes.c_int64)), ref(library)
+    del library
+    assert held() == 43
+    del held
+    jit.load(returning(44), "module")  # the last one made is kept for whoever asks again
+    assert gone() is None
+    with pytest.raises(ElmanError, match="no address of 'question'"):
+        jit.load(returning(43), "module").address("question")
 
 
 def flip_last_byte(content):
@@ -186,7 +202,7 @@ def test_a_cache_of_roots_serves_everyone(folder, compiled, monkeypatch):
 def test_other_compile_options_compile_anew(folder, compiled, monkeypatch, name):
     jit.load(returning(7), "module")
     forget(monkeypatch)
-    options = {"PASSES": {"speed_level": 1}, "MACHINE": {**jit.MACHINE, "opt": 1}}
+    options = {"PASSES": {"speed_level": 2}, "MACHINE": {**jit.MACHINE, "opt": 1}}
     monkeypatch.setattr(jit, name, options[name])
     assert answer(jit.load(returning(7), "module")) == 7
     assert compiled == ["module"] * 2 and len(list(folder.iterdir())) == 2
@@ -250,28 +266,15 @@ def test_two_threads_compile_once(folder, compiled):
     assert compiled == ["module"]
 
 
-def test_threads_that_look_up_at_once_find_code_that_stays(folder, monkeypatch):
-    """The first code of a library goes with any of its trackers."""
-    looked_up, look_up = [], jit.Library._look_up
+def test_code_comes_and_goes_under_threads(folder, monkeypatch):
+    monkeypatch.setattr(jit, "_latest", deque(maxlen=1))
 
-    def slow(self, name):
-        looked_up.append(name)
-        time.sleep(0.02)
-        return look_up(self, name)
+    def work(seed):
+        numbers = [(seed * 7 + i) % 11 for i in range(200)]
+        return [answer(jit.load(returning(number), "module")) - number for number in numbers]
 
-    monkeypatch.setattr(jit.Library, "_look_up", slow)
-    library, start, found = jit.load(returning(6), "module"), threading.Barrier(4), []
-
-    def work():
-        start.wait()
-        found.append(answer(library))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [6] * 4 and looked_up == ["answer"]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(wrong == [0] * 200 for wrong in pool.map(work, range(4)))
 
 
 def test_what_is_made_once_is_made_once():

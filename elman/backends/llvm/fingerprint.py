@@ -56,7 +56,7 @@ def _function() -> Callable[[int, int], int]:
         code.do(f"ret i64 {_merged(code, last)}")
     library = jit.load(code.module(), "fingerprint")
     prototype = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64)
-    return prototype(library.address("fingerprint"))
+    return library.function("fingerprint", prototype)
 
 
 def _seed(vector: int) -> str:

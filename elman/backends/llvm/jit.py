@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import deque
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import llvmlite.binding as llvm
 
@@ -17,42 +21,47 @@ from elman.backends.llvm.target import Target, host
 from elman.errors import ElmanError
 from elman.knobs import ASSEMBLY, SOURCE, debug, tell, timed
 
-#: How LLVM optimises, and what it makes. The small model reads constants relative to the
-#: instruction, which the large one of llvmlite's default cannot; the linker below keeps code and
-#: constants together for it.
-PASSES = {"speed_level": 3}
+#: How LLVM optimises, and what it makes. Kernels are emitted as they should be: more passes than
+#: those of level 1 make none of them faster, and take half as long again. The small model reads
+#: constants relative to the instruction, which the large one of llvmlite's default cannot; the
+#: linker below keeps code and constants together for it.
+PASSES = {"speed_level": 1}
 MACHINE = {"opt": 3, "reloc": "pic", "codemodel": "small", "jit": True}
 
-_libraries: dict[str, Library] = {}
+#: Code that somebody holds, and the last that was made, which may be wanted again.
+_libraries: WeakValueDictionary[str, Library] = WeakValueDictionary()
+_latest: deque[Library] = deque(maxlen=32)
 _names = count()
+#: The functions of a module that can be called from outside.
+_FUNCTIONS = re.compile(r"^define (?!internal |private )[^@\n]*@([\w.]+)\(", re.MULTILINE)
+
+F = TypeVar("F")
 
 
 class Library:
-    """Machine code in this process. Its addresses stay valid as long as the library lives."""
+    """Machine code in this process. It goes when nobody holds the library any more."""
 
-    def __init__(self, key: str, code: bytes) -> None:
-        self.key = key
-        self._name = f"{key}.{next(_names)}"
-        self._found: dict[str, int] = {}
-        self._trackers: list[llvm.ResourceTracker] = []
+    def __init__(self, key: str, code: bytes, functions: Sequence[str]) -> None:
+        self.key, self._functions = key, functions
         builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-        self._trackers.append(builder.link(_engine(), self._name))
+        for name in functions:
+            builder.export_symbol(name)
+        # The code goes with any tracker of it: here is the only one.
+        self._tracker = builder.link(_engine(), f"{key}.{next(_names)}")
 
     def address(self, name: str) -> int:
-        """The address of a function or variable; ElmanError where the module has none."""
-        if name not in self._found:
-            with making:  # another thread may have looked it up meanwhile
-                if name not in self._found:
-                    self._found[name] = self._look_up(name)
-        return self._found[name]
+        """The address of a function, valid while the library is held; ElmanError where the module
+        has none."""
+        if name not in self._functions:
+            raise ElmanError(f"{self.key}: no address of '{name}', only of {self._functions}")
+        address: int = self._tracker[name]
+        return address
 
-    def _look_up(self, name: str) -> int:
-        try:
-            tracker = _engine().lookup(self._name, name)
-        except RuntimeError as error:
-            raise ElmanError(f"{self.key}: no address of '{name}': {error}") from error
-        self._trackers.append(tracker)  # the code goes with any of its trackers
-        return tracker[name]
+    def function(self, name: str, prototype: Callable[[int], F]) -> F:
+        """A function for ctypes, which holds the library."""
+        function = prototype(self.address(name))
+        function.library = self  # type: ignore[attr-defined]
+        return function
 
 
 def load(text: str, key: str) -> Library:
@@ -60,8 +69,8 @@ def load(text: str, key: str) -> Library:
 
     text: LLVM IR that calls nothing but LLVM's intrinsics; what it needs of this process comes
     as addresses in the arguments of its functions. key: a name for people, used in errors and
-    for the files of ELMAN_DUMP. The library lives as long as the process. Any thread may call;
-    the same text is compiled once. Raises ElmanError where LLVM does not accept the text.
+    for the files of ELMAN_DUMP. Any thread may call; while its library is held, the same text is
+    compiled once. Raises ElmanError where LLVM does not accept the text.
     """
     made_from = _made_from(key, host())
     digest = hashlib.sha256("\n".join([*made_from.values(), text]).encode()).hexdigest()
@@ -70,8 +79,10 @@ def load(text: str, key: str) -> Library:
         with making:
             library = _libraries.get(digest)
             if library is None:
-                library = Library(key, _object(text, key, digest, made_from))
+                code = _object(text, key, digest, made_from)
+                library = Library(key, code, _FUNCTIONS.findall(text))
                 _libraries[digest] = library
+                _latest.append(library)
     return library
 
 
@@ -110,8 +121,8 @@ def compile_object(text: str, key: str, target: Target) -> bytes:
     """Object code of a module for a target, optimised."""
     with making:
         machine = _machine(target)
-        try:
-            module = llvm.parse_assembly(text)
+        try:  # in a context of its own: what the module is made of goes with it
+            module = llvm.parse_assembly(text, llvm.create_context())
             module.verify()
         except RuntimeError as error:
             raise ElmanError(f"{key}: LLVM does not accept the code: {error}") from error

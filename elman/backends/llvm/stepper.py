@@ -161,7 +161,7 @@ _Call = Callable[[ctypes.c_void_p], None]
 @lru_cache
 def _functions() -> tuple[_Call, _Call]:
     library, prototype = jit.load(_STEP, "step"), ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    return prototype(library.address("step")), prototype(library.address("hand_out"))
+    return library.function("step", prototype), library.function("hand_out", prototype)
 
 
 def _own(part: Tensor) -> Tensor:

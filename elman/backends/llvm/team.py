@@ -251,7 +251,8 @@ def _launcher() -> _Launcher:
     fork = _FORK_GNU if names is _GNU else _FORK_LLVM
     library = jit.load(_COMMON + fork + _BESIDE, "team")
     table = (ctypes.c_void_p * len(names))(*found[1]) if found else None
-    return _Launcher(_LAUNCH(library.address("launch")), library.address("beside"), table)
+    launch = library.function("launch", _LAUNCH)
+    return _Launcher(launch, library.address("beside"), table)
 
 
 def _openmp() -> tuple[tuple[str, ...], list[int | None]] | None:
