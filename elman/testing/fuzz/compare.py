@@ -34,6 +34,9 @@ ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
     "what the backward pass reads was changed in place: change a copy": (
         RuntimeError, "change a copy of them", "changed'",
     ),
+    "weights were changed in place that the backward pass of an earlier call reads": (
+        RuntimeError, "change a copy of them", "attached",
+    ),
     "the graph of a carried state is freed, and the loop hands that part through": (
         RuntimeError, FREED, "attached",
     ),
