@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from elman.cells.cell import Cell
+from elman.layers.layer import detach
 from elman.testing.fuzz.cells import Settings
 from elman.testing.fuzz.world import World
 
@@ -47,6 +48,18 @@ def _in_place(act: Callable[[World, Tensor], Any]) -> Change:
     return done
 
 
+def _past_autograd(act: Callable[[World, Tensor], Any]) -> Change:
+    """A change that torch does not see: a state whose graph reads the weights goes on without it,
+    because it would compute with other numbers than it was made of, there as here."""
+    done = _in_place(act)
+
+    def done_and_detached(w: World, r: int) -> None:
+        done(w, r)
+        w.state = detach(w.state)
+
+    return done_and_detached
+
+
 # ------------------------------------------------------------------ weights
 
 
@@ -70,13 +83,13 @@ def _some_signs(w: World, p: Tensor) -> None:
 
 CHANGES |= {
     "negate": _in_place(lambda w, p: p.neg_()),
-    "negate data": _in_place(lambda w, p: p.data.neg_()),
+    "negate data": _past_autograd(lambda w, p: p.data.neg_()),
     "flip some signs": _in_place(_some_signs),
     "swap rows": _in_place(_swap_rows),
     "transpose": _in_place(_transpose),
     "copy": _in_place(lambda w, p: p.copy_(w.like("copy", p))),
-    "copy to data": _in_place(lambda w, p: p.data.copy_(w.like("copy", p))),
-    "set data": _in_place(_set_data),
+    "copy to data": _past_autograd(lambda w, p: p.data.copy_(w.like("copy", p))),
+    "set data": _past_autograd(_set_data),
     "scale": _in_place(lambda w, p: p.mul_(0.5)),
     "nearly nothing": _in_place(lambda w, p: p.mul_(1 + 1e-6)),
 }

@@ -23,6 +23,9 @@ FREED = "backward through the graph a second time"
 #: What the loop says where what it saves under a checkpoint is other the second time: parameters
 #: were frozen since. elman saves the same.
 OTHERWISE = "tensors was saved during the original forward and recomputation"
+#: What the loop says under a checkpoint of results that have no graph. Those of elman may have one
+#: whose gradients are all 0.
+NO_GRAPH = "none of output has requires_grad=True"
 #: What the loop says in segments, where all weights are a part of the graph, of one that no step
 #: reads. Plans are given those that they read.
 CHANGED = "modified by an inplace operation"
@@ -137,7 +140,7 @@ def _raised(program: Program, found: Outcome, loop: Outcome, compared: int) -> J
 def _owns(program: Program) -> tuple[str, ...]:
     """What the loop alone may say."""
     in_segments = "('memory', " in repr(program.spec)
-    return (FREED, OTHERWISE, *([CHANGED] if in_segments else []))
+    return (FREED, OTHERWISE, NO_GRAPH, *([CHANGED] if in_segments else []))
 
 
 def _allowed(raised: Raised, act: str) -> str:
