@@ -80,7 +80,8 @@ MEMBERS = {
         "number cfg_{m} Settings('tanh')",
     ),
     "module": Template("self.{m}({0})", "same", "nn.Tanh()"),
-    "prelu": Template("self.{m}({0})", "same", "nn.PReLU()", smooth=False),
+    # Beside its kink: at 0, where rows without a step are, torch contradicts itself in 2nd order.
+    "prelu": Template("self.{m}({0} + 0.01)", "same", "nn.PReLU()", smooth=False),
     "norm": Template("self.{m}({0})", "same", "nn.LayerNorm({s0}, eps=0.01)"),
 }
 UNARY = _of(
