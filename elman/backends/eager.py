@@ -54,7 +54,8 @@ def _backward(plan: Plan, tape: Tape, back: BackTape) -> None:
         values = _values(plan, tape, index, _before(plan, tape, index))
         values |= _kept(plan, tape, start, count)
         for d, d_out, d_last in zip(steps.cotangents, back.d_states, back.d_last, strict=True):
-            come = d_last[:count]
+            # A copy: `_carry` writes there, and a step may hand the gradient of one part to another.
+            come = d_last[:count].clone()
             values[d] = come if d_out is None else come + d_out[start : start + count]
         found = dict(zip(wanted, evaluate(wanted, values), strict=True))
         for node, buffer in zip(steps.stored, back.stored, strict=True):

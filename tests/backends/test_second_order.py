@@ -324,3 +324,24 @@ def test_the_graph_of_what_no_step_reads_may_be_gone(backend, memory):
             outputs, _ = layer(x, (gone, c))
             outputs.sum().backward(create_graph=create_graph)
     assert layer.cell.W.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager"])
+@pytest.mark.parametrize("T", [1, 2, 3])
+def test_parts_of_the_state_change_places(backend, T):
+    class Swapping(elman.Cell):
+        def __init__(self) -> None:
+            super().__init__(3, h=2, c=2, m=2)
+            self.W = nn.Linear(3, 2)
+
+        def step(self, x, h, c, m):
+            return torch.tanh(self.W(x) + h), m, c
+
+    cell, x = Swapping(), torch.randn(T, 2, 3)
+    state = [torch.randn(2, 2, requires_grad=True) for _ in range(3)]
+
+    def gradients(backend):
+        _, last = elman.Recurrent(cell, backend=backend)(x, tuple(state))
+        return torch.autograd.grad(sum((k + 2) * part.sum() for k, part in enumerate(last)), state)
+
+    torch.testing.assert_close(gradients(backend), gradients("loop"))
