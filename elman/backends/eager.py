@@ -54,7 +54,7 @@ def _backward(plan: Plan, tape: Tape, back: BackTape) -> None:
         values = _values(plan, tape, index, _before(plan, tape, index))
         values |= _kept(plan, tape, start, count)
         for d, d_out, d_last in zip(steps.cotangents, back.d_states, back.d_last, strict=True):
-            # A copy: `_carry` writes there, and a step may hand the gradient of one part to another.
+            # A copy: `_carry` writes there, and a step may hand one part's gradient to another.
             come = d_last[:count].clone()
             values[d] = come if d_out is None else come + d_out[start : start + count]
         found = dict(zip(wanted, evaluate(wanted, values), strict=True))
