@@ -29,8 +29,8 @@ NO_GRAPH = "none of output has requires_grad=True"
 #: What the loop says in segments, where all weights are a part of the graph, of one that no step
 #: reads. Plans are given those that they read.
 CHANGED = "modified by an inplace operation"
-#: What elman may refuse where the loop does not: the error, what it says, and what stands in the act
-#: or the layer.
+#: What elman may refuse where the loop does not: the error, what it says, and what stands in the
+#: act or the layer.
 ALLOWED: dict[str, tuple[type[Exception], str, str]] = {
     "a backend that was asked for by name has no way to run it": (
         BackendError, "backend='(llvm|eager)' cannot run", "",
