@@ -9,7 +9,7 @@ do not change.
 from __future__ import annotations
 
 from elman.backends import memory
-from elman.backends.llvm import packing
+from elman.backends.cpu.memory import packing
 
 __all__ = ["held", "release"]
 

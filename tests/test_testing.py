@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import elman
-from elman.backends.eager import Eager
-from elman.backends.llvm.engine import LLVM
+from elman.backends.cpu.engine import LLVM
+from elman.backends.reference.eager import Eager
 from elman.cells import CELLS, GRU, MGU
 from elman.compiler import derivatives
 from elman.errors import CheckError, OptionError, PurityError
-from elman.job import Job
+from elman.runtime.launch import Job
 from elman.testing import assert_close, check_cell, fuzz
 
 SMALL = {"steps": (1, 9), "batches": (1, 3), "dtypes": (torch.float64,)}

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.backends.llvm import jit
-from elman.backends.llvm.code import Code, Vector
-from elman.backends.llvm.target import host
-from elman.backends.llvm.tile import emit_tile
+from elman.backends.cpu.codegen.code import Code, Vector
+from elman.backends.cpu.codegen.tile import emit_tile
+from elman.backends.cpu.jit.library import load
+from elman.backends.cpu.jit.target import host
 from elman.benchmarks.finding import Finding, Settings
 from elman.benchmarks.grid import Point
 from elman.benchmarks.problem import TOLERANCE, Problem, distance
@@ -144,7 +144,7 @@ def _products(hidden: int) -> dict[str, Callable[[], Any]]:
         code.do(
             f"call void @{tile}(ptr %rows, i64 0, i64 {depth}, ptr {at}, ptr %acc, i64 0, i1 true)"
         )
-    address = jit.load(code.module(), "products").address("products")
+    address = load(code.module(), "products").address("products")
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(address)
     x, acc = torch.ones(depth), torch.ones(columns * ty.lanes)
     weights = torch.ones(blocks * depth * columns * ty.lanes)

@@ -107,11 +107,11 @@ def _runs(plan: "CellPlan") -> str:
 
 
 def _sources(cell: "Cell", plan: "CellPlan", backward: bool) -> list[str]:
-    from elman.backends.choose import plan_of
-    from elman.backends.llvm.engine import LLVM
+    from elman.backends.cpu.engine import LLVM
+    from elman.backends.sequence import Noise
     from elman.cells.cell import weights_of
     from elman.compiler.plan import Plan
-    from elman.sequence import Noise
+    from elman.runtime.dispatch import plan_of
 
     compiled = plan_of(cell, weights_of(cell), Noise())
     if plan.backend != "llvm" or not isinstance(compiled, Plan):

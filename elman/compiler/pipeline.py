@@ -13,7 +13,7 @@ from elman.compiler.simplify import simplify_step
 from elman.compiler.trace import trace
 from elman.compiler.untraced import untraced
 from elman.compiler.verify import verify
-from elman.knobs import PASSES, PLAN, tell, timed
+from elman.settings import PASSES, PLAN, tell, timed
 
 
 def compile_cell(

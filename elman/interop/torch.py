@@ -20,7 +20,7 @@ from elman.errors import OptionError
 from elman.layers.layer import Layer
 from elman.layers.regularisers import Regularisers
 from elman.layers.torch_like import EXTRAS, GRU, LSTM, RNN, TorchLike, extras
-from elman.scan import Execution
+from elman.runtime.scan import Execution
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elman.backends.sequence import Sequence
 from elman.errors import OptionError, ShapeError, require_positive, unknown
 from elman.layers.layer import checked_lengths
-from elman.sequence import Sequence
 
 KINDS = ("additive", "dot", "general")
 

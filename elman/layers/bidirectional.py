@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.backends.sequence import Sequence
 from elman.cells.cell import Cell
 from elman.errors import OptionError, unknown
 from elman.layers.layer import Layer, parts_of
 from elman.layers.plan import PlanReport, plan_both
 from elman.layers.recurrent import Recurrent, swept
 from elman.layers.stack import as_layer
-from elman.sequence import Sequence
 
 
 class Bidirectional(Layer):

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 from torch._compile import _disable_dynamo
 
-from elman import autograd
+from elman.runtime import function
 
 #: The module of torch in which it is decided.
 BUILDER = "torch._dynamo.variables.builder"
@@ -56,8 +56,8 @@ class _AfterImport(MetaPathFinder):
 
 
 def _teach(builder: ModuleType, kind: type[nn.Module]) -> None:
-    backward = autograd._Scan.backward
-    autograd._Scan.backward = staticmethod(_disable_dynamo(backward))  # type: ignore[method-assign]
+    backward = function._Scan.backward
+    function._Scan.backward = staticmethod(_disable_dynamo(backward))  # type: ignore[method-assign]
     config = builder.config
     wrap = getattr(builder.VariableBuilder, "wrap_module", None)
     if wrap is None or not hasattr(config, "allow_rnn"):

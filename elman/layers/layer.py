@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from elman.backends.operands import all_plain, autocasts
+from elman.backends.sequence import Sequence, check_lengths
 from elman.cells.cell import like_of
-from elman.compiled_scan import being_traced
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
 from elman.layers.steps import Steps
 from elman.layers.stream import Stream
 from elman.layers.tracing import as_leaf, refuse_script
-from elman.sequence import Sequence, check_lengths
+from elman.runtime.custom_op.operators import being_traced
 
 #: More steps than a sequence can have.
 MOST_STEPS = 1 << 31

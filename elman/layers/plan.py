@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from elman.backends.choose import Choice, choose
-from elman.backends.compare import Checked
-from elman.backends.engine import Planned
-from elman.backends.llvm import team
-from elman.backends.llvm.engine import LLVM
-from elman.backends.llvm.share import share
-from elman.backends.llvm.target import host
-from elman.backends.walk import walk_over
+from elman.backends.base import Planned
+from elman.backends.cpu.engine import LLVM
+from elman.backends.cpu.jit.target import host
+from elman.backends.cpu.threads import openmp
+from elman.backends.cpu.threads.partition import share
+from elman.backends.ragged import walk_over
+from elman.backends.reference.compare import Checked
 from elman.cells.cell import Cell, like_of
 from elman.compiler.plan import Plan
 from elman.compiler.pretty import Explanation, explain, section
 from elman.layers.regularisers import Regularisers
-from elman.scan import Execution, Sequence
+from elman.runtime.dispatch import Choice, choose
+from elman.runtime.scan import Execution, Sequence
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def plan_cell(
         dtype=x.dtype,
         device=x.device,
         training=training,
-        threads=_threads(choice, x.dtype, batch_size, training, team.max_threads()),
+        threads=_threads(choice, x.dtype, batch_size, training, openmp.max_threads()),
         bytes_per_step=plan.bytes_per_row(x.element_size()) if plan and training else 0,
         page=None if plan is None else explain(plan),
         choice=choice,
@@ -177,7 +177,7 @@ def _beside(cell: CellPlan, batch_size: int, executions: Several[Execution]) -> 
     if "recompute" in memory:
         text = f"{cell.threads}; not beside the other direction, as memory is recomputed"
     else:
-        half = max(1, team.max_threads() // 2)
+        half = max(1, openmp.max_threads() // 2)
         text = _threads(cell.choice, cell.dtype, batch_size, cell.training, half)
         text += "; at the same time as the other direction"
         text += "" if memory <= {"save", "auto"} else " unless memory is recomputed"

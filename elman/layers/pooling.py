@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elman.backends.sequence import Sequence
 from elman.errors import OptionError, ShapeError, require_positive, unknown
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.layer import Layer, checked_lengths
 from elman.layers.stack import Stack
-from elman.sequence import Sequence
 
 KINDS = ("last", "mean", "max", "attention")
 

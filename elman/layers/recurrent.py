@@ -8,13 +8,13 @@ from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_returned, as_tuple, weights_of
 from elman.cells.checking import require_pure
-from elman.compiled_scan import being_traced, compiled_scan
 from elman.errors import OptionError
 from elman.layers.layer import Layer, check_state, check_weights
 from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, stepper, steps_of
-from elman.scan import AUTOMATIC, Execution, Scan, Sequence, scan_all
+from elman.runtime.custom_op.operators import being_traced, compiled_scan
+from elman.runtime.scan import AUTOMATIC, Execution, Scan, Sequence, scan_all
 
 
 def sweep(

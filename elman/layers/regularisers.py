@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from elman.backends.sequence import Noise
 from elman.cells.cell import Cell, state_mask_reaches, weight_reaches, weights_of
 from elman.cells.hooks import computed_by_hook
 from elman.errors import OptionError, require_probability, unknown
 from elman.layers.dropout import chosen, dropout
-from elman.sequence import Noise
 
 
 @dataclass(frozen=True)

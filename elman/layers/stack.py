@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from elman.backends.sequence import Sequence
 from elman.cells.cell import Cell
 from elman.errors import OptionError, require_probability
 from elman.layers.dropout import dropout
@@ -14,7 +15,6 @@ from elman.layers.layer import Layer, parts_of
 from elman.layers.plan import PlanReport
 from elman.layers.recurrent import Recurrent
 from elman.layers.steps import Steps, joined, on_top
-from elman.sequence import Sequence
 
 
 def as_layer(layer: Layer | Cell, reverse: bool = False, batch_first: bool = False) -> Layer:

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from elman.backends.choose import choose
-from elman.backends.llvm.engine import LLVM
+from elman.backends.cpu.engine import LLVM
 from elman.cells.cell import Cell, State, bind, weights_of
 from elman.cells.checking import reads_past
 from elman.compiler.interpret import evaluate
 from elman.errors import BackendError
-from elman.scan import Execution, Noise, scan
+from elman.runtime.dispatch import choose
+from elman.runtime.scan import Execution, Noise, scan
 
 
 class Stepped(Protocol):

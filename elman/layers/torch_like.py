@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from elman import knobs
-from elman.backends import torch_kernels
+from elman import settings
+from elman.backends import torch_fused
 from elman.backends.operands import autocasts
 from elman.cells import StackedCell
 from elman.cells.cell import State, as_returned, as_tuple
@@ -25,7 +25,7 @@ from elman.layers.recurrent import options_of, sweep, swept
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, on_top, stepper, steps_of
 from elman.layers.torch_checks import TorchChecks
-from elman.scan import Execution, Scan, Sequence
+from elman.runtime.scan import Execution, Scan, Sequence
 
 #: What torch.nn's three are built with that decides the shapes of their weights.
 OPTIONS = frozenset(("mode", "input_size", "hidden_size", "proj_size", "bias", "bidirectional"))
@@ -197,7 +197,7 @@ class TorchLike(TorchChecks, Layer):
             both = (plan_both(pair, batch_size, self.execution) for pair in pairs)
             plans = [plan for pair in both for plan in pair]
         if self._runs_on_torch(weight, Sequence(), all_states=False):
-            reason = torch_kernels.reason(weight)
+            reason = torch_fused.reason(weight)
             plans = [replace(plan, backend="torch", reason=reason) for plan in plans]
         return PlanReport(tuple(plans))
 
@@ -208,7 +208,7 @@ class TorchLike(TorchChecks, Layer):
     def _runs_on_torch(self, x: Tensor, sequence: Sequence, all_states: bool) -> bool:
         """Whether torch's own fused kernels (cuDNN) run it: where elman has none for the device,
         and nothing is asked for that they do not have."""
-        if not torch_kernels.has_kernels(x) or 0 in x.shape:
+        if not torch_fused.has_kernels(x) or 0 in x.shape:
             return False
         rates = self.regularisers
         busy = rates.zoneout or (
@@ -220,7 +220,7 @@ class TorchLike(TorchChecks, Layer):
         if torch.compiler.is_compiling() and sequence.lengths is not None:
             return False  # packing needs the values of the lengths, which a graph has not
         whole = sequence.lengths is None or bool((sequence.lengths > 0).all())
-        return whole and knobs.backend(self.execution.backend) == "auto"
+        return whole and settings.backend(self.execution.backend) == "auto"
 
     def _on_torch(self, x: Tensor, given: State, sequence: Sequence) -> tuple[Tensor, Any, Any]:
         steps, hx = len(x), as_returned(given)

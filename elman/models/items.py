@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from elman.backends.sequence import check_lengths
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.models.encoder import embedded
 from elman.models.sampling import sample
-from elman.sequence import check_lengths
 
 
 class Lesson(NamedTuple):

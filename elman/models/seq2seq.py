@@ -6,6 +6,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from elman.backends.sequence import backwards
 from elman.errors import OptionError, ShapeError
 from elman.layers import PlanReport
 from elman.models.bridge import Bridge
@@ -20,7 +21,6 @@ from elman.models.teacher import (
     lesson,
     taught,
 )
-from elman.sequence import backwards
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from elman.data.images import FITS, parse_size
 from elman.errors import OptionError, require_positive, require_probability, unknown
 from elman.models.backbones import check_name, is_backbone
 from elman.models.picture_changes import Augment
-from elman.option import option
+from elman.settings import option
 from elman.tasks.options import MediaOptions, TextOptions
 
 ATTENTIONS = ("none", "dot", "general", "additive")

@@ -25,7 +25,7 @@ from elman.layers.pooling import KINDS as POOLINGS
 from elman.models.classifier import Classifier
 from elman.models.loss import Loss
 from elman.models.scores import accuracy, accuracy_counts
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, TrainedOnExamples, answered, batched, load_best
 from elman.tasks.hearing import FILE as HEARING
 from elman.tasks.hearing import Hearing, SoundInputs

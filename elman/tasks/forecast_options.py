@@ -14,7 +14,7 @@ from elman.errors import OptionError, require_positive, unknown
 from elman.models.forecaster import CHANGES, DECODERS
 from elman.models.forecaster import LEVELS as WINDOW_LEVELS
 from elman.models.outputs import LEVELS, OUTPUTS, output_named
-from elman.option import option
+from elman.settings import option
 from elman.train.options import ModelOptions
 
 #: The steps after which the sunspots come again, about eleven years.

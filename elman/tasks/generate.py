@@ -25,7 +25,7 @@ from elman.errors import OptionError, require_positive, unknown
 from elman.models.from_vector import FromVector
 from elman.models.latent import SequenceVAE
 from elman.models.loss import Loss
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, batched, load_best
 from elman.tasks.given import Given, GivenLabels, GivenVectors, given_from_json
 from elman.tasks.independent import Independent

@@ -20,7 +20,7 @@ from elman.data.series_files import as_float32
 from elman.data.source import Skipped, Source
 from elman.data.tables import Table, is_table
 from elman.errors import DataError, OptionError, unknown
-from elman.option import option
+from elman.settings import option
 from elman.tasks.options import MediaOptions, TextOptions
 
 KINDS = ("auto", "text", "numbers")

@@ -23,7 +23,7 @@ from elman.errors import (
 )
 from elman.models import LanguageModel
 from elman.models.loss import Loss
-from elman.option import option
+from elman.settings import option
 from elman.tasks.written_language import WrittenLanguage
 from elman.train.custom_cell import cell_argument, cell_class
 from elman.train.options import ModelOptions

@@ -23,7 +23,7 @@ from elman.errors import OptionError, require_positive
 from elman.models.loss import Loss
 from elman.models.scores import multi_label_counts, multi_label_scores
 from elman.models.tagger import Tagger
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, load_best
 from elman.tasks.musician import Musician
 from elman.tasks.options import MediaOptions

@@ -8,7 +8,7 @@ from elman.data.lines import checked_encoding
 from elman.data.tables import TableOptions
 from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, unknown
-from elman.option import option
+from elman.settings import option
 from elman.train.options import ModelOptions
 
 

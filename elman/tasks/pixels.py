@@ -20,7 +20,7 @@ from elman.data.pictures import Picture, from_levels, grey_digits, pictures, pix
 from elman.data.source import Source
 from elman.errors import DataError, OptionError, RunError, unknown
 from elman.models.pixels import PixelModel
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, load_best
 from elman.tasks.independent import Independent
 from elman.tasks.options import MediaOptions

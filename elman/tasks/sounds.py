@@ -9,7 +9,7 @@ from elman.data.log_mel import LogMel
 from elman.data.source import Skipped, Source
 from elman.errors import OptionError
 from elman.models.augment import Augmentation
-from elman.option import option
+from elman.settings import option
 from elman.tasks.options import MediaOptions
 
 

@@ -24,7 +24,7 @@ from elman.layers.pooling import KINDS as POOLINGS
 from elman.models.loss import Loss
 from elman.models.spans import forbidden_by_bio, is_bio
 from elman.models.tagger import Tagger
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, batched, load_best
 from elman.tasks.options import UnitOptions
 from elman.tasks.pictures import draw_confusion

@@ -21,7 +21,7 @@ from elman.data.tracks import GAPS, USUAL, Track, made_tracks, tracks
 from elman.errors import OptionError, require_positive, require_probability, unknown
 from elman.models.loss import Loss
 from elman.models.tracker import CHANGES, COORDINATES, DECODERS, Tracker, at, constant_velocity
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, batched, load_best
 from elman.tasks.foreseer import TrackForeseer, centred
 from elman.tasks.options import ExampleOptions

@@ -26,7 +26,7 @@ from elman.errors import DataError, OptionError, require_positive
 from elman.models.ctc import best_paths, required_steps
 from elman.models.loss import Loss
 from elman.models.transcriber import Transcriber
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, load_best
 from elman.tasks.hearing import Hearing
 from elman.tasks.options import TextOptions

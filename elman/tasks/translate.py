@@ -25,7 +25,7 @@ from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, require_probability, unknown
 from elman.models.loss import Loss
 from elman.models.seq2seq import EncoderDecoder
-from elman.option import option
+from elman.settings import option
 from elman.tasks.examples import ExampleTask, load_best
 from elman.tasks.options import TextOptions
 from elman.tasks.pictures import draw_attention

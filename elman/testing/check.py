@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from elman.backends.choose import ENGINES, plan_of
 from elman.cells.cell import Cell, like_of, weights_of
 from elman.cells.checking import require_pure
 from elman.errors import CheckError, OptionError, UnsupportedError, require_positive, unknown
 from elman.layers import PlanReport, Recurrent
-from elman.scan import Execution, Noise, scan
+from elman.runtime.dispatch import ENGINES, plan_of
+from elman.runtime.scan import Execution, Noise, scan
 from elman.testing.close import first
 from elman.testing.problem import VARIANTS, Problem
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 
 from elman import __version__
-from elman.backends.llvm import cache, team
-from elman.backends.llvm.target import host
+from elman.backends.cpu.jit import cache
+from elman.backends.cpu.jit.target import host
+from elman.backends.cpu.threads import openmp
 from elman.errors import ElmanError
 from elman.layers import LSTM
 
@@ -54,8 +55,8 @@ def _processor() -> Finding:
 
 
 def _threads() -> Finding:
-    found = team._launcher().table is not None
-    text = f"{team.max_threads()} for a kernel, {torch.get_num_threads()} for torch; "
+    found = openmp._launcher().table is not None
+    text = f"{openmp.max_threads()} for a kernel, {torch.get_num_threads()} for torch; "
     if found:
         return Finding("threads", text + "on torch's own OpenMP team")
     return Finding("threads", text + "on a pool of elman's own: torch's OpenMP was not found")

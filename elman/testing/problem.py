@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_tuple, weights_of
-from elman.scan import Execution, Sequence, scan
+from elman.runtime.scan import Execution, Sequence, scan
 
 #: What is checked beside a plain run from the initial state.
 VARIANTS = ("plain", "state", "lengths", "reset", "truncate", "reverse", "everything")

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 import elman
-from elman.backends.llvm import jit, team
+from elman.backends.cpu.jit import library as jit
+from elman.backends.cpu.threads import openmp
 
 MODULE = "tests.backends.first_calls"
 THREADS, CALLS = 8, 3
@@ -136,7 +137,7 @@ def _forked(seed: int, cache: str) -> str:
     if child == 0:
         faulthandler.enable()
         os.environ["ELMAN_CACHE"] = cache
-        team._forked.clear()  # there was no team that the copy would lack
+        openmp._forked.clear()  # there was no team that the copy would lack
         signal.alarm(300)
         wrong = one_process(seed)
         print(*wrong, sep="\n", end="", file=sys.stderr, flush=True)

@@ -23,9 +23,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from elman.backends.llvm import program
-from elman.backends.llvm.share import Load, Share
-from elman.backends.llvm.target import host
+from elman.backends.cpu import program
+from elman.backends.cpu.jit.target import host
+from elman.backends.cpu.threads.partition import Load, Share
 from elman.cells import CELLS
 from elman.errors import OptionError
 from tests.backends.support import Oracle, mistakes, oracle, problem, randomised

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import elman
 from elman.cells import LSTM
-from elman.scan import Execution
+from elman.runtime.scan import Execution
 from tests.support import leaves, randomise
 
 BACKENDS = ("eager", "llvm")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elman.cells import Cell
 from elman.cells.cell import as_tuple, weights_of
-from elman.scan import Execution, Noise, Sequence, scan
+from elman.runtime.scan import Execution, Noise, Sequence, scan
 
 
 @dataclass(frozen=True)

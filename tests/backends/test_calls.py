@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import elman
-from elman.backends.llvm import program
+from elman.backends.cpu import program
 from elman.cells import GRU, LSTM, LayerNormLSTM
 from elman.errors import BackendError
 from tests.backends.layers import FAST, assert_as_the_loop, layer_of, literal, weights

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import elman
-from elman.backends.llvm.packing import Packer
+from elman.backends.cpu.memory.packing import Packer
 from tests.backends.layers import (
     FAST,
     assert_as_the_loop,

@@ -4,17 +4,17 @@ import pytest
 import torch
 
 import elman
-from elman.backends import choose
-from elman.backends.compare import Checked, checked, first_difference
-from elman.backends.llvm.engine import LLVM
+from elman.backends.cpu.engine import LLVM
+from elman.backends.reference.compare import Checked, checked, first_difference
 from elman.cells import LSTM, MGU
 from elman.errors import CheckError
+from elman.runtime import dispatch
 
 
 @pytest.fixture
 def compared(monkeypatch):
     """Every run on the kernels is compared."""
-    monkeypatch.setitem(choose.ENGINES, "llvm", Checked(LLVM(), "llvm"))
+    monkeypatch.setitem(dispatch.ENGINES, "llvm", Checked(LLVM(), "llvm"))
     torch.manual_seed(0)
 
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import elman
-from elman.backends.choose import plan_of
-from elman.backends.llvm import denormals
-from elman.backends.llvm.target import host
+from elman.backends.cpu.codegen import denormals
+from elman.backends.cpu.jit.target import host
 from elman.cells import CELLS
 from elman.cells.cell import weights_of
-from elman.scan import Noise
+from elman.runtime.dispatch import plan_of
+from elman.runtime.scan import Noise
 
 LEAST = 2.0**-126
 there = pytest.mark.skipif(

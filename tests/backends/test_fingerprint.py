@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import elman
-from elman.backends.llvm.fingerprint import fingerprint
+from elman.backends.cpu.memory.fingerprint import fingerprint
 
 CHANGES = 100_000
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from elman.backends.llvm import jit
-from elman.backends.llvm.code import Code, Vector
-from elman.backends.llvm.functions import EMIT, emit
+from elman.backends.cpu.codegen.code import Code, Vector
+from elman.backends.cpu.codegen.functions import EMIT, emit
+from elman.backends.cpu.jit import library as jit
 from elman.compiler.ir import BINARY, COMPARE, ELEMENTWISE, UNARY
 
 # The greatest error in ulp, float32 and float64, over the whole range of the type.

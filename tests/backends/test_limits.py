@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from elman.backends import limits, segments
+from elman.backends import limits
+from elman.backends.cpu.threads import openmp
 from elman.backends.limits import cpu_quota, memory_limit
-from elman.backends.llvm import team
+from elman.runtime import recompute
 
 NOTHING = float("inf")
 GIB = 1 << 30
@@ -99,16 +100,16 @@ def test_the_number_of_cores_is_rounded_down_and_at_least_1(monkeypatch, quota, 
 
 
 def test_a_run_takes_no_more_threads_than_there_are_cores(monkeypatch) -> None:
-    monkeypatch.setattr(team.torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(openmp.torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(limits, "cores", lambda: 3)
-    assert team.max_threads() == 3
+    assert openmp.max_threads() == 3
 
 
 def test_automatic_memory_is_a_quarter_of_what_the_process_has(monkeypatch) -> None:
     monkeypatch.setattr(limits, "memory_limit", lambda: GIB)
     monkeypatch.setattr(limits, "memory", limits.memory.__wrapped__)
-    assert segments.memory_budget("auto") == GIB // 4
-    assert segments.memory_budget(1000) == 1000
+    assert recompute.memory_budget("auto") == GIB // 4
+    assert recompute.memory_budget(1000) == 1000
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs an affinity mask")

@@ -10,7 +10,7 @@ import torch
 
 import elman
 from elman.backends import memory
-from elman.backends.llvm import packing
+from elman.backends.cpu.memory import packing
 
 MIB = 1 << 20
 LIKE = torch.zeros(())

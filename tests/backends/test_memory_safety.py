@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from elman.backends.llvm import program
+from elman.backends.cpu import program
 from tests.backends.guards import AWKWARD, Canaries, awkward, isas, shared, watched
 from tests.backends.support import mistakes
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from elman.backends.choose import ENGINES
 from elman.cells import LSTM
 from elman.errors import BackendError
+from elman.runtime.dispatch import ENGINES
 from tests.backends.layers import (
     BACKENDS,
     FAST,

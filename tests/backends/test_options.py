@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import elman
-from elman.backends.llvm import program
+from elman.backends.cpu import program
 from elman.cells import CELLS
 from elman.cells.cell import weights_of
-from elman.scan import Execution, scan
+from elman.runtime.scan import Execution, scan
 from tests.backends.guards import shared
 from tests.backends.support import (
     Problem,

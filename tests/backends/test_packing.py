@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import elman
-from elman.backends.llvm import packing
-from elman.backends.llvm.packing import Packer
+from elman.backends.cpu.memory import packing
+from elman.backends.cpu.memory.packing import Packer
 
 
 @pytest.fixture(autouse=True)

@@ -24,10 +24,10 @@ import torch
 from torch import nn
 
 import elman
-from elman.backends import plans
 from elman.cells import CELLS, plan_cache
 from elman.cells.plan_cache import cache_of
 from elman.cells.reads.snapshot import Snapshot
+from elman.runtime import plans
 from tests.backends.layers import FAST
 
 LIMIT = 2.0

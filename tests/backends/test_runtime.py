@@ -15,9 +15,10 @@ from weakref import WeakValueDictionary, ref
 import llvmlite.binding as llvm
 import pytest
 
-from elman.backends.llvm import cache, jit, target
-from elman.backends.llvm.once import Once
-from elman.backends.llvm.target import host
+from elman.backends.cpu.jit import cache, target
+from elman.backends.cpu.jit import library as jit
+from elman.backends.cpu.jit.once import Once
+from elman.backends.cpu.jit.target import host
 from elman.errors import ElmanError, OptionError
 
 on_x86 = pytest.mark.skipif("x86" not in llvm.get_process_triple(), reason="needs an x86 processor")

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import elman
 from elman import cells
-from elman.backends import choose
 from elman.backends.operands import address
 from elman.errors import BackendError, ShapeError
+from elman.runtime import dispatch
 from tests.support import TOLERANCE, assert_close, assert_equal, leaves
 
 T, B, I, H = 5, 2, 8, 8
@@ -327,7 +327,7 @@ def test_a_dtype_without_kernels_is_told_of_once(x):
 
 def test_autocast_where_there_are_no_kernels_is_told_of_or_refused(x, monkeypatch):
     """As on a GPU."""
-    monkeypatch.setattr(choose, "autocasts", lambda tensor: True)
+    monkeypatch.setattr(dispatch, "autocasts", lambda tensor: True)
     reason = "autocast on cpu chooses the type of each operation"
     for backend in ("llvm", "eager"):
         with pytest.raises(BackendError, match=f"backend='{backend}' cannot run GRU: {reason}"):

@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 
 import elman
 from elman import cells
-from elman.backends.eager import Eager
+from elman.backends.reference.eager import Eager
 from elman.errors import ShapeError
 from tests.layers.zoo import I, built, some_state
 from tests.support import assert_equal, leaves, randomise

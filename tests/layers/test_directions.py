@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import elman
-from elman.backends.choose import ENGINES
-from elman.backends.llvm import engine, team
-from elman.backends.llvm.engine import LLVM
+from elman.backends.cpu import engine
+from elman.backends.cpu.engine import LLVM
+from elman.backends.cpu.threads import openmp
 from elman.cells import GRU, LSTM, MGU, LayerNormLSTM
-from elman.scan import Execution
+from elman.runtime.dispatch import ENGINES
+from elman.runtime.scan import Execution
 from tests.support import assert_close, assert_equal, gradients, leaves, mapped, randomise
 
 T, B, I, H = 7, 5, 3, 6
@@ -272,9 +273,9 @@ def test_a_sequence_has_the_same_bits_in_any_batch(threads, launches):
 @pytest.mark.parametrize("own", [False, True], ids=["openmp", "own threads"])
 def test_several_python_threads(own, launches, monkeypatch):
     """Each in its own graph; loops of one call may then run on one thread, one after the other."""
-    team._launcher.cache_clear()
+    openmp._launcher.cache_clear()
     if own:
-        monkeypatch.setattr(team, "_openmp", lambda: None)
+        monkeypatch.setattr(openmp, "_openmp", lambda: None)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     layer, x, state = problem(LAYERS["LSTM"](), torch.float32)
@@ -291,10 +292,10 @@ def test_several_python_threads(own, launches, monkeypatch):
     for worker in workers:
         worker.join(60)
     torch.set_num_threads(before)
-    team._launcher.cache_clear()
+    openmp._launcher.cache_clear()
     for each in found:
         assert_equal(each, expected)
-    assert team._taken.threads == 0 and set(launches) == {2}
+    assert openmp._taken.threads == 0 and set(launches) == {2}
 
 
 def answers_of(layer, x, state):
@@ -305,7 +306,7 @@ def answers_of(layer, x, state):
 
 def test_the_threads_go_half_to_each(monkeypatch):
     """Four threads: two meet after each step of one direction, two after those of the other."""
-    monkeypatch.setattr(team, "max_threads", lambda: 4)
+    monkeypatch.setattr(openmp, "max_threads", lambda: 4)
     layer = elman.LSTM(8, 256, bidirectional=True)
     x = torch.randn(40, 2, 8)
     (one, other) = layer.plan(batch_size=2).cells
@@ -315,7 +316,7 @@ def test_the_threads_go_half_to_each(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     found = layer(x)
-    monkeypatch.setattr(team, "max_threads", lambda: 1)
+    monkeypatch.setattr(openmp, "max_threads", lambda: 1)
     assert_equal(found, layer(x))
     torch.set_num_threads(before)
 
@@ -323,14 +324,14 @@ def test_the_threads_go_half_to_each(monkeypatch):
 def test_fewer_threads_for_the_backward_pass(monkeypatch):
     """Who takes a thread away between the two has it taken away."""
     taken = []
-    run = team.run
-    monkeypatch.setattr(team, "run", lambda *call: (taken.append(call[-1]), run(*call)))
+    run = openmp.run
+    monkeypatch.setattr(openmp, "run", lambda *call: (taken.append(call[-1]), run(*call)))
     layer = elman.LSTM(8, 64, bidirectional=True)
     x = torch.randn(50, 4, 8)
     for count in (2, 1):
-        monkeypatch.setattr(team, "max_threads", lambda: 2)
+        monkeypatch.setattr(openmp, "max_threads", lambda: 2)
         outputs, _ = layer(x)
-        monkeypatch.setattr(team, "max_threads", lambda count=count: count)
+        monkeypatch.setattr(openmp, "max_threads", lambda count=count: count)
         outputs.sum().backward()
     assert taken == [2, 2, 2, 1]
     ahead, back = layer.weight_hh_l0.grad, layer.weight_hh_l0_reverse.grad
@@ -341,7 +342,7 @@ def test_fewer_threads_for_the_backward_pass(monkeypatch):
 
 def test_the_plan_tells(monkeypatch):
     def told(layer, threads=2, batch_size=16):
-        monkeypatch.setattr(team, "max_threads", lambda: threads)
+        monkeypatch.setattr(openmp, "max_threads", lambda: threads)
         return {cell.threads for cell in layer.plan(batch_size=batch_size).cells}
 
     beside = {"one at batch size 16; at the same time as the other direction"}

@@ -122,9 +122,9 @@ def test_torch_like_layers_name_their_rows():
 
 
 def test_the_batch_size_decides_how_threads_share(monkeypatch):
-    from elman.backends.llvm import team
+    from elman.backends.cpu.threads import openmp
 
-    monkeypatch.setattr(team, "max_threads", lambda: 2)
+    monkeypatch.setattr(openmp, "max_threads", lambda: 2)
     layer = elman.Recurrent(LSTM(8, 64)).eval()
     alone, many = (layer.plan(batch_size=b).cells[0].threads for b in (1, 64))
     assert "at batch size 1" in alone

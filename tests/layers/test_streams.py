@@ -11,8 +11,8 @@ from torch._subclasses import FakeTensorMode
 
 import elman
 from elman import cells
-from elman.backends.eager import Eager
-from elman.backends.llvm.stepper import Stepper
+from elman.backends.cpu.stepper import Stepper
+from elman.backends.reference.eager import Eager
 from elman.errors import BackendError, OptionError, ShapeError
 from tests.cells.cases import PLAIN
 from tests.layers.zoo import BACKWARD, BOTH, FORWARD, I, built, some_state

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elman.errors import OptionError, require_positive
 from elman.models.sampling import check_sampling
-from elman.option import option
+from elman.settings import option
 
 
 @dataclass(frozen=True)

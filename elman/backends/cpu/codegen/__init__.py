@@ -1,0 +1,1 @@
+"""From stages of work to the text of LLVM IR."""

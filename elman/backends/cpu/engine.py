@@ -1,0 +1,62 @@
+"""Kernels for the CPU: plans compiled by LLVM, run on torch's own threads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from elman.backends.base import BackTape, Planned, Tape
+from elman.backends.cpu.jit.target import host
+from elman.backends.cpu.program import Program, run
+from elman.backends.cpu.stepper import Again, Stepper
+from elman.backends.cpu.threads.partition import Load, at_once
+from elman.cells.cell import State
+from elman.compiler.plan import Plan
+
+ELEMENTS = {torch.float32: "float", torch.float64: "double"}
+
+
+class LLVM:
+    """The backend "llvm"."""
+
+    name = "llvm"
+
+    def refuses(self, plan: Plan, like: Tensor) -> str | None:
+        if not like.is_cpu:
+            return f"there are no kernels for {like.device.type} yet"
+        if like.dtype not in ELEMENTS:
+            return f"there are no kernels for {like.dtype} yet, only for float32 and float64"
+        return None
+
+    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+        return at_once(self.load(one, dtype), self.load(other, dtype), host())
+
+    def forward(self, *runs: tuple[Plan, Tape]) -> None:
+        run(
+            (self.program(plan, tape.given[0].dtype).forward(tape.training), plan, tape, None)
+            for plan, tape in runs
+        )
+
+    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+        run(
+            (self.program(plan, tape.given[0].dtype).backward, plan, tape, back)
+            for plan, tape, back in runs
+        )
+
+    def load(self, loop: Planned, dtype: torch.dtype) -> Load:
+        """How much a loop has to do."""
+        kernel = self.program(loop.plan, dtype).forward(loop.training).kernel
+        return Load(loop.walk, kernel.weights)
+
+    def stepper(self, plan: Plan, weights: list[Tensor], state: State, again: Again) -> Stepper:
+        """What runs a streamed plan one step at a time."""
+        loop = self.program(plan, state[0].dtype).inference
+        return Stepper(plan, loop, weights, state, again)
+
+    def program(self, plan: Plan, dtype: torch.dtype) -> Program:
+        """The kernels of a plan, each compiled when it is first run."""
+        key = dtype, host()
+        program = plan.made_of.get(key)
+        if program is None:
+            program = plan.made_of.setdefault(key, Program(plan, ELEMENTS[dtype], host()))
+        return program

@@ -1,0 +1,129 @@
+"""ELMAN_CHECK=1: every run of a backend beside the same run of the eager one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from elman import settings
+from elman.backends.base import BackTape, Engine, Planned, Tape
+from elman.backends.ragged import Walk
+from elman.backends.reference.eager import Eager
+from elman.compiler.ir import Node
+from elman.compiler.plan import Plan
+from elman.errors import CheckError
+
+#: How far two values of a tensor may lie apart, relative to the largest of the tensor.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
+
+
+def checked(engine: Engine) -> Engine:
+    """The engine itself; with ELMAN_CHECK=1 one that compares each of its runs."""
+    compared: Engine = Checked(engine, engine.name)
+    return compared if settings.check() else engine
+
+
+@dataclass
+class Checked:
+    """Runs a plan on an engine and on the eager backend.
+
+    Raises CheckError with the tensor, the first place that differs, and both values.
+    """
+
+    engine: Engine
+    name: str
+
+    def refuses(self, plan: Plan, like: Tensor) -> str | None:
+        return self.engine.refuses(plan, like)
+
+    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+        return self.engine.at_once(one, other, dtype)
+
+    def forward(self, *runs: tuple[Plan, Tape]) -> None:
+        twins = [_twin(tape) for _, tape in runs]
+        self.engine.forward(*runs)
+        for (plan, tape), twin in zip(runs, twins, strict=True):
+            Eager().forward((plan, twin))
+            self._same_forward(plan, tape, twin)
+
+    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+        twins = [_back_twin(back) for *_, back in runs]
+        self.engine.backward(*runs)
+        for (plan, tape, back), twin in zip(runs, twins, strict=True):
+            Eager().backward((plan, tape, twin))
+            self._same_backward(plan, tape.walk, back, twin)
+
+    def _same_forward(self, plan: Plan, tape: Tape, twin: Tape) -> None:
+        for state, found, right, ring in zip(
+            plan.states, tape.states, twin.states, tape.rings, strict=True
+        ):
+            walk = None if ring else tape.walk
+            self._same(plan, f"state {state.attrs['name']}", found, right, walk)
+        saved = zip(plan.saved if tape.training else (), tape.saved, twin.saved, strict=True)
+        self._rows(plan, tape.walk, "saved", saved)
+
+    def _same_backward(self, plan: Plan, walk: Walk, back: BackTape, twin: BackTape) -> None:
+        stored = zip(plan.backward.stored, back.stored, twin.stored, strict=True)
+        self._rows(plan, walk, "stored", stored)
+        for kind, found, right in (
+            ("d_", back.d_last, twin.d_last),
+            ("d_initial_", back.d_own or (), twin.d_own or ()),
+        ):
+            for state, one, two in zip(plan.states, found, right, strict=False):
+                self._same(plan, f"{kind}{state.attrs['name']}", one, two, None)
+
+    def _rows(
+        self, plan: Plan, walk: Walk, kind: str, pairs: Iterable[tuple[Node, Tensor, Tensor]]
+    ) -> None:
+        for number, (node, found, right) in enumerate(pairs):
+            self._same(plan, f"{kind} {number} ({node.op} {node.line})", found, right, walk)
+
+    def _same(self, plan: Plan, what: str, found: Tensor, right: Tensor, walk: Walk | None) -> None:
+        place = first_difference(found, right, TOLERANCE.get(right.dtype, 2e-2))
+        if place is None:
+            return
+        row, unit = place
+        where = f"(b, h) = ({row}, {unit})"
+        if walk is not None:
+            where = "(t, b, h) = ({}, {}, {})".format(*_step_of(walk, row), unit)
+        raise CheckError(
+            f"{plan.step.cell} on {self.name}: {what} at {where} is {found[place].item():.9g}, "
+            f"on eager {right[place].item():.9g}; run it with backend='eager' to go on, and with "
+            "ELMAN_DUMP=folder to keep the code"
+        )
+
+
+def first_difference(actual: Tensor, expected: Tensor, tolerance: float) -> tuple[int, ...] | None:
+    """The first index at which two tensors of one shape differ by more than ``tolerance`` times
+    the largest value expected; None where they agree. NaN agrees with NaN alone."""
+    finite = expected[expected.isfinite()]
+    scale = float(finite.abs().max()) if finite.numel() else 1.0
+    same = torch.isclose(actual, expected, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True)
+    if bool(same.all()):
+        return None
+    return tuple(int(i) for i in (~same).nonzero()[0])
+
+
+def _step_of(walk: Walk, row: int) -> tuple[int, int]:
+    """The step and the sequence, as they came in, of a row."""
+    at = row if walk.source is None else int(walk.source[row])
+    return divmod(at, walk.batch)
+
+
+def _twin(tape: Tape) -> Tape:
+    entering = list(tape.entering)
+    return replace(tape, entering=entering, states=_twins(tape.states), saved=_twins(tape.saved))
+
+
+def _back_twin(back: BackTape) -> BackTape:
+    own = None if back.d_own is None else [d.clone() for d in back.d_own]
+    last = [d.clone() for d in back.d_last]
+    return replace(back, d_last=last, d_own=own, stored=_twins(back.stored))
+
+
+def _twins(buffers: Sequence[Tensor]) -> list[Tensor]:
+    """Buffers like these, all full of NaN: what one backend alone writes is seen."""
+    return [torch.full_like(buffer.fill_(torch.nan), torch.nan) for buffer in buffers]

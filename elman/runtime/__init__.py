@@ -1,0 +1,12 @@
+"""From a layer to a backend and back.
+
+scan        the contract: what a run over time is
+dispatch    which backend runs it, and why
+plans       the plan of a cell, made once
+prepare     lengths to rows; x, weights, states and masks as one record
+function    the operation that torch differentiates
+launch      one run of a plan: its memory, its loops, its gradients
+concurrent  two runs at the same time
+recompute   long sequences, a segment at a time
+custom_op   the same for torch.compile and torch.export
+"""

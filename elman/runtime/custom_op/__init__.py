@@ -1,0 +1,1 @@
+"""A run over time as an operator that graphs of torch hold."""
