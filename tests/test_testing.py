@@ -1,6 +1,7 @@
 """`elman.testing`: it passes what is right, and names what is wrong."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from elman.backends.reference.eager import Eager
 from elman.cells import CELLS, GRU, MGU
 from elman.compiler import derivatives
 from elman.errors import CheckError, OptionError, PurityError
-from elman.runtime.launch import Job
+from elman.runtime.launch import Launch
 from elman.testing import assert_close, check_cell, fuzz
 
 SMALL = {"steps": (1, 9), "batches": (1, 3), "dtypes": (torch.float64,)}
@@ -87,15 +88,16 @@ class Twice(elman.Cell):
 @pytest.mark.parametrize("order", ["d_x", "second order, d_x"])
 def test_gradients_as_graphs_are_those_of_the_loop(order, monkeypatch):
     check_cell(Twice(), **SMALL)
-    again = Job.again
+    double_backward = Launch.double_backward
 
-    def wrong(self, kept, d_found):
-        d_x, *rest = again(self, kept, d_found)
+    def wrong(self, inputs, saved, d_results):
+        gradients = double_backward(self, inputs, saved, d_results)
+        d_x, *rest = gradients.rows
         # of first order, or only where it is differentiated again
         off = d_x if order == "d_x" else d_x - d_x.detach()
-        return (d_x + 1e-3 * off, *rest)
+        return replace(gradients, rows=(d_x + 1e-3 * off, *rest))
 
-    monkeypatch.setattr(Job, "again", wrong)
+    monkeypatch.setattr(Launch, "double_backward", wrong)
     with pytest.raises(CheckError, match=rf"Twice on eager, T=3, B=2, plain, float64: {order} "):
         check_cell(Twice(), **SMALL)
 
@@ -106,9 +108,9 @@ def test_a_broken_kernel_is_found_with_its_place(monkeypatch, variant):
 
     def broken(self, *runs):
         run(self, *runs)
-        for _, tape in runs:
-            if tape.walk.rows > 5:
-                tape.states[0][5, 2] += 0.25
+        for _, buffers in runs:
+            if buffers.layout.rows > 5:
+                buffers.states[0][5, 2] += 0.25
 
     monkeypatch.setattr(LLVM, "forward", broken)
     check_cell(Leaky(), steps=[9], batches=[3], backends=["eager"], variants=[variant])
@@ -254,8 +256,8 @@ def test_a_planted_fault_is_found_and_its_program_shrunk(monkeypatch):
 
     def broken(self, *runs):
         run(self, *runs)
-        for _, tape in runs:
-            tape.states[0][-1, 0] += 1e-6
+        for _, buffers in runs:
+            buffers.states[0][-1, 0] += 1e-6
 
     monkeypatch.setattr(LLVM, "forward", broken)
     with pytest.raises(CheckError, match=r"act 0 \(call\), result 0: .* numbers wrong"):

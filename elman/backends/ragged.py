@@ -16,7 +16,7 @@ from torch import Tensor
 
 from elman.backends import memory
 from elman.backends.gradients import transforming
-from elman.backends.sequence import Sequence
+from elman.backends.sequence import SequenceInfo
 from elman.compiler.untraced import untraced
 
 #: Flags of a row: the state before it is the cell's initial state; no gradient flows out of it.
@@ -24,10 +24,10 @@ CUT, STOP = 1, 2
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class RaggedLayout:
     """The rows, in the order in which the loop meets them.
 
-    starts: [steps] int64, the first row of each step, in the order of the walk; counts: [steps]
+    starts: [steps] int64, the first row of each step, in the order of the layout; counts: [steps]
         int64, how many rows it has: the first ``counts`` sequences of the sorted batch.
     flags: [rows] uint8 of CUT and STOP, or None where no row has one.
     order: [B], which sequence of the batch is first, second, ... in the rows; None: as they came.
@@ -46,7 +46,7 @@ class Walk:
 
     @cached_property
     def schedule(self) -> list[tuple[int, int]]:
-        """(first row, how many) of each step, in the order of the walk."""
+        """(first row, how many) of each step, in the order of the layout."""
         return list(zip(self.starts.tolist(), self.counts.tolist(), strict=True))
 
     @cached_property
@@ -68,17 +68,17 @@ class Walk:
 
     @cached_property
     def final(self) -> Tensor:
-        """[B]: the row of each sequence's last step in the walk; -1 where it has none."""
+        """[B]: the row of each sequence's last step in the layout; -1 where it has none."""
         return self._at_last(self.starts[self._last])
 
     @cached_property
-    def final_in_ring(self) -> Tensor:
+    def final_in_turn(self) -> Tensor:
         """[B]: as ``final``, where only two steps are kept, in turn."""
         return self._at_last(self._last % 2 * self.batch)
 
     @property
     def _last(self) -> Tensor:
-        """[B]: the number of each sequence's last step in the walk."""
+        """[B]: the number of each sequence's last step in the layout."""
         if self.reverse:  # it ends with the first step of all
             return torch.full((self.batch,), self.steps - 1, device="cpu")
         return (self.lengths - 1).clamp(min=0)
@@ -95,7 +95,7 @@ class Walk:
     @cached_property
     def previous(self) -> Tensor:
         """[rows]: where the state before each row is, in memory that holds the states of all rows
-        and, before them or in reverse behind, the state of each sequence that the walk begins
+        and, before them or in reverse behind, the state of each sequence that the layout begins
         from."""
         had, before = (torch.roll(each, 1) for each in (self.counts, self.starts))
         had[0] = 0
@@ -105,7 +105,7 @@ class Walk:
         return torch.where(running, self._for_rows(before) + first, given) + b
 
     def _for_rows(self, steps: Tensor) -> Tensor:
-        """[rows]: what each row's step has, of what is known of the steps in the walk."""
+        """[rows]: what each row's step has, of what is known of the steps in the layout."""
         both = (steps, self.counts)
         steps, counts = (each.flip(0) for each in both) if self.reverse else both
         return steps.repeat_interleave(counts, output_size=self.rows)
@@ -172,9 +172,9 @@ class _Scatter(torch.autograd.Function):
         return gathered(d_flat, ctx.source), None, None
 
 
-def walk_over(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk:
-    """The walk over [T, B] steps with these lengths, cuts and borders of truncation; all layers
-    that walk over one sequence in one direction share it."""
+def ragged_layout(steps: int, batch: int, sequence: SequenceInfo, reverse: bool) -> RaggedLayout:
+    """The layout over [T, B] steps with these lengths, cuts and borders of truncation; all layers
+    that layout over one sequence in one direction share it."""
     if sequence.lengths is None and sequence.reset is None and sequence.truncate is None:
         return _plain(steps, batch, reverse)
     key = steps, batch, reverse
@@ -183,7 +183,7 @@ def walk_over(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk
     return sequence.made_of[key]
 
 
-def _made(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk:
+def _made(steps: int, batch: int, sequence: SequenceInfo, reverse: bool) -> RaggedLayout:
     if sequence.lengths is not None:
         return _ragged(steps, batch, sequence, sequence.lengths, reverse)
     plain = _plain(steps, batch, reverse)
@@ -192,20 +192,22 @@ def _made(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Walk:
 
 
 @lru_cache(maxsize=64)
-def _plain(steps: int, batch: int, reverse: bool) -> Walk:
+def _plain(steps: int, batch: int, reverse: bool) -> RaggedLayout:
     with untraced():  # it is kept, and on the CPU, whatever the default device is now
         starts = _range(steps) * batch
         if reverse:
             starts = starts.flip(0)
         counts = torch.full((steps,), batch, dtype=torch.int64, device="cpu")
-    return Walk(steps, batch, steps * batch, reverse, starts, counts)
+    return RaggedLayout(steps, batch, steps * batch, reverse, starts, counts)
 
 
 def _range(stop: int) -> Tensor:
     return torch.arange(stop, dtype=torch.int64, device="cpu")
 
 
-def _ragged(steps: int, batch: int, sequence: Sequence, lengths: Tensor, reverse: bool) -> Walk:
+def _ragged(
+    steps: int, batch: int, sequence: SequenceInfo, lengths: Tensor, reverse: bool
+) -> RaggedLayout:
     order = torch.argsort(lengths, descending=True, stable=True)
     t = torch.arange(steps, device=lengths.device)
     valid = t[:, None] < lengths[order]  # [T, B]
@@ -218,10 +220,12 @@ def _ragged(steps: int, batch: int, sequence: Sequence, lengths: Tensor, reverse
         flags = _flags(steps, batch, sequence, reverse).reshape(-1).index_select(0, source)
     if reverse:
         starts, counts = starts.flip(0).contiguous(), counts.flip(0).contiguous()
-    return Walk(len(counts), batch, len(source), reverse, starts, counts, flags, order, source)
+    return RaggedLayout(
+        len(counts), batch, len(source), reverse, starts, counts, flags, order, source
+    )
 
 
-def _flags(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Tensor:
+def _flags(steps: int, batch: int, sequence: SequenceInfo, reverse: bool) -> Tensor:
     """[T, B] uint8 of CUT and STOP."""
     given = sequence.lengths if sequence.reset is None else sequence.reset
     device = torch.device("cpu") if given is None else given.device
@@ -244,7 +248,7 @@ def _flags(steps: int, batch: int, sequence: Sequence, reverse: bool) -> Tensor:
 
 
 def _borders(
-    steps: int, sequence: Sequence, truncate: int, reverse: bool, device: torch.device
+    steps: int, sequence: SequenceInfo, truncate: int, reverse: bool, device: torch.device
 ) -> Tensor:
     """[T, 1] or [T, B] bool: where a multiple of ``truncate`` steps has been done."""
     t = torch.arange(steps, device=device)[:, None]

@@ -10,7 +10,7 @@ from elman.errors import ShapeError
 
 
 @dataclass(frozen=True)
-class Sequence:
+class SequenceInfo:
     """What is known of a batch of sequences beside their values.
 
     lengths: [B] int64, the valid steps of each; None: all.
@@ -67,7 +67,7 @@ def check_lengths(lengths: Tensor, steps: int) -> None:
 
 
 @dataclass(frozen=True)
-class Noise:
+class Regularisation:
     """What regularisers do inside the loop, drawn before it.
 
     state_mask: [B, S] factors on the output part of the state where it enters a product.

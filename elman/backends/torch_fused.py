@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from elman.backends.sequence import Noise, Sequence, backwards
+from elman.backends.sequence import Regularisation, SequenceInfo, backwards
 from elman.cells import GRU, LSTM, Elman
 from elman.cells.activations import ACTIVATIONS
 from elman.cells.cell import Cell, State
@@ -40,7 +40,9 @@ def has_kernels(x: Tensor) -> bool:
     return x.device.type in DEVICES
 
 
-def runs(cell: Cell, x: Tensor, noise: Noise, sequence: Sequence, all_states: bool) -> bool:
+def runs(
+    cell: Cell, x: Tensor, noise: Regularisation, sequence: SequenceInfo, all_states: bool
+) -> bool:
     """Whether torch's kernel of this cell computes just this. It has no noise inside the loop, no
     reset, no truncation, and of the states at every step the outputs alone."""
     usual = has_kernels(x) and x.dim() == 3 and 0 not in x.shape
@@ -62,7 +64,7 @@ def run(
     weights: dict[str, Tensor],
     x: Tensor,
     state: State,
-    sequence: Sequence,
+    sequence: SequenceInfo,
     reverse: bool,
 ) -> tuple[State, State]:
     """As `elman.scan.scan` says."""
@@ -86,7 +88,7 @@ def _ragged(
     kernel: Callable[..., Any],
     x: Tensor,
     start: list[Tensor],
-    sequence: Sequence,
+    sequence: SequenceInfo,
     lengths: Tensor,
     reverse: bool,
 ) -> tuple[State, State]:

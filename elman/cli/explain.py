@@ -108,12 +108,12 @@ def _runs(plan: "CellPlan") -> str:
 
 def _sources(cell: "Cell", plan: "CellPlan", backward: bool) -> list[str]:
     from elman.backends.cpu.engine import LLVM
-    from elman.backends.sequence import Noise
+    from elman.backends.sequence import Regularisation
     from elman.cells.cell import weights_of
     from elman.compiler.plan import Plan
     from elman.runtime.dispatch import plan_of
 
-    compiled = plan_of(cell, weights_of(cell), Noise())
+    compiled = plan_of(cell, weights_of(cell), Regularisation())
     if plan.backend != "llvm" or not isinstance(compiled, Plan):
         raise OptionError(f"--source: there is no generated code: the cell runs on {plan.backend}")
     program = LLVM().program(compiled, plan.dtype)

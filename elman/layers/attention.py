@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elman.backends.sequence import Sequence
+from elman.backends.sequence import SequenceInfo
 from elman.errors import OptionError, ShapeError, require_positive, unknown
 from elman.layers.layer import checked_lengths
 
@@ -129,6 +129,6 @@ def _valid(memory: Tensor, lengths: Tensor | list[int] | None) -> Tensor:
     S, B = memory.shape[:2]
     if lengths is None:
         return memory.new_ones(S, B, 1, dtype=torch.bool)
-    valid = Sequence(checked_lengths(lengths, S, B, memory.device)).valid(S)
+    valid = SequenceInfo(checked_lengths(lengths, S, B, memory.device)).valid(S)
     assert valid is not None
     return valid

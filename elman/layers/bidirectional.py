@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.backends.sequence import Sequence
+from elman.backends.sequence import SequenceInfo
 from elman.cells.cell import Cell
 from elman.errors import OptionError, unknown
 from elman.layers.layer import Layer, parts_of
@@ -87,7 +87,7 @@ class Bidirectional(Layer):
         return None if own else (one, other)
 
     def run(
-        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+        self, x: Tensor, state: Any, sequence: SequenceInfo, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         first, second = parts_of("Bidirectional", state, 2, "(forward's, backward's)")
         pair = self._recurrent

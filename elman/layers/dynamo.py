@@ -56,8 +56,8 @@ class _AfterImport(MetaPathFinder):
 
 
 def _teach(builder: ModuleType, kind: type[nn.Module]) -> None:
-    backward = function._Scan.backward
-    function._Scan.backward = staticmethod(_disable_dynamo(backward))  # type: ignore[method-assign]
+    backward = function.LoopFunction.backward
+    function.LoopFunction.backward = staticmethod(_disable_dynamo(backward))  # type: ignore[method-assign]
     config = builder.config
     wrap = getattr(builder.VariableBuilder, "wrap_module", None)
     if wrap is None or not hasattr(config, "allow_rnn"):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from elman.backends.operands import all_plain, autocasts
-from elman.backends.sequence import Sequence, check_lengths
+from elman.backends.sequence import SequenceInfo, check_lengths
 from elman.cells.cell import like_of
 from elman.errors import OptionError, ShapeError, require_positive
 from elman.layers.plan import PlanReport
@@ -56,7 +56,7 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def run(
-        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+        self, x: Tensor, state: Any, sequence: SequenceInfo, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         """x: [T, B, I] -> outputs [T, B, O], the last state, and the states at all steps: every
         part of them where all_states, else nothing that can be relied on. What stands in x past
@@ -114,7 +114,7 @@ class Layer(nn.Module):
             raise ShapeError(f"{self._name}.step: x_t must be [B, I] or [I], got {_shape(x_t)}")
         alone = x_t.dim() == 1
         x, state, _ = self._batched(x_t.unsqueeze(0), state, time_first=True, batched=not alone)
-        outputs, state, _ = self.run(x, state, Sequence())
+        outputs, state, _ = self.run(x, state, SequenceInfo())
         if alone:
             state = self.over_batch_axis(Tensor.squeeze, state)
         return outputs[0, 0] if alone else outputs[0], state
@@ -231,7 +231,7 @@ class Layer(nn.Module):
 
     def _sequence(
         self, x: Tensor, lengths: Any, reset: Tensor | None, truncate: Any, batched: bool
-    ) -> Sequence:
+    ) -> SequenceInfo:
         T, B = x.shape[:2]
         if truncate is not None:
             require_positive(truncate=truncate)
@@ -253,7 +253,7 @@ class Layer(nn.Module):
                     f"got {_shape(reset)} as [T, B]"
                 )
             reset = reset.to(x.device)
-        return Sequence(lengths, reset, truncate)
+        return SequenceInfo(lengths, reset, truncate)
 
 
 def _shape(x: Tensor) -> str:

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from elman.backends.base import Planned
+from elman.backends.base import PlannedLoop
 from elman.backends.cpu.engine import LLVM
 from elman.backends.cpu.jit.target import host
 from elman.backends.cpu.threads import openmp
 from elman.backends.cpu.threads.partition import share
-from elman.backends.ragged import walk_over
+from elman.backends.ragged import ragged_layout
 from elman.backends.reference.compare import Checked
 from elman.cells.cell import Cell, like_of
 from elman.compiler.plan import Plan
 from elman.compiler.pretty import Explanation, explain, section
 from elman.layers.regularisers import Regularisers
 from elman.runtime.dispatch import Choice, choose
-from elman.runtime.scan import Execution, Sequence
+from elman.runtime.scan import Execution, SequenceInfo
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def plan_cell(
     state = cell.initial_state((batch_size,), x)
     with torch.random.fork_rng():  # the noise is not used: only what kinds of it there are
         noise = regularisers.noise(cell, x, training)
-    choice = choose(cell, weights, x, state, noise, execution, quiet=True, sequence=Sequence())
+    choice = choose(cell, weights, x, state, noise, execution, quiet=True, sequence=SequenceInfo())
     plan = choice.plan
     return CellPlan(
         place=place,
@@ -188,8 +188,10 @@ def _beside(cell: CellPlan, batch_size: int, executions: Several[Execution]) -> 
 LONG = 1000
 
 
-def _planned(plan: Plan, batch_size: int, training: bool) -> Planned:
-    return Planned(plan, walk_over(LONG, batch_size, Sequence(), reverse=False), training)
+def _planned(plan: Plan, batch_size: int, training: bool) -> PlannedLoop:
+    return PlannedLoop(
+        plan, ragged_layout(LONG, batch_size, SequenceInfo(), reverse=False), training
+    )
 
 
 def _threads(

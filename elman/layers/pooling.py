@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elman.backends.sequence import Sequence
+from elman.backends.sequence import SequenceInfo
 from elman.errors import OptionError, ShapeError, require_positive, unknown
 from elman.layers.bidirectional import Bidirectional
 from elman.layers.layer import Layer, checked_lengths
@@ -64,7 +64,7 @@ class Pooling(nn.Module):
             return x.sum(dim=0)
         full = lengths is None
         counts = checked_lengths([T] * B if full else lengths, T, B, x.device)
-        sequence = Sequence(None if full else counts)
+        sequence = SequenceInfo(None if full else counts)
         if self.kind == "last":
             return self._last(x, counts)
         if self.kind == "mean":
@@ -77,14 +77,14 @@ class Pooling(nn.Module):
         ends = torch.cat((ahead.gather(0, last)[0], back), dim=-1)
         return torch.where((lengths > 0)[:, None], ends, x.new_zeros(()))
 
-    def _max(self, x: Tensor, sequence: Sequence) -> Tensor:
+    def _max(self, x: Tensor, sequence: SequenceInfo) -> Tensor:
         valid = sequence.valid(len(x))
         if valid is None:
             return x.amax(dim=0)
         largest = x.masked_fill(~valid, -torch.inf).amax(dim=0)
         return torch.where(valid[0], largest, x.new_zeros(()))
 
-    def _attended(self, x: Tensor, sequence: Sequence) -> Tensor:
+    def _attended(self, x: Tensor, sequence: SequenceInfo) -> Tensor:
         assert self.key is not None and self.score is not None
         x, valid = sequence.mask(x), sequence.valid(len(x))
         scores = self.score(torch.tanh(self.key(x)))

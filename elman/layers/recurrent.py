@@ -14,7 +14,7 @@ from elman.layers.plan import PlanReport, plan_cell
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, stepper, steps_of
 from elman.runtime.custom_op.operators import being_traced, compiled_scan
-from elman.runtime.scan import AUTOMATIC, Execution, Scan, Sequence, scan_all
+from elman.runtime.scan import AUTOMATIC, Execution, Scan, SequenceInfo, scan_all
 
 
 def sweep(
@@ -22,7 +22,7 @@ def sweep(
     weights: dict[str, Tensor],
     x: Tensor,
     state: State,
-    sequence: Sequence,
+    sequence: SequenceInfo,
     *,
     reverse: bool,
     regularisers: Regularisers,
@@ -100,11 +100,11 @@ class Recurrent(Layer):
         return self.cell.output_size
 
     def run(
-        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+        self, x: Tensor, state: Any, sequence: SequenceInfo, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         return self.results(*swept([self.sweep(x, state, sequence, all_states)]))
 
-    def sweep(self, x: Tensor, state: Any, sequence: Sequence, all_states: bool) -> Scan:
+    def sweep(self, x: Tensor, state: Any, sequence: SequenceInfo, all_states: bool) -> Scan:
         """What `run` runs."""
         weights = weights_of(self.cell)
         check_weights(type(self.cell).__name__, weights, x)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elman.backends.sequence import Noise
+from elman.backends.sequence import Regularisation
 from elman.cells.cell import Cell, state_mask_reaches, weight_reaches, weights_of
 from elman.cells.hooks import computed_by_hook
 from elman.errors import OptionError, require_probability, unknown
@@ -107,14 +107,14 @@ class Regularisers:
             name: dropout(weights[name], rate, True) for name in cell.recurrent_weights
         }
 
-    def noise(self, cell: Cell, x: Tensor, training: bool) -> Noise:
+    def noise(self, cell: Cell, x: Tensor, training: bool) -> Regularisation:
         """What the loop needs for x: [T, B, I]."""
         batch = x.shape[1:-1]
         mask = None
         rate = _rate(self, "state_dropout")
         if training and rate:
             mask = dropout(x.new_ones(*batch, cell.output_size), rate, True)
-        return Noise(mask, self._zoneout(cell, x, training))
+        return Regularisation(mask, self._zoneout(cell, x, training))
 
     def _zoneout(self, cell: Cell, x: Tensor, training: bool) -> tuple[Tensor | float | None, ...]:
         def kept(size: int, rate: float) -> Tensor:

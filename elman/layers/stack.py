@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from elman.backends.sequence import Sequence
+from elman.backends.sequence import SequenceInfo
 from elman.cells.cell import Cell
 from elman.errors import OptionError, require_probability
 from elman.layers.dropout import dropout
@@ -98,7 +98,7 @@ class Stack(Layer):
         return self._layers[0].reverse
 
     def run(
-        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+        self, x: Tensor, state: Any, sequence: SequenceInfo, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         given = parts_of("Stack", state, len(self.layers), "one entry a layer")
         last, history = [], []

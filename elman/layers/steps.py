@@ -18,7 +18,7 @@ from elman.cells.checking import reads_past
 from elman.compiler.interpret import evaluate
 from elman.errors import BackendError
 from elman.runtime.dispatch import choose
-from elman.runtime.scan import Execution, Noise, scan
+from elman.runtime.scan import Execution, Regularisation, scan
 
 
 class Stepped(Protocol):
@@ -35,7 +35,11 @@ class Stepped(Protocol):
 
 
 def stepper(
-    cell: Cell, weights: dict[str, Tensor], noise: Noise, state: State, execution: Execution
+    cell: Cell,
+    weights: dict[str, Tensor],
+    noise: Regularisation,
+    state: State,
+    execution: Execution,
 ) -> Stepped:
     """What runs the steps of a cell as it is at this moment, without a gradient: a kernel that is
     entered again and again, or, on the other backends, a sequence of one step.
@@ -81,7 +85,7 @@ class _Scanned:
         self,
         cell: Cell,
         weights: dict[str, Tensor],
-        noise: Noise,
+        noise: Regularisation,
         execution: Execution,
         state: State,
     ) -> None:

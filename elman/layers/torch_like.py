@@ -25,7 +25,7 @@ from elman.layers.recurrent import options_of, sweep, swept
 from elman.layers.regularisers import Regularisers
 from elman.layers.steps import Steps, on_top, stepper, steps_of
 from elman.layers.torch_checks import TorchChecks
-from elman.runtime.scan import Execution, Scan, Sequence
+from elman.runtime.scan import Execution, Scan, SequenceInfo
 
 #: What torch.nn's three are built with that decides the shapes of their weights.
 OPTIONS = frozenset(("mode", "input_size", "hidden_size", "proj_size", "bias", "bidirectional"))
@@ -110,14 +110,14 @@ class TorchLike(TorchChecks, Layer):
         x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
         given = _permuted(self._parts(hx, x), order)
         self.check_forward_args(data, as_returned(given), batch_sizes)
-        sequence = Sequence(lengths.to(x.device), None, truncate)
+        sequence = SequenceInfo(lengths.to(x.device), None, truncate)
         outputs, state, _ = self._run(x, given, sequence, False)
         packed_data = pack_padded_sequence(outputs, lengths).data
         state = as_returned(_permuted(as_tuple(state), back))
         return PackedSequence(packed_data, batch_sizes, order, back), state
 
     def run(
-        self, x: Tensor, state: Any, sequence: Sequence, all_states: bool = False
+        self, x: Tensor, state: Any, sequence: SequenceInfo, all_states: bool = False
     ) -> tuple[Tensor, Any, Any]:
         given = self._parts(state, x)
         if state is not None or type(self).check_forward_args is not TorchChecks.check_forward_args:
@@ -126,7 +126,7 @@ class TorchLike(TorchChecks, Layer):
         return self._run(x, given, sequence, all_states)
 
     def _run(
-        self, x: Tensor, given: State, sequence: Sequence, all_states: bool
+        self, x: Tensor, given: State, sequence: SequenceInfo, all_states: bool
     ) -> tuple[Tensor, Any, Any]:
         if self._runs_on_torch(x, sequence, all_states):
             return self._on_torch(x, given, sequence)
@@ -155,7 +155,7 @@ class TorchLike(TorchChecks, Layer):
         return x.dtype
 
     def _sweeps(
-        self, layer: int, x: Tensor, given: State, sequence: Sequence, all_states: bool
+        self, layer: int, x: Tensor, given: State, sequence: SequenceInfo, all_states: bool
     ) -> list[Scan]:
         cell, directions = self._cell(layer), self._directions
         return [
@@ -196,7 +196,7 @@ class TorchLike(TorchChecks, Layer):
             pairs = zip(plans[::2], plans[1::2], strict=True)
             both = (plan_both(pair, batch_size, self.execution) for pair in pairs)
             plans = [plan for pair in both for plan in pair]
-        if self._runs_on_torch(weight, Sequence(), all_states=False):
+        if self._runs_on_torch(weight, SequenceInfo(), all_states=False):
             reason = torch_fused.reason(weight)
             plans = [replace(plan, backend="torch", reason=reason) for plan in plans]
         return PlanReport(tuple(plans))
@@ -205,7 +205,7 @@ class TorchLike(TorchChecks, Layer):
     def _directions(self) -> tuple[str, ...]:
         return ("", "_reverse") if self.bidirectional else ("",)
 
-    def _runs_on_torch(self, x: Tensor, sequence: Sequence, all_states: bool) -> bool:
+    def _runs_on_torch(self, x: Tensor, sequence: SequenceInfo, all_states: bool) -> bool:
         """Whether torch's own fused kernels (cuDNN) run it: where elman has none for the device,
         and nothing is asked for that they do not have."""
         if not torch_fused.has_kernels(x) or 0 in x.shape:
@@ -222,7 +222,7 @@ class TorchLike(TorchChecks, Layer):
         whole = sequence.lengths is None or bool((sequence.lengths > 0).all())
         return whole and settings.backend(self.execution.backend) == "auto"
 
-    def _on_torch(self, x: Tensor, given: State, sequence: Sequence) -> tuple[Tensor, Any, Any]:
+    def _on_torch(self, x: Tensor, given: State, sequence: SequenceInfo) -> tuple[Tensor, Any, Any]:
         steps, hx = len(x), as_returned(given)
         run = super(Layer, self).forward  # torch.nn's own
         if sequence.lengths is not None:

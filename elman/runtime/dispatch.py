@@ -16,7 +16,7 @@ from elman.backends.notices import say_once
 from elman.backends.operands import all_plain, autocasts, dispatch_mode, is_lazy, oddity
 from elman.backends.reference.compare import checked
 from elman.backends.reference.eager import Eager
-from elman.backends.sequence import Noise, Sequence
+from elman.backends.sequence import Regularisation, SequenceInfo
 from elman.cells.cell import Cell, State, dtype_of
 from elman.compiler.plan import Plan
 from elman.errors import BackendError, UnsupportedError, require_positive, unknown
@@ -90,11 +90,11 @@ def choose(
     weights: dict[str, Tensor],
     x: Tensor,
     state: State,
-    noise: Noise,
+    noise: Regularisation,
     execution: Execution = AUTOMATIC,
     quiet: bool = False,
     streamed: bool = False,
-    sequence: Sequence | None = None,
+    sequence: SequenceInfo | None = None,
     all_states: bool = False,
 ) -> Choice:
     """The backend for this call. Where "auto" has to take a slower one than the kernels, that is
@@ -142,7 +142,7 @@ def _engine(plan: Plan, x: Tensor, backend: str) -> Choice:
 def plan_of(
     cell: Cell,
     weights: dict[str, Tensor],
-    noise: Noise,
+    noise: Regularisation,
     execution: Execution = AUTOMATIC,
     streamed: bool = False,
     dtype: torch.dtype | None = None,
@@ -165,8 +165,8 @@ def _hidden(
     weights: dict[str, Tensor],
     x: Tensor,
     state: State,
-    noise: Noise,
-    sequence: Sequence | None,
+    noise: Regularisation,
+    sequence: SequenceInfo | None,
 ) -> str | None:
     """What stands between a plan and the numbers that it reads, or hides its work from what has
     to see it; None: nothing."""

@@ -1,84 +1,144 @@
-"""The loops of plans as operations that torch differentiates."""
+"""Loops of plans as one operation that torch differentiates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Several
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from elman.backends.gradients import saved_tensors, transforming
+from elman.backends.base import BackwardBuffers, ForwardBuffers
+from elman.backends.gradients import saved_tensors, split, transforming
 from elman.backends.operands import resolved
+from elman.runtime.launch import Launch
+from elman.runtime.records import LoopInputs, LoopResults, Record, SavedForBackward
+
+R = TypeVar("R", bound=Record)
 
 
-class Loops(Protocol):
-    """A run whose backward pass is written out: one job, or several together.
+def run_loops(launches: Sequence[Launch], inputs: Sequence[LoopInputs]) -> list[LoopResults]:
+    """Run one loop, or two that do not wait for each other at the same time.
 
-    What `tape` returns is the run's own affair.
+    Two are one operation, because CPU autograd runs its operations one after the other.
     """
-
-    def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Any:
-        """Memory for a run on these inputs."""
-
-    def forward(self, tape: Any) -> tuple[Tensor, ...]:
-        """Run forward: the results."""
-
-    def unrolled(self, inputs: Several[Tensor]) -> tuple[Tensor, ...]:
-        """The results as one graph of torch's own operations."""
-
-    def kept(self, tape: Any, inputs: Several[Tensor], found: Several[Tensor]) -> list[Tensor]:
-        """All that the backward pass reads."""
-
-    def released(self, tape: Any) -> Loops:
-        """The run that the backward pass takes up again: without the caller's tensors."""
-
-    def restored(self, kept: Several[Tensor]) -> Any:
-        """The tape of the run, from what was kept of it."""
-
-    def backward(
-        self, tape: Any, d_found: Several[Tensor | None], wanted: list[bool]
-    ) -> tuple[Tensor | None, ...]:
-        """The gradients of the inputs that are wanted."""
-
-    def again(
-        self, kept: Several[Tensor], d_found: Several[Tensor | None]
-    ) -> tuple[Tensor | None, ...]:
-        """The gradients of the inputs as functions that can be differentiated again."""
-
-
-def differentiable(loops: Loops, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Run them as one operation of torch."""
-    if not torch.is_grad_enabled() or not any(t.requires_grad for t in inputs):
-        return loops.forward(loops.tape(inputs, training=False))
+    flat = _flat(inputs)
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in flat):
+        return run_forward(launches, inputs, training=False)[1]
     if transforming():  # torch.func has to see every operation
-        return loops.unrolled(inputs)
-    return _Scan.apply(loops, *inputs)  # type: ignore[no-untyped-call]
+        return [launch.unrolled(given) for launch, given in zip(launches, inputs, strict=True)]
+    shapes = [LoopResults(range(one.parts), range(len(one.plan.states))) for one in launches]
+    return _each(shapes, LoopFunction.apply(launches, inputs, *flat))  # type: ignore[no-untyped-call]
 
 
-class _Scan(torch.autograd.Function):
+def run_forward(
+    launches: Sequence[Launch], inputs: Sequence[LoopInputs], training: bool
+) -> tuple[list[ForwardBuffers], list[LoopResults]]:
+    """Run the forward loops: their memory, and what came out."""
+    pairs = zip(launches, inputs, strict=True)
+    runs = [(launch, launch.forward_buffers(given, training)) for launch, given in pairs]
+    if launches[0].done is None:
+        launches[0].engine.forward(*[(launch.plan, buffers) for launch, buffers in runs])
+    return [buffers for _, buffers in runs], [launch.results(buffers) for launch, buffers in runs]
+
+
+class _Kept(NamedTuple):
+    """A run between its forward and its backward loop. shapes: of its records."""
+
+    launch: Launch
+    inputs: LoopInputs
+    results: LoopResults
+    saved: SavedForBackward
+
+
+class LoopFunction(torch.autograd.Function):
     """What the backward pass reads is kept by torch, and by nothing else: it is freed with the
     graph, and hooks on saved tensors and `torch.utils.checkpoint` have their say."""
 
     @staticmethod
-    def forward(ctx: Any, loops: Loops, *inputs: Tensor) -> tuple[Tensor, ...]:
-        tape = loops.tape(
-            tuple([t.detach() if t.requires_grad else t for t in inputs]), training=True
-        )
-        found = loops.forward(tape)
-        ctx.loops = loops.released(tape)
-        ctx.save_for_backward(*loops.kept(tape, inputs, found))
+    def forward(
+        ctx: Any, launches: Sequence[Launch], inputs: Sequence[LoopInputs], *flat: Tensor
+    ) -> tuple[Tensor, ...]:
+        detached = _each(inputs, [t.detach() if t.requires_grad else t for t in flat])
+        all_buffers, results = run_forward(launches, detached, training=True)
+        runs = list(zip(launches, all_buffers, inputs, results, strict=True))
+        saved = [
+            launch.saved_for_backward(buffers, given, found)
+            for launch, buffers, given, found in runs
+        ]
+        ctx.save_for_backward(*_flat(saved))
+        ctx.kept = [
+            _Kept(launch.released(buffers), given.shape, found.shape, tensors.shape)
+            for (launch, buffers, given, found), tensors in zip(runs, saved, strict=True)
+        ]
         ctx.set_materialize_grads(False)
-        return found
+        return _flat(results)
 
     @staticmethod
-    def backward(ctx: Any, *d_found: Tensor | None) -> tuple[Tensor | None, ...]:
-        if all(d is None for d in d_found):
+    def backward(ctx: Any, *d_flat: Tensor | None) -> tuple[Tensor | None, ...]:
+        if all(d is None for d in d_flat):
             return (None,) * len(ctx.needs_input_grad)
-        loops: Loops = ctx.loops
-        kept = saved_tensors(ctx)
-        d_found = tuple([d if d is None else resolved(d) for d in d_found])
-        if torch.is_grad_enabled() or transforming(*d_found):
-            return (None, *loops.again(kept, d_found))
-        tape = loops.restored(kept)
-        return (None, *loops.backward(tape, d_found, list(ctx.needs_input_grad[1:])))
+        kept: list[_Kept] = ctx.kept
+        saved = _each([run.saved for run in kept], saved_tensors(ctx))
+        d_flat = tuple([d if d is None else resolved(d) for d in d_flat])
+        d_results = _each([run.results for run in kept], d_flat)
+        wanted = _each([run.inputs for run in kept], ctx.needs_input_grad[2:])
+        again = torch.is_grad_enabled() or transforming(*d_flat)
+        gradients = _double_backward if again else _backward
+        return (None, None, *_flat(gradients(kept, saved, d_results, wanted)))
+
+
+def _backward(
+    kept: list[_Kept],
+    saved: list[SavedForBackward],
+    d_results: list[LoopResults],
+    wanted: list[LoopInputs],
+) -> list[LoopInputs]:
+    """The gradients of the inputs that are wanted."""
+    loops: list[tuple[ForwardBuffers, BackwardBuffers] | None] = []
+    for run, tensors, d, want in zip(kept, saved, d_results, wanted, strict=True):
+        if _is_zero(d):
+            loops.append(None)
+            continue
+        buffers = run.launch.restored(_inputs(run, tensors), tensors)
+        loops.append((buffers, run.launch.backward_buffers(buffers, d, want)))
+    runs = [(run, want, loop) for run, want, loop in zip(kept, wanted, loops, strict=True)]
+    kept[0].launch.engine.backward(*[(run.launch.plan, *loop) for run, _, loop in runs if loop])
+    return [
+        run.inputs if loop is None else run.launch.gradients(*loop, want)
+        for run, want, loop in runs
+    ]
+
+
+def _double_backward(
+    kept: list[_Kept],
+    saved: list[SavedForBackward],
+    d_results: list[LoopResults],
+    wanted: list[LoopInputs],
+) -> list[LoopInputs]:
+    """The gradients of the inputs as functions that can be differentiated again."""
+    return [
+        run.inputs if _is_zero(d) else run.launch.double_backward(_inputs(run, tensors), tensors, d)
+        for run, tensors, d in zip(kept, saved, d_results, strict=True)
+    ]
+
+
+def _is_zero(d_results: LoopResults) -> bool:
+    return all(gradient is None for gradient in d_results.flat())
+
+
+def _inputs(run: _Kept, saved: SavedForBackward) -> LoopInputs:
+    """The inputs, by name; without the rows where these were not kept."""
+    shape = run.inputs if not saved.sources else replace(run.inputs, rows=())
+    return shape.of(saved.inputs)
+
+
+def _flat(records: Iterable[Record]) -> tuple[Any, ...]:
+    return tuple([value for record in records for value in record.flat()])
+
+
+def _each(shapes: Sequence[R], flat: Sequence[Any]) -> list[R]:
+    """Records of these shapes, one after the other."""
+    counts = [len(shape.flat()) for shape in shapes]
+    return [shape.of(part) for shape, part in zip(shapes, split(flat, counts), strict=True)]

@@ -22,7 +22,7 @@ from elman.backends.gradients import (
     split,
     transforming,
 )
-from elman.backends.sequence import Noise, Sequence
+from elman.backends.sequence import Regularisation, SequenceInfo
 from elman.cells.cell import State
 
 
@@ -51,7 +51,9 @@ def _quarter() -> int:
     return limits.memory() // 4
 
 
-Run = Callable[[dict[str, Tensor], Tensor, State, Sequence, Noise], tuple[State, State]]
+Run = Callable[
+    [dict[str, Tensor], Tensor, State, SequenceInfo, Regularisation], tuple[State, State]
+]
 
 
 def in_segments(
@@ -60,8 +62,8 @@ def in_segments(
     weights: dict[str, Tensor],
     x: Tensor,
     state: State,
-    sequence: Sequence,
-    noise: Noise,
+    sequence: SequenceInfo,
+    noise: Regularisation,
     reverse: bool,
     initial: Callable[[], State],
 ) -> tuple[State, State]:
@@ -89,7 +91,7 @@ def in_segments(
     return tuple(torch.cat(part) for part in zip(*found, strict=True)), state
 
 
-def _sequence(sequence: Sequence, start: int, stop: int) -> Sequence:
+def _sequence(sequence: SequenceInfo, start: int, stop: int) -> SequenceInfo:
     lengths, reset = sequence.lengths, sequence.reset
     return replace(
         sequence,
@@ -98,12 +100,12 @@ def _sequence(sequence: Sequence, start: int, stop: int) -> Sequence:
     )
 
 
-def _noise(noise: Noise, start: int, stop: int) -> Noise:
+def _noise(noise: Regularisation, start: int, stop: int) -> Regularisation:
     parts = (z[start:stop] if isinstance(z, Tensor) else z for z in noise.zoneout)
     return replace(noise, zoneout=tuple(parts))
 
 
-def _cut(state: State, sequence: Sequence, t: int, initial: Callable[[], State]) -> State:
+def _cut(state: State, sequence: SequenceInfo, t: int, initial: Callable[[], State]) -> State:
     """The state that goes from step t back to the one before it."""
     if sequence.reset is None:
         return state
@@ -116,7 +118,12 @@ def _cut(state: State, sequence: Sequence, t: int, initial: Callable[[], State])
 
 
 def _segment(
-    run: Run, weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
+    run: Run,
+    weights: dict[str, Tensor],
+    x: Tensor,
+    state: State,
+    sequence: SequenceInfo,
+    noise: Regularisation,
 ) -> tuple[State, State]:
     names, parts, truncate = list(weights), len(state), sequence.truncate
     # Tensors are inputs of the operation, so that torch keeps them, and nothing else does.
@@ -133,7 +140,7 @@ def _segment(
         lengths, reset, mask, *zoneout = given
         states, last = run(
             dict(zip(names, values, strict=True)), x[0], state,
-            Sequence(lengths, reset, truncate), Noise(mask, tuple(zoneout)),
+            SequenceInfo(lengths, reset, truncate), Regularisation(mask, tuple(zoneout)),
         )  # fmt: skip
         return (*states, *last)
 

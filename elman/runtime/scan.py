@@ -14,14 +14,14 @@ from torch import Tensor
 from elman.backends import torch_fused
 from elman.backends.operands import all_plain, resolved
 from elman.backends.reference.literal import literal_loop
-from elman.backends.sequence import Noise, Sequence
+from elman.backends.sequence import Regularisation, SequenceInfo
 from elman.cells.cell import Cell, State
-from elman.runtime.concurrent import end_all
+from elman.runtime.concurrent import run_all
 from elman.runtime.dispatch import AUTOMATIC, Choice, Execution, choose
-from elman.runtime.launch import Begun, Compiled
+from elman.runtime.prepare import PendingRun, prepare
 from elman.runtime.recompute import in_segments, segment_length
 
-__all__ = ["AUTOMATIC", "Execution", "Noise", "Scan", "Sequence", "scan", "scan_all"]
+__all__ = ["AUTOMATIC", "Execution", "Regularisation", "Scan", "SequenceInfo", "scan", "scan_all"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Scan:
     weights: dict[str, Tensor]
     x: Tensor
     state: State
-    sequence: Sequence = field(default_factory=Sequence)
-    noise: Noise = field(default_factory=Noise)
+    sequence: SequenceInfo = field(default_factory=SequenceInfo)
+    noise: Regularisation = field(default_factory=Regularisation)
     reverse: bool = False
     all_states: bool = False
     execution: Execution = AUTOMATIC
@@ -45,8 +45,8 @@ def scan(
     x: Tensor,
     state: State,
     *,
-    sequence: Sequence | None = None,
-    noise: Noise | None = None,
+    sequence: SequenceInfo | None = None,
+    noise: Regularisation | None = None,
     reverse: bool = False,
     all_states: bool = False,
     execution: Execution = AUTOMATIC,
@@ -68,7 +68,7 @@ def scan(
     Raises ShapeError where the step returns a state of other shapes than it was given, and
     BackendError where the backend that was asked for cannot run it.
     """
-    sequence, noise = sequence or Sequence(), noise or Noise()
+    sequence, noise = sequence or SequenceInfo(), noise or Regularisation()
     wanted = Scan(cell, weights, x, state, sequence, noise, reverse, all_states, execution)
     return scan_all([wanted])[0]
 
@@ -80,11 +80,11 @@ def scan_all(scans: Several[Scan]) -> list[tuple[State, State]]:
         with torch.autocast("cpu", enabled=False):
             return scan_all([_unmixed(s) for s in scans])
     pairs = [_chosen(s) for s in scans]
-    begun = [_begin(scan, choice) for scan, choice in pairs]
-    ended = iter(end_all([run for run in begun if run is not None]))
+    pending = [_prepared(scan, choice) for scan, choice in pairs]
+    ended = iter(run_all([run for run in pending if run is not None]))
     return [
         run_alone(scan, choice) if run is None else next(ended)
-        for run, (scan, choice) in zip(begun, pairs, strict=True)
+        for run, (scan, choice) in zip(pending, pairs, strict=True)
     ]
 
 
@@ -101,15 +101,15 @@ def _cut(scan: Scan, choice: Choice) -> Scan:
     return replace(scan, state=tuple([part if read else part.detach() for part, read in pairs]))
 
 
-def _begin(scan: Scan, choice: Choice) -> Begun | None:
+def _prepared(scan: Scan, choice: Choice) -> PendingRun | None:
     """A run of a plan up to its loop; None where there is no plan, nothing to run, or not the
     memory to keep what its backward pass reads."""
     if choice.plan is None or choice.engine is None or _segments(choice, scan) is not None:
         return None
-    compiled = Compiled(scan.cell, choice.plan, choice.engine, scan.weights)
-    return compiled.begin(
-        scan.x, scan.state, scan.sequence, scan.noise, scan.reverse, scan.all_states
-    )
+    return prepare(
+        scan.cell, choice.plan, choice.engine, scan.weights, scan.x, scan.state, scan.sequence,
+        scan.noise, scan.reverse, scan.all_states,
+    )  # fmt: skip
 
 
 def run_alone(scan: Scan, choice: Choice) -> tuple[State, State]:
@@ -117,14 +117,22 @@ def run_alone(scan: Scan, choice: Choice) -> tuple[State, State]:
     cell, reverse, all_states = scan.cell, scan.reverse, scan.all_states
 
     def run(  # it is kept for the backward pass: nothing of the caller's tensors is in it
-        weights: dict[str, Tensor], x: Tensor, state: State, sequence: Sequence, noise: Noise
+        weights: dict[str, Tensor],
+        x: Tensor,
+        state: State,
+        sequence: SequenceInfo,
+        noise: Regularisation,
     ) -> tuple[State, State]:
         if choice.of_torch:
             return torch_fused.run(cell, weights, x, state, sequence, reverse)
-        if choice.plan is None or choice.engine is None:
-            return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
-        compiled = Compiled(cell, choice.plan, choice.engine, weights)
-        return compiled.run(x, state, sequence, noise, reverse, all_states)
+        if choice.plan is not None and choice.engine is not None:
+            pending = prepare(
+                cell, choice.plan, choice.engine, weights, x, state, sequence, noise, reverse,
+                all_states,
+            )  # fmt: skip
+            if pending is not None:
+                return run_all([pending])[0]
+        return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
 
     weights, rest = scan.weights, (scan.x, scan.state, scan.sequence, scan.noise)
     length = _segments(choice, scan)

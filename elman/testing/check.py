@@ -18,7 +18,7 @@ from elman.cells.checking import require_pure
 from elman.errors import CheckError, OptionError, UnsupportedError, require_positive, unknown
 from elman.layers import PlanReport, Recurrent
 from elman.runtime.dispatch import ENGINES, plan_of
-from elman.runtime.scan import Execution, Noise, scan
+from elman.runtime.scan import Execution, Regularisation, scan
 from elman.testing.close import first
 from elman.testing.problem import VARIANTS, Problem
 
@@ -127,7 +127,7 @@ def _problems(
 
 def _skipped(cell: Cell, backends: Sequence[str]) -> dict[str, str]:
     weights = weights_of(cell)
-    plan = plan_of(cell, weights, Noise())
+    plan = plan_of(cell, weights, Regularisation())
     if isinstance(plan, UnsupportedError):
         return dict.fromkeys(backends, str(plan))
     like = like_of(weights.values())

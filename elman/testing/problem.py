@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, as_tuple, weights_of
-from elman.runtime.scan import Execution, Sequence, scan
+from elman.runtime.scan import Execution, SequenceInfo, scan
 
 #: What is checked beside a plain run from the initial state.
 VARIANTS = ("plain", "state", "lengths", "reset", "truncate", "reverse", "everything")
@@ -21,7 +21,7 @@ class Problem:
 
     x: Tensor
     state: State
-    sequence: Sequence
+    sequence: SequenceInfo
     reverse: bool
     seed: int
 
@@ -41,7 +41,7 @@ class Problem:
                 before = torch.randn(x[0].shape, generator=draw).double()
                 state = as_tuple(cell.step(before, *state))
         lengths = torch.randint(0, T + 1, (B,), generator=draw) if B > 1 else torch.tensor([T])
-        sequence = Sequence(
+        sequence = SequenceInfo(
             lengths if has("lengths") else None,
             torch.rand(T, B, generator=draw) < 0.2 if has("reset") else None,
             max(1, T // 4) if has("truncate") else None,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from elman.backends.cpu import program
 from elman.backends.cpu.jit.target import host
-from elman.backends.cpu.threads.partition import Load, Share
+from elman.backends.cpu.threads.partition import Share, Workload
 from elman.cells import CELLS
 from elman.errors import OptionError
 from tests.backends.support import Oracle, mistakes, oracle, problem, randomised
@@ -110,7 +110,7 @@ def isas() -> list[str]:
 def shared(threads: int, units: bool) -> Callable[..., Share]:
     """What stands in for `share`: this number of threads and this way, whatever the sizes."""
 
-    def share(load: Load, *others: Any) -> Share:
+    def share(load: Workload, *others: Any) -> Share:
         walk = load.walk
         if units:
             return Share(threads, True, (0, walk.batch))

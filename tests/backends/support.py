@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elman.cells import Cell
 from elman.cells.cell import as_tuple, weights_of
-from elman.runtime.scan import Execution, Noise, Sequence, scan
+from elman.runtime.scan import Execution, Regularisation, SequenceInfo, scan
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Problem:
     cell: Cell
     x: Tensor
     state: tuple[Tensor, ...]
-    sequence: Sequence = field(default_factory=Sequence)
-    noise: Noise = field(default_factory=Noise)
+    sequence: SequenceInfo = field(default_factory=SequenceInfo)
+    noise: Regularisation = field(default_factory=Regularisation)
     reverse: bool = False
     all_states: bool = True
     label: str = "plain"

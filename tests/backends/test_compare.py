@@ -44,8 +44,8 @@ def test_a_wrong_state_is_named(compared, monkeypatch):
 
     def broken(self, *runs):
         run(self, *runs)
-        [(_, tape)] = runs
-        tape.states[0][7, 1] += 1
+        [(_, buffers)] = runs
+        buffers.states[0][7, 1] += 1
 
     monkeypatch.setattr(LLVM, "forward", broken)
     x = torch.randn(6, 3, 3, requires_grad=True)

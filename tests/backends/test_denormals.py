@@ -13,7 +13,7 @@ from elman.backends.cpu.jit.target import host
 from elman.cells import CELLS
 from elman.cells.cell import weights_of
 from elman.runtime.dispatch import plan_of
-from elman.runtime.scan import Noise
+from elman.runtime.scan import Regularisation
 
 LEAST = 2.0**-126
 there = pytest.mark.skipif(
@@ -125,7 +125,7 @@ def test_which_cells_can_tell() -> None:
     modes = {}
     for name, make in CELLS.items():
         cell = make(4, 4)
-        modes[name] = denormals.mode(plan_of(cell, weights_of(cell), Noise()))
+        modes[name] = denormals.mode(plan_of(cell, weights_of(cell), Regularisation()))
     both = denormals.RESULTS | denormals.OPERANDS
     assert all(modes[name] == both for name in ("elman", "lstm", "gru", "layer-norm-lstm", "rhn"))
     assert {n for n, m in modes.items() if m != both} == {

@@ -1,4 +1,4 @@
-"""The tables of a walk over a ragged batch, against loops that fill them a row at a time; and the
+"""The tables of a layout over a ragged batch, against loops that fill them a row at a time; and the
 room that loops keep from one run to the next."""
 
 import threading
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import elman
-from elman.backends.ragged import walk_over
-from elman.backends.sequence import Sequence
+from elman.backends.ragged import ragged_layout
+from elman.backends.sequence import SequenceInfo
 from tests.support import assert_close, assert_equal
 
 T = 6
@@ -19,24 +19,24 @@ LENGTHS = [[3, 0, 6, 1, 3], [6], [0, 0, 2], [1, 1, 1], [5, 4, 3, 2, 1, 0]]
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_every_table_of_a_walk(lengths, reverse):
     B = len(lengths)
-    walk = walk_over(T, B, Sequence(torch.tensor(lengths)), reverse)
+    layout = ragged_layout(T, B, SequenceInfo(torch.tensor(lengths)), reverse)
     order = sorted(range(B), key=lambda b: -lengths[b])
     rows = [(t, b) for t in range(T) for b in range(B) if t < lengths[order[b]]]
     at = {place: row for row, place in enumerate(rows)}
-    assert walk.rows == len(rows)
-    assert walk.order.tolist() == order
-    assert walk.lengths.tolist() == [lengths[b] for b in order]
-    assert walk.source.tolist() == [t * B + order[b] for t, b in rows]
-    assert walk.sequences.tolist() == [b for _, b in rows]
+    assert layout.rows == len(rows)
+    assert layout.order.tolist() == order
+    assert layout.lengths.tolist() == [lengths[b] for b in order]
+    assert layout.source.tolist() == [t * B + order[b] for t, b in rows]
+    assert layout.sequences.tolist() == [b for _, b in rows]
     before, given, first = (1, len(rows), 0) if reverse else (-1, 0, B)
-    assert walk.previous.tolist() == [
+    assert layout.previous.tolist() == [
         at[t + before, b] + first if (t + before, b) in at else given + b for t, b in rows
     ]
-    last = [0 if reverse else n - 1 for n in walk.lengths.tolist()]
+    last = [0 if reverse else n - 1 for n in layout.lengths.tolist()]
     ends = [at.get((t, b), -1) for b, t in enumerate(last)]
-    assert walk.final.tolist() == ends
-    turns = [walk.steps - 1 if reverse else t for t in last]
-    assert walk.final_in_ring.tolist() == [
+    assert layout.final.tolist() == ends
+    turns = [layout.steps - 1 if reverse else t for t in last]
+    assert layout.final_in_ring.tolist() == [
         -1 if end < 0 else turn % 2 * B + b
         for b, (end, turn) in enumerate(zip(ends, turns, strict=True))
     ]
@@ -45,18 +45,18 @@ def test_every_table_of_a_walk(lengths, reverse):
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_rows_go_there_and_back_twice_differentiated(lengths):
     B = len(lengths)
-    walk = walk_over(T, B, Sequence(torch.tensor(lengths)), reverse=False)
+    layout = ragged_layout(T, B, SequenceInfo(torch.tensor(lengths)), reverse=False)
     x = torch.randn(T, B, 3, dtype=torch.float64, requires_grad=True)
     inside = torch.arange(T)[:, None] < torch.tensor(lengths)
-    assert_equal(walk.unpack(walk.pack(x), T), torch.where(inside[..., None], x, 0))
-    assert torch.autograd.gradcheck(walk.pack, x)
-    assert torch.autograd.gradgradcheck(lambda x: walk.unpack(walk.pack(x) ** 2, T), x)
+    assert_equal(layout.unpack(layout.pack(x), T), torch.where(inside[..., None], x, 0))
+    assert torch.autograd.gradcheck(layout.pack, x)
+    assert torch.autograd.gradgradcheck(lambda x: layout.unpack(layout.pack(x) ** 2, T), x)
 
 
 def test_the_layers_of_one_call_share_a_walk():
-    sequence = Sequence(torch.tensor([2, 3]))
-    assert walk_over(4, 2, sequence, False) is walk_over(4, 2, sequence, False)
-    assert walk_over(4, 2, sequence, False) is not walk_over(4, 2, sequence, True)
+    sequence = SequenceInfo(torch.tensor([2, 3]))
+    assert ragged_layout(4, 2, sequence, False) is ragged_layout(4, 2, sequence, False)
+    assert ragged_layout(4, 2, sequence, False) is not ragged_layout(4, 2, sequence, True)
 
 
 def runs(layer, shapes):

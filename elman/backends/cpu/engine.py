@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elman.backends.base import BackTape, Planned, Tape
+from elman.backends.base import BackwardBuffers, ForwardBuffers, PlannedLoop
 from elman.backends.cpu.jit.target import host
 from elman.backends.cpu.program import Program, run
 from elman.backends.cpu.stepper import Again, Stepper
-from elman.backends.cpu.threads.partition import Load, at_once
+from elman.backends.cpu.threads.partition import Workload, at_once
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
 
@@ -28,25 +28,30 @@ class LLVM:
             return f"there are no kernels for {like.dtype} yet, only for float32 and float64"
         return None
 
-    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+    def at_once(self, one: PlannedLoop, other: PlannedLoop, dtype: torch.dtype) -> bool:
         return at_once(self.load(one, dtype), self.load(other, dtype), host())
 
-    def forward(self, *runs: tuple[Plan, Tape]) -> None:
+    def forward(self, *runs: tuple[Plan, ForwardBuffers]) -> None:
         run(
-            (self.program(plan, tape.given[0].dtype).forward(tape.training), plan, tape, None)
-            for plan, tape in runs
+            (
+                self.program(plan, buffers.initial_state[0].dtype).forward(buffers.training),
+                plan,
+                buffers,
+                None,
+            )
+            for plan, buffers in runs
         )
 
-    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+    def backward(self, *runs: tuple[Plan, ForwardBuffers, BackwardBuffers]) -> None:
         run(
-            (self.program(plan, tape.given[0].dtype).backward, plan, tape, back)
-            for plan, tape, back in runs
+            (self.program(plan, buffers.initial_state[0].dtype).backward, plan, buffers, back)
+            for plan, buffers, back in runs
         )
 
-    def load(self, loop: Planned, dtype: torch.dtype) -> Load:
+    def load(self, loop: PlannedLoop, dtype: torch.dtype) -> Workload:
         """How much a loop has to do."""
         kernel = self.program(loop.plan, dtype).forward(loop.training).kernel
-        return Load(loop.walk, kernel.weights)
+        return Workload(loop.layout, kernel.weights)
 
     def stepper(self, plan: Plan, weights: list[Tensor], state: State, again: Again) -> Stepper:
         """What runs a streamed plan one step at a time."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elman.backends import memory
-from elman.backends.base import BackTape, Tape
+from elman.backends.base import BackwardBuffers, ForwardBuffers
 from elman.backends.cpu.codegen import denormals
 from elman.backends.cpu.codegen.code import Code, Vector
 from elman.backends.cpu.codegen.kernel import Kernel
@@ -20,9 +20,9 @@ from elman.backends.cpu.jit.once import making
 from elman.backends.cpu.jit.target import Target
 from elman.backends.cpu.memory.packing import Packer
 from elman.backends.cpu.threads import openmp
-from elman.backends.cpu.threads.partition import Load, Share, share
+from elman.backends.cpu.threads.partition import Share, Workload, share
 from elman.backends.operands import address
-from elman.backends.ragged import Walk
+from elman.backends.ragged import RaggedLayout
 from elman.compiler.ir import Node
 from elman.compiler.plan import Plan
 from elman.schedule import slots
@@ -32,7 +32,7 @@ from elman.schedule.stages import lower
 #: Rows that enter at once, for each thread: enough that they share the weights they meet.
 SPAN_ROWS = 64
 
-#: For how many walks a loop keeps its room: as many batches that come in turns, or threads that
+#: For how many layouts a loop keeps its room: as many batches that come in turns, or threads that
 #: call at once.
 KEPT = 2
 
@@ -109,24 +109,24 @@ class Loop:
         self.scratch = list(dict.fromkeys(self.lowered.scratch))
         #: Where each argument stands.
         self.places = {name: place for place, name in enumerate(self.kernel.arguments)}
-        #: Those of the last runs, for a run over the same walk.
+        #: Those of the last runs, for a run over the same layout.
         self.frames: deque[Frame] = deque(maxlen=KEPT)
 
-    def frame(self, walk: Walk, like: Tensor, threads: int) -> Frame:
-        """What a run over this walk takes; nobody else has it now."""
+    def frame(self, layout: RaggedLayout, like: Tensor, threads: int) -> Frame:
+        """What a run over this layout takes; nobody else has it now."""
         for _ in range(KEPT):
             try:
                 frame = self.frames.popleft()
             except IndexError:
                 break
-            if frame.walk is walk and frame.threads == threads:
+            if frame.layout is layout and frame.threads == threads:
                 return frame
             self.frames.append(frame)
-        return Frame(self, walk, like, threads)
+        return Frame(self, layout, like, threads)
 
 
-def run(loops: Iterable[tuple[Loop, Plan, Tape, BackTape | None]]) -> None:
-    """Run a loop over its tape, forward or backward; or two at the same time."""
+def run(loops: Iterable[tuple[Loop, Plan, ForwardBuffers, BackwardBuffers | None]]) -> None:
+    """Run a loop over its buffers, forward or backward; or two at the same time."""
     given = list(loops)
     all_threads = openmp.max_threads()
     threads = max(1, all_threads // len(given))
@@ -143,41 +143,41 @@ def run(loops: Iterable[tuple[Loop, Plan, Tape, BackTape | None]]) -> None:
 
 
 class Frame:
-    """The argument array of runs over one walk, and room to work in: what is the same from one
+    """The argument array of runs over one layout, and room to work in: what is the same from one
     run to the next. It serves one run at a time.
 
     threads: how many they may run on.
     """
 
-    def __init__(self, loop: Loop, walk: Walk, like: Tensor, threads: int) -> None:
-        self.walk, self.threads = walk, threads
-        self.share = share(Load(walk, loop.kernel.weights), loop.target, threads)
+    def __init__(self, loop: Loop, layout: RaggedLayout, like: Tensor, threads: int) -> None:
+        self.layout, self.threads = layout, threads
+        self.share = share(Workload(layout, loop.kernel.weights), loop.target, threads)
         self.array = (ctypes.c_int64 * len(loop.places))()
-        span = _span(loop, walk, self.share)
-        workspace = loop.kernel.workspace(walk.batch, span)
+        span = _span(loop, layout, self.share)
+        workspace = loop.kernel.workspace(layout.batch, span)
         size = workspace * self.share.threads + 128
         room = torch.empty(size, dtype=torch.uint8, device="cpu")
         bounds = (ctypes.c_int64 * len(self.share.bounds))(*self.share.bounds)
         self.counter = -(-room.data_ptr() // 64) * 64  # in a cache line of its own
         self.room: dict[str, Tensor] = {
-            slot.name: like.new_empty(walk.batch, slot.size) for slot in loop.scratch
+            slot.name: like.new_empty(layout.batch, slot.size) for slot in loop.scratch
         } | {
-            slot.name: like.new_empty(span * walk.batch, slot.size)
+            slot.name: like.new_empty(span * layout.batch, slot.size)
             for slot in loop.spanned
             if slot.kind == "span"
         }
-        # The walk may be given other flags by another thread that asks for them at the same time.
-        flags = walk.row_flags
+        # The layout may be given other flags by another thread that asks for them at the same time.
+        flags = layout.row_flags
         self._keep = room, bounds, flags
         values = {
-            "steps": walk.steps,
-            "batch": walk.batch,
+            "steps": layout.steps,
+            "batch": layout.batch,
             "shared": int(self.share.units),
             "chunks": len(self.share.bounds) - 1,
             "bounds": ctypes.addressof(bounds),
-            "starts": address("starts", walk.starts, torch.int64, walk.steps),
-            "counts": address("counts", walk.counts, torch.int64, walk.steps),
-            "flags": address("flags", flags, torch.uint8, walk.rows),
+            "starts": address("starts", layout.starts, torch.int64, layout.steps),
+            "counts": address("counts", layout.counts, torch.int64, layout.steps),
+            "flags": address("flags", flags, torch.uint8, layout.rows),
             "counter": self.counter,
             "workspace": self.counter + 64,
             "stride": workspace,
@@ -196,24 +196,31 @@ class Arguments:
     """
 
     def __init__(
-        self, loop: Loop, plan: Plan, tape: Tape, back: BackTape | None, threads: int
+        self,
+        loop: Loop,
+        plan: Plan,
+        buffers: ForwardBuffers,
+        back: BackwardBuffers | None,
+        threads: int,
     ) -> None:
         self.keep: list[object] = []
-        self.frame = loop.frame(tape.walk, tape.given[0], threads)
+        self.frame = loop.frame(buffers.layout, buffers.initial_state[0], threads)
         self.share, self.array = self.frame.share, self.frame.array
         self.address = ctypes.addressof(self.array)
         self._places, self.dtype = loop.places, loop.dtype
         ctypes.memset(self.frame.counter, 0, 8)
         for i, slot in enumerate(loop.spanned):
             if slot.kind == "row":  # for all steps: the backward loop reads it
-                tape.entering[i] = memory.empty(tape.given[0], tape.walk.rows, slot.size)
-        self._inputs(plan, tape)
-        for (name, count), packed in loop.packer.pack(plan, tape.weights):
+                buffers.entering[i] = memory.empty(
+                    buffers.initial_state[0], buffers.layout.rows, slot.size
+                )
+        self._inputs(plan, buffers)
+        for (name, count), packed in loop.packer.pack(plan, buffers.weights):
             self.place(name, packed, count)
-        for i, (node, buffer) in enumerate(_saved(plan, tape)):
-            self.place(f"saved{i}", buffer, node.size * tape.walk.rows)
+        for i, (node, buffer) in enumerate(_saved(plan, buffers)):
+            self.place(f"saved{i}", buffer, node.size * buffers.layout.rows)
         if back is not None:
-            self._backward(plan, tape, back)
+            self._backward(plan, buffers, back)
 
     def place(self, name: str, tensor: Tensor, count: int) -> None:
         """A tensor of so many numbers for an argument, if the loop takes it."""
@@ -227,55 +234,56 @@ class Arguments:
         if at is not None:
             self.array[at] = value
 
-    def _inputs(self, plan: Plan, tape: Tape) -> None:
-        walk = tape.walk
-        for i, (node, rows) in enumerate(zip(plan.rows, tape.entering, strict=True)):
+    def _inputs(self, plan: Plan, buffers: ForwardBuffers) -> None:
+        layout = buffers.layout
+        for i, (node, rows) in enumerate(zip(plan.rows, buffers.entering, strict=True)):
             if rows is not None:
-                self.place(f"in{i}", rows, node.size * walk.rows)
+                self.place(f"in{i}", rows, node.size * layout.rows)
         if plan.fused:
-            self.place("x", tape.inputs[0], plan.step.x.size * walk.rows)
-        for i, (node, weight) in enumerate(zip(plan.prepared, tape.weights, strict=True)):
+            self.place("x", buffers.inputs[0], plan.step.x.size * layout.rows)
+        for i, (node, weight) in enumerate(zip(plan.prepared, buffers.weights, strict=True)):
             if weight.dim() < 2:
                 self.place(f"weight{i}", weight.contiguous(), node.size)
-        if tape.mask is not None and plan.step.mask is not None:
-            self.place("mask", tape.mask.contiguous(), plan.step.mask.size * walk.batch)
+        if buffers.state_mask is not None and plan.step.mask is not None:
+            self.place("mask", buffers.state_mask.contiguous(), plan.step.mask.size * layout.batch)
         for i, state in enumerate(plan.states):
             name, size = state.attrs["name"], state.size
-            count = 2 * walk.batch if tape.rings[i] else walk.rows
-            self.place(f"states {name}", tape.states[i], count * size)
-            self.number(f"ring {name}", int(tape.rings[i]))
-            self.place(f"given {name}", tape.given[i].contiguous(), walk.batch * size)
-            if tape.own:
-                self.place(f"own {name}", tape.own[i].contiguous(), walk.batch * size)
+            count = 2 * layout.batch if buffers.double_buffered[i] else layout.rows
+            self.place(f"states {name}", buffers.states[i], count * size)
+            self.number(f"ring {name}", int(buffers.double_buffered[i]))
+            self.place(f"given {name}", buffers.initial_state[i].contiguous(), layout.batch * size)
+            if buffers.reset_state:
+                self.place(f"own {name}", buffers.reset_state[i].contiguous(), layout.batch * size)
             elif (given := self._places.get(f"given {name}")) is not None:
                 # Without cuts the loop picks it for no row.
                 self.number(f"own {name}", self.array[given])
 
-    def _backward(self, plan: Plan, tape: Tape, back: BackTape) -> None:
-        walk = tape.walk
+    def _backward(self, plan: Plan, buffers: ForwardBuffers, back: BackwardBuffers) -> None:
+        layout = buffers.layout
         for i, (node, buffer) in enumerate(zip(plan.backward.stored, back.stored, strict=True)):
-            self.place(f"stored{i}", buffer, node.size * walk.rows)
+            self.place(f"stored{i}", buffer, node.size * layout.rows)
         for i, state in enumerate(plan.states):
-            name, d_last, d_out = state.attrs["name"], back.d_last[i], back.d_states[i]
-            count = walk.batch * state.size
+            name, d_last, d_out = state.attrs["name"], back.d_last_state[i], back.d_states[i]
+            count = layout.batch * state.size
             self.place(f"carry {name}", torch.cat([d_last, d_last]), 2 * count)
             self.place(f"d_given {name}", d_last, count)
-            if walk.flags is not None:
-                own = d_last.new_zeros(d_last.shape) if back.d_own is None else back.d_own[i]
+            if layout.flags is not None:
+                wanted = back.d_reset_state
+                own = d_last.new_zeros(d_last.shape) if wanted is None else wanted[i]
                 self.place(f"d_own {name}", own, count)
             rows = d_last.new_zeros(1, d_last.shape[1]) if d_out is None else d_out
-            self.place(f"out {name}", rows, state.size * (1 if d_out is None else walk.rows))
+            self.place(f"out {name}", rows, state.size * (1 if d_out is None else layout.rows))
             self.number(f"stride out {name}", 0 if d_out is None else d_last.shape[1])
 
 
-def _saved(plan: Plan, tape: Tape) -> Iterable[tuple[Node, Tensor]]:
-    return zip(plan.saved if tape.training else (), tape.saved, strict=True)
+def _saved(plan: Plan, buffers: ForwardBuffers) -> Iterable[tuple[Node, Tensor]]:
+    return zip(plan.saved if buffers.training else (), buffers.saved, strict=True)
 
 
-def _span(loop: Loop, walk: Walk, share: Share) -> int:
+def _span(loop: Loop, layout: RaggedLayout, share: Share) -> int:
     """How many steps are entered at once: a few, so that what enters is still in the L2 cache
     when the loop comes to read it."""
     if not loop.spanned:
         return 1
-    rows = -(-walk.batch // (1 if share.units else share.threads))
-    return max(1, min(walk.steps, SPAN_ROWS // max(rows, 1)))
+    rows = -(-layout.batch // (1 if share.units else share.threads))
+    return max(1, min(layout.steps, SPAN_ROWS // max(rows, 1)))

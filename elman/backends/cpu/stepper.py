@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from elman.backends.base import Tape
+from elman.backends.base import ForwardBuffers
 from elman.backends.cpu.jit.library import load
 from elman.backends.cpu.program import Arguments, Loop
 from elman.backends.cpu.threads import openmp
-from elman.backends.ragged import walk_over
-from elman.backends.sequence import Sequence
+from elman.backends.ragged import ragged_layout
+from elman.backends.sequence import SequenceInfo
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
 from elman.errors import ShapeError
@@ -69,12 +69,12 @@ class Stepper:
         self._made_of, self._again = (plan, loop, weights), again
         self._lock = Lock()
         like, shape = state[0], (state[0].shape[0], plan.step.x.size)
-        tape = Tape(
-            walk_over(1, like.shape[0], Sequence(), reverse=False),
+        buffers = ForwardBuffers(
+            ragged_layout(1, like.shape[0], SequenceInfo(), reverse=False),
             [like.new_empty(shape)], [like.new_empty(shape)], weights, None,
             state, (), [_own(part) for part in state], (), [False] * len(state),
         )  # fmt: skip
-        self._held = Arguments(loop, plan, tape, None, openmp.max_threads())
+        self._held = Arguments(loop, plan, buffers, None, openmp.max_threads())
         self._threads = self._held.share.threads
         self._alone = self._threads == 1
         # Where x and the state stand; one that no code reads goes to the spare place at the end.

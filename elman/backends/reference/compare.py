@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from elman import settings
-from elman.backends.base import BackTape, Engine, Planned, Tape
-from elman.backends.ragged import Walk
+from elman.backends.base import BackwardBuffers, Engine, ForwardBuffers, PlannedLoop
+from elman.backends.ragged import RaggedLayout
 from elman.backends.reference.eager import Eager
 from elman.compiler.ir import Node
 from elman.compiler.plan import Plan
@@ -39,56 +39,64 @@ class Checked:
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
         return self.engine.refuses(plan, like)
 
-    def at_once(self, one: Planned, other: Planned, dtype: torch.dtype) -> bool:
+    def at_once(self, one: PlannedLoop, other: PlannedLoop, dtype: torch.dtype) -> bool:
         return self.engine.at_once(one, other, dtype)
 
-    def forward(self, *runs: tuple[Plan, Tape]) -> None:
-        twins = [_twin(tape) for _, tape in runs]
+    def forward(self, *runs: tuple[Plan, ForwardBuffers]) -> None:
+        twins = [_twin(buffers) for _, buffers in runs]
         self.engine.forward(*runs)
-        for (plan, tape), twin in zip(runs, twins, strict=True):
+        for (plan, buffers), twin in zip(runs, twins, strict=True):
             Eager().forward((plan, twin))
-            self._same_forward(plan, tape, twin)
+            self._same_forward(plan, buffers, twin)
 
-    def backward(self, *runs: tuple[Plan, Tape, BackTape]) -> None:
+    def backward(self, *runs: tuple[Plan, ForwardBuffers, BackwardBuffers]) -> None:
         twins = [_back_twin(back) for *_, back in runs]
         self.engine.backward(*runs)
-        for (plan, tape, back), twin in zip(runs, twins, strict=True):
-            Eager().backward((plan, tape, twin))
-            self._same_backward(plan, tape.walk, back, twin)
+        for (plan, buffers, back), twin in zip(runs, twins, strict=True):
+            Eager().backward((plan, buffers, twin))
+            self._same_backward(plan, buffers.layout, back, twin)
 
-    def _same_forward(self, plan: Plan, tape: Tape, twin: Tape) -> None:
+    def _same_forward(self, plan: Plan, buffers: ForwardBuffers, twin: ForwardBuffers) -> None:
         for state, found, right, ring in zip(
-            plan.states, tape.states, twin.states, tape.rings, strict=True
+            plan.states, buffers.states, twin.states, buffers.double_buffered, strict=True
         ):
-            walk = None if ring else tape.walk
-            self._same(plan, f"state {state.attrs['name']}", found, right, walk)
-        saved = zip(plan.saved if tape.training else (), tape.saved, twin.saved, strict=True)
-        self._rows(plan, tape.walk, "saved", saved)
+            layout = None if ring else buffers.layout
+            self._same(plan, f"state {state.attrs['name']}", found, right, layout)
+        saved = zip(plan.saved if buffers.training else (), buffers.saved, twin.saved, strict=True)
+        self._rows(plan, buffers.layout, "saved", saved)
 
-    def _same_backward(self, plan: Plan, walk: Walk, back: BackTape, twin: BackTape) -> None:
+    def _same_backward(
+        self, plan: Plan, layout: RaggedLayout, back: BackwardBuffers, twin: BackwardBuffers
+    ) -> None:
         stored = zip(plan.backward.stored, back.stored, twin.stored, strict=True)
-        self._rows(plan, walk, "stored", stored)
+        self._rows(plan, layout, "stored", stored)
         for kind, found, right in (
-            ("d_", back.d_last, twin.d_last),
-            ("d_initial_", back.d_own or (), twin.d_own or ()),
+            ("d_", back.d_last_state, twin.d_last_state),
+            ("d_initial_", back.d_reset_state or (), twin.d_reset_state or ()),
         ):
             for state, one, two in zip(plan.states, found, right, strict=False):
                 self._same(plan, f"{kind}{state.attrs['name']}", one, two, None)
 
     def _rows(
-        self, plan: Plan, walk: Walk, kind: str, pairs: Iterable[tuple[Node, Tensor, Tensor]]
+        self,
+        plan: Plan,
+        layout: RaggedLayout,
+        kind: str,
+        pairs: Iterable[tuple[Node, Tensor, Tensor]],
     ) -> None:
         for number, (node, found, right) in enumerate(pairs):
-            self._same(plan, f"{kind} {number} ({node.op} {node.line})", found, right, walk)
+            self._same(plan, f"{kind} {number} ({node.op} {node.line})", found, right, layout)
 
-    def _same(self, plan: Plan, what: str, found: Tensor, right: Tensor, walk: Walk | None) -> None:
+    def _same(
+        self, plan: Plan, what: str, found: Tensor, right: Tensor, layout: RaggedLayout | None
+    ) -> None:
         place = first_difference(found, right, TOLERANCE.get(right.dtype, 2e-2))
         if place is None:
             return
         row, unit = place
         where = f"(b, h) = ({row}, {unit})"
-        if walk is not None:
-            where = "(t, b, h) = ({}, {}, {})".format(*_step_of(walk, row), unit)
+        if layout is not None:
+            where = "(t, b, h) = ({}, {}, {})".format(*_step_of(layout, row), unit)
         raise CheckError(
             f"{plan.step.cell} on {self.name}: {what} at {where} is {found[place].item():.9g}, "
             f"on eager {right[place].item():.9g}; run it with backend='eager' to go on, and with "
@@ -107,21 +115,23 @@ def first_difference(actual: Tensor, expected: Tensor, tolerance: float) -> tupl
     return tuple(int(i) for i in (~same).nonzero()[0])
 
 
-def _step_of(walk: Walk, row: int) -> tuple[int, int]:
+def _step_of(layout: RaggedLayout, row: int) -> tuple[int, int]:
     """The step and the sequence, as they came in, of a row."""
-    at = row if walk.source is None else int(walk.source[row])
-    return divmod(at, walk.batch)
+    at = row if layout.source is None else int(layout.source[row])
+    return divmod(at, layout.batch)
 
 
-def _twin(tape: Tape) -> Tape:
-    entering = list(tape.entering)
-    return replace(tape, entering=entering, states=_twins(tape.states), saved=_twins(tape.saved))
+def _twin(buffers: ForwardBuffers) -> ForwardBuffers:
+    entering = list(buffers.entering)
+    return replace(
+        buffers, entering=entering, states=_twins(buffers.states), saved=_twins(buffers.saved)
+    )
 
 
-def _back_twin(back: BackTape) -> BackTape:
-    own = None if back.d_own is None else [d.clone() for d in back.d_own]
-    last = [d.clone() for d in back.d_last]
-    return replace(back, d_last=last, d_own=own, stored=_twins(back.stored))
+def _back_twin(back: BackwardBuffers) -> BackwardBuffers:
+    reset = None if back.d_reset_state is None else [d.clone() for d in back.d_reset_state]
+    last = [d.clone() for d in back.d_last_state]
+    return replace(back, d_last_state=last, d_reset_state=reset, stored=_twins(back.stored))
 
 
 def _twins(buffers: Sequence[Tensor]) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.backends.operands import autocasts
-from elman.backends.sequence import Noise, Sequence
+from elman.backends.sequence import Regularisation, SequenceInfo
 from elman.cells.cell import Cell, State, as_tuple, bind
 from elman.cells.checking import note_shapes, step_line
 from elman.cells.hooks import step_of
@@ -21,8 +21,8 @@ def literal_loop(
     weights: dict[str, Tensor],
     x: Tensor,
     state: State,
-    sequence: Sequence,
-    noise: Noise,
+    sequence: SequenceInfo,
+    noise: Regularisation,
     reverse: bool,
     all_states: bool,
 ) -> tuple[State, State]:
@@ -47,8 +47,8 @@ class _Loop:
         cell: Cell,
         weights: dict[str, Tensor],
         x: Tensor,
-        sequence: Sequence,
-        noise: Noise,
+        sequence: SequenceInfo,
+        noise: Regularisation,
         reverse: bool,
     ) -> None:
         self.cell = bind(cell, weights, noise.state_mask)

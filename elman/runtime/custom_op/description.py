@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from elman import settings
 from elman.backends.gradients import transforming
 from elman.backends.notices import say_once
-from elman.backends.sequence import Noise
+from elman.backends.sequence import Regularisation
 from elman.cells.cell import Cell, weights_of
 from elman.cells.hooks import is_hooked
 from elman.compiler.ir import Node
@@ -122,11 +122,11 @@ class Wanted:
         return {name: torch.empty(sizes[name], dtype=d, device="meta") for name, d in pairs}
 
     @property
-    def noise(self) -> Noise:
-        """Noise of this kind."""
+    def noise(self) -> Regularisation:
+        """Regularisation of this kind."""
         there = torch.empty(0, device="cpu")
         zoneout = tuple([there if z is True else z for z in self.zoneout])
-        return Noise(there if self.masked else None, zoneout)
+        return Regularisation(there if self.masked else None, zoneout)
 
 
 def describe(cell: Cell, execution: Execution, *fields: Any) -> str:

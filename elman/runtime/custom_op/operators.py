@@ -3,7 +3,7 @@
     elman::scan           the loop, and what its backward loop reads
     elman::scan_backward  the gradients of x, of the states passed in and of the weights
 
-A graph holds one node for a loop, whatever its length: walks, checks of values and kernels live
+A graph holds one node for a loop, whatever its length: layouts, checks of values and kernels live
 inside the operator, which runs what the eager mode runs. What it runs stands in the graph as text
 (`description`, `elman.compiler.serialise`), so a saved graph runs in any process that has elman:
 the operator knows nothing of the cell.
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from elman.backends.gradients import aliases
 from elman.backends.reference.literal import literal_loop
-from elman.backends.sequence import Noise, Sequence
+from elman.backends.sequence import Regularisation, SequenceInfo
 from elman.cells.cell import Cell, State
 from elman.errors import BackendError
 from elman.runtime.custom_op.description import Call, describe, kept_nodes, refuse_hooks, saved_by
@@ -52,8 +52,8 @@ def compiled_scan(
     x: Tensor,
     state: State,
     *,
-    sequence: Sequence,
-    noise: Noise,
+    sequence: SequenceInfo,
+    noise: Regularisation,
     reverse: bool,
     all_states: bool,
     execution: Execution,

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Several
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elman.backends import memory
-from elman.backends.base import Tape
 from elman.backends.operands import autocasts
-from elman.backends.sequence import Noise, Sequence, check_lengths
+from elman.backends.reference.literal import literal_loop
+from elman.backends.sequence import Regularisation, SequenceInfo, check_lengths
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
 from elman.errors import BackendError, ShapeError
 from elman.runtime.custom_op.description import Call, Saved, kept_nodes, saved_by
 from elman.runtime.custom_op.planned_cell import PlannedCell
 from elman.runtime.dispatch import Choice, Execution, choose_engine
-from elman.runtime.launch import Compiled, Job
+from elman.runtime.function import run_forward, run_loops
+from elman.runtime.launch import LoopIsDone
+from elman.runtime.prepare import PendingRun, prepare
 from elman.runtime.scan import Scan, run_alone
 
 
@@ -46,12 +48,14 @@ class Run:
         lengths = next(given) if call.lengths else None
         reset = next(given) if call.reset else None
         mask = None if plan.step.mask is None else next(given).to(x.dtype)
-        noise = Noise(mask, tuple([next(given) if z is True else z for z in plan.zoneout.parts]))
+        noise = Regularisation(
+            mask, tuple([next(given) if z is True else z for z in plan.zoneout.parts])
+        )
         if lengths is not None:
             check_lengths(lengths, len(x))
         scan = Scan(
             PlannedCell.of(plan, weights, own), weights, x, state,
-            Sequence(lengths, reset, truncate), noise, call.reverse, call.all_states,
+            SequenceInfo(lengths, reset, truncate), noise, call.reverse, call.all_states,
             Execution(call.backend, call.memory),
         )  # fmt: skip
         return Run(plan, scan)
@@ -63,62 +67,86 @@ class Run:
 
     def eager(self) -> list[Tensor]:
         """The run as the eager mode has it."""
-        states, last = run_alone(self.scan, self._choice())
-        return [*states, *last]
+        return _listed(run_alone(self.scan, self._choice()))
 
     def plain(self) -> list[Tensor]:
         """The results, of which there will be no gradient, or that of another run."""
-        choice = self._choice()
-        if choice.engine is None:
+        if self._choice().engine is None:
             return self.eager()
-        states, last = self._run(choice, _Running, self.scan.all_states)
-        return [*states, *last]
+        pending = self._pending(self.scan.all_states)
+        if pending is None:
+            return self._without_steps(self.scan.all_states)
+        _, [results] = run_forward([pending.launch], [pending.inputs], training=False)
+        return _listed(pending.end(results))
 
     def recorded(self) -> list[Tensor]:
         """The results, then the other parts of the states at all steps, and what is saved."""
-        jobs: list[_Recording] = []
-
-        def record(*fields: Any) -> Job:
-            jobs.append(_Recording(*fields))
-            return jobs[-1]
-
-        states, last = self._run(self._choice(), record, all_states=True)
-        shown = len(states) if self.scan.all_states else 1
-        x = self.scan.x
+        x, parts = self.scan.x, len(self.plan.states)
         rows = x.shape[0] * x.shape[1]
-        if jobs:
-            saved = _padded(jobs[0].read_later(), rows)
-        else:  # there was no row to run
+        pending = self._pending(all_states=True)
+        if pending is None:
+            found = self._without_steps(all_states=True)
             saved = [x.new_zeros(rows, node.size) for node in kept_nodes(self.plan)]
+        else:
+            [buffers], [results] = run_forward([pending.launch], [pending.inputs], training=True)
+            found = _listed(pending.end(results))
+            made = buffers.entering[: len(kept_nodes(self.plan)) - len(self.plan.saved)]
+            kept = [*buffers.saved, *(entered for entered in made if entered is not None)]
+            saved = _padded(kept, rows)
+        states, last = found[:parts], found[parts:]
+        shown = parts if self.scan.all_states else 1
         return [*states[:shown], *last, *states[shown:], *saved]
 
     def replayed(self, kept: list[Tensor]) -> list[Tensor]:
-        """The results, as functions of the inputs, without running the loop again."""
-        parts = len(self.plan.states)
+        """The results, as functions of the inputs, without running the loop again.
 
-        def replay(*fields: Any) -> Job:
-            job = _Replaying(*fields)
-            job.known, job.read_later = kept[:parts], kept[parts:]
-            return job
-
-        states, last = self._run(self._choice(), replay, self.scan.all_states)
-        return [*states, *last]
+        kept: states [T, B, S] of each part, and what `kept_nodes` names, [T * B, n].
+        """
+        pending = self._pending(self.scan.all_states)
+        if pending is None:
+            return self._without_steps(self.scan.all_states)
+        layout, parts = pending.launch.layout, len(self.plan.states)
+        states = [layout.pack(known) for known in kept[:parts]]
+        rest = [rows[: layout.rows] for rows in kept[parts:]]
+        count = len(self.plan.saved)
+        done = LoopIsDone(states, rest[:count], rest[count:])
+        launch = replace(pending.launch, apart=False, done=done)
+        return _listed(pending.end(run_loops([launch], [pending.inputs])[0]))
 
     def _choice(self) -> Choice:
         scan = self.scan
         return choose_engine(self.plan, scan.x, scan.execution.backend)
 
-    def _run(
-        self, choice: Choice, job: Callable[..., Job], all_states: bool
-    ) -> tuple[State, State]:
-        scan = self.scan
+    def _pending(self, all_states: bool) -> PendingRun | None:
+        """The run up to its loop, its states in memory of their own; None where no sequence has a
+        step."""
+        scan, choice = self.scan, self._choice()
         if choice.plan is None or choice.engine is None:
             raise BackendError(
                 f"this graph was made for {self.plan.step.cell} on a compiled backend, and now "
                 f"{choice.reason}; compile it again"
             )
-        compiled = Compiled(scan.cell, choice.plan, choice.engine, scan.weights, job)
-        return compiled.run(scan.x, scan.state, scan.sequence, scan.noise, scan.reverse, all_states)
+        pending = prepare(
+            scan.cell, choice.plan, choice.engine, scan.weights, scan.x, scan.state, scan.sequence,
+            scan.noise, scan.reverse, all_states,
+        )  # fmt: skip
+        if pending is not None:
+            pending.launch.apart = True
+        return pending
+
+    def _without_steps(self, all_states: bool) -> list[Tensor]:
+        scan = self.scan
+        return _listed(
+            literal_loop(
+                scan.cell, scan.weights, scan.x, scan.state, scan.sequence, scan.noise,
+                scan.reverse, all_states,
+            )
+        )  # fmt: skip
+
+
+def _listed(found: tuple[State, State]) -> list[Tensor]:
+    states, last = found
+    return [*states, *last]
 
 
 def _check(saved: Saved, call: Call, tensors: Several[Tensor]) -> None:
@@ -146,49 +174,6 @@ def _check(saved: Saved, call: Call, tensors: Several[Tensor]) -> None:
                 f"{dtype or x.dtype} on {x.device}, got {list(tensor.shape)} {tensor.dtype} on "
                 f"{tensor.device}"
             )
-
-
-class _Running(Job):
-    """A run whose states lie in memory of their own, as the results of an operator must."""
-
-    def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return self.forward(self.tape(inputs, training=False))
-
-    def room(self, like: Tensor, size: int, training: bool) -> Tensor:
-        return super().room(like, size, training=False)
-
-
-class _Recording(_Running):
-    """A run for which there will be a backward loop elsewhere."""
-
-    def __call__(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        self.recorded = self.tape(inputs, training=True)
-        return self.forward(self.recorded)
-
-    def read_later(self) -> list[Tensor]:
-        """What `kept_nodes` names."""
-        made = self.recorded.entering[: len(kept_nodes(self.plan)) - len(self.plan.saved)]
-        return [*self.recorded.saved, *(rows for rows in made if rows is not None)]
-
-
-class _Replaying(Job):
-    """A run that has been: states [T, B, S] of each part, and what was kept, [T * B, n]."""
-
-    known: list[Tensor]
-    read_later: list[Tensor]
-
-    def tape(self, inputs: tuple[Tensor, ...], training: bool) -> Tape:
-        tape = super().tape(inputs, training)
-        for rows, known in zip(tape.states, self.known, strict=True):
-            rows.copy_(self.walk.pack(known))
-        kept = [kept[: self.walk.rows] for kept in self.read_later]
-        count = len(self.plan.saved)
-        tape.saved, made = kept[:count], kept[count:]
-        tape.entering[: len(made)] = made
-        return tape
-
-    def forward(self, tape: Tape) -> tuple[Tensor, ...]:
-        return self.results(tape)
 
 
 def _padded(kept: Several[Tensor], rows: int) -> list[Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from elman.backends.cpu.jit.target import Target
 from elman.backends.cpu.threads import openmp
-from elman.backends.ragged import Walk
+from elman.backends.ragged import RaggedLayout
 
 #: Bytes of weights times rows, of a step, below which a step is quicker alone than the others
 #: are met after it; and of a whole run, below which it is not worth waking them.
@@ -24,10 +24,10 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Load:
+class Workload:
     """What a loop has to do: each of its steps reads so many bytes of weights."""
 
-    walk: Walk
+    layout: RaggedLayout
     weights: int
 
     @property
@@ -37,24 +37,24 @@ class Load:
 
     @property
     def work(self) -> int:
-        return self.row * self.walk.rows
+        return self.row * self.layout.rows
 
 
-def share(load: Load, target: Target, threads: int) -> Share:
+def share(load: Workload, target: Target, threads: int) -> Share:
     """Split the rows while a core's L2 cache holds the weights and each has rows enough for its
     tiles; split the units where it does not."""
-    walk = load.walk
-    alone = Share(1, False, (0, walk.batch))
+    layout = load.layout
+    alone = Share(1, False, (0, layout.batch))
     if threads == 1 or load.work < RUN:
         return alone
-    rows, step = walk.batch // threads, load.row * walk.batch
+    rows, step = layout.batch // threads, load.row * layout.batch
     fits = load.weights <= 0.75 * target.l2
     if (rows >= 4 and (fits or rows >= 48)) or (rows and step < STEP):
-        return Share(threads, False, _bounds(walk, threads))
+        return Share(threads, False, _bounds(layout, threads))
     return alone if step < STEP else Share(threads, True, alone.bounds)
 
 
-def at_once(one: Load, other: Load, target: Target) -> bool:
+def at_once(one: Workload, other: Workload, target: Target) -> bool:
     """Whether two loops are quicker at the same time, each on half of the threads, than one after
     the other on all of them.
 
@@ -70,11 +70,11 @@ def at_once(one: Load, other: Load, target: Target) -> bool:
     return idle or 3 * less >= 2 * more
 
 
-def _bounds(walk: Walk, threads: int) -> tuple[int, ...]:
+def _bounds(layout: RaggedLayout, threads: int) -> tuple[int, ...]:
     """Where to cut the batch so that each part has about as many steps to do."""
-    if walk.source is None:
-        return tuple(walk.batch * i // threads for i in range(threads + 1))
-    done = walk.lengths.cumsum(0)
+    if layout.source is None:
+        return tuple(layout.batch * i // threads for i in range(threads + 1))
+    done = layout.lengths.cumsum(0)
     total = int(done[-1])
     cuts = [int((done < total * i / threads).sum()) for i in range(1, threads)]
-    return (0, *cuts, walk.batch)
+    return (0, *cuts, layout.batch)
