@@ -11,7 +11,7 @@ from common import Options, Row, parsed, percent, report, tested, train
 
 from elman.data.dates import dates
 from elman.data.files import write_text
-from elman.tasks.translate import DATES
+from elman.tasks.translate.task import DATES
 
 RECIPE = "--hidden 128 --epochs 10"
 TESTED = 2000

@@ -48,7 +48,7 @@ def evaluate(
     [bold]elman eval runs/classify new-reviews.csv --json[/]
     """
     from elman.tasks import load
-    from elman.tasks.scored import baselines_in
+    from elman.tasks.base.scoring import baselines_in
     from elman.train.progress import reported
 
     how = _said(

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import typer
 
 from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT, with_options
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.errors import DataError, OptionError
 from elman.models.decoding import Decoding
 
@@ -83,7 +83,7 @@ def predict(
     how |= given
     if options:
         how["decoding"] = _decoding(loaded, options)
-    left_out = Skipped()
+    left_out = SkipLog()
     answers = _answers(loaded, texts or [], file, how)
     for number, answer in enumerate(answers, 1):
         if attention is not None and "left_out" not in answer.record:
@@ -96,7 +96,7 @@ def predict(
 
 
 def _stream(loaded: Any, as_json: bool) -> None:
-    from elman.tasks.streaming import StepTimes, answers
+    from elman.tasks.base.streaming import StepTimes, answers
 
     times = StepTimes()
     streaming = loaded.stream()
@@ -185,7 +185,7 @@ def _decoded(lines: list[bytes], count: Iterator[int]) -> Iterator[tuple[str, st
 
 
 def _draw(answer: Any, path: Path, number: int) -> None:
-    from elman.tasks.pictures import draw_attention
+    from elman.tasks.base.attention import draw_attention
 
     if answer.attention is None:
         raise OptionError(f"{path}: this model has no attention to draw")

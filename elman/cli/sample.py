@@ -49,7 +49,7 @@ def sample(
     [bold]elman sample runs/music --prompt begun.mid --out piece.mid[/]
     """
     from elman.tasks import load
-    from elman.tasks.written_language import WrittenLanguage
+    from elman.tasks.lm.predictor import TextGenerator
 
     chosen = {
         "count": count,
@@ -64,7 +64,7 @@ def sample(
     }
     given = {name: value for name, value in chosen.items() if value is not None}
     loaded = load(run, cell)
-    language = isinstance(loaded, WrittenLanguage)
+    language = isinstance(loaded, TextGenerator)
     shown = {"probabilities": probabilities, "out": out is not None, "json": as_json}
     odd = [name for name in (("out",) if language else ("probabilities",)) if shown[name]]
     _require_taken(loaded, given, odd)

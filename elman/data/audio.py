@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.reading import is_file, reading
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.errors import DataError, OptionError
 
 #: Names of files that are taken for sounds in a folder.
@@ -44,7 +44,7 @@ class Sound:
         """The text, where it is a label."""
         return self.text
 
-    def samples(self, sample_rate: int, skipped: Skipped, skip_bad: bool = False) -> Samples | None:
+    def samples(self, sample_rate: int, skipped: SkipLog, skip_bad: bool = False) -> Samples | None:
         """[N] at this rate; None where it is to be left out, which is counted: an empty or silent
         sound, and with skip_bad one that cannot be read. Raises DataError for that otherwise."""
         try:
@@ -61,7 +61,7 @@ class Sound:
             skipped.add(f"sound resampled from {rate} to {sample_rate} Hz", self.where)
         return resampled(x, rate * self.speed, sample_rate)
 
-    def _read(self, skipped: Skipped) -> tuple[Samples, int]:
+    def _read(self, skipped: SkipLog) -> tuple[Samples, int]:
         if isinstance(self.source, tuple):
             return self.source
         return read_sound(self.source, skipped, self.where)
@@ -78,7 +78,7 @@ def sounds_below(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def read_sound(file: Path, skipped: Skipped, where: str = "") -> tuple[Samples, int]:
+def read_sound(file: Path, skipped: SkipLog, where: str = "") -> tuple[Samples, int]:
     """The samples [N] of a file and its rate in Hz; several channels become their mean, counted.
 
     Raises DataError: which file, what it is not.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from elman.data.lines import opened_text, read_lines
 from elman.data.rows import Row, read_cells
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tables import SUFFIXES as TABLES
 from elman.data.tables import Table
 from elman.errors import DataError
@@ -33,7 +33,7 @@ class Line(NamedTuple):
 
 
 #: What is read, for people, and the lines of a list as they stand.
-Lines = tuple[str, Callable[[Skipped], Iterator[Line]]]
+Lines = tuple[str, Callable[[SkipLog], Iterator[Line]]]
 
 
 def lines_of_table(table: Table, picture: str | None, caption: str | None) -> Lines:
@@ -43,7 +43,7 @@ def lines_of_table(table: Table, picture: str | None, caption: str | None) -> Li
     if picture == caption:
         raise DataError(f"{table.file}: column '{picture}' cannot be both picture and caption")
 
-    def read(skipped: Skipped) -> Iterator[Line]:
+    def read(skipped: SkipLog) -> Iterator[Line]:
         for row in table.rows(skipped):
             for text in _texts(row, caption) or [""]:
                 yield Line(_texts(row, picture, several=False)[0].strip(), text, row.where)
@@ -76,7 +76,7 @@ def lines_of_text(file: Path, encoding: str) -> Lines:
     return f"{file}: Flickr's captions", lambda skipped: _flickr(file, encoding, skipped)
 
 
-def _csv(file: Path, encoding: str, skipped: Skipped) -> Iterator[Line]:
+def _csv(file: Path, encoding: str, skipped: SkipLog) -> Iterator[Line]:
     for number, (where, cells) in enumerate(read_cells(file, encoding, ",", skipped)):
         if len(cells) != 2:
             raise DataError(f"{where}: has {len(cells)} columns, expected image and caption")
@@ -84,7 +84,7 @@ def _csv(file: Path, encoding: str, skipped: Skipped) -> Iterator[Line]:
             yield Line(cells[0].strip(), cells[1], where)
 
 
-def _flickr(file: Path, encoding: str, skipped: Skipped) -> Iterator[Line]:
+def _flickr(file: Path, encoding: str, skipped: SkipLog) -> Iterator[Line]:
     for number, line in enumerate(read_lines(file, encoding), 1):
         where = f"{file}: line {number}"
         found = FLICKR.fullmatch(line)
@@ -129,7 +129,7 @@ def lines_of_coco(file: Path) -> Lines:
             f"{file}: its annotations have no captions; COCO's captions are in captions_*.json"
         )
 
-    def read(skipped: Skipped) -> Iterator[Line]:
+    def read(skipped: SkipLog) -> Iterator[Line]:
         for number, (picture, caption) in enumerate(said, 1):
             yield Line(names.get(picture, ""), caption or "", f"{file}: annotation {number}")
         for picture, name in names.items():

@@ -17,7 +17,7 @@ from elman.data.images import SUFFIXES as PICTURES
 from elman.data.images import find_images
 from elman.data.lines import unpacked_name
 from elman.data.reading import is_file
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.tables import SUFFIXES as TABLES
 from elman.data.tables import Table, TableOptions, is_table
 from elman.errors import DataError
@@ -51,7 +51,7 @@ class CaptionOptions(TableOptions, total=False):
 
 def captioned_pictures(
     files: Sequence[str | Path], **options: Unpack[CaptionOptions]
-) -> Source[CaptionedPicture]:
+) -> RecordSource[CaptionedPicture]:
     """Pictures with their captions, each picture once, in the order in which they are named.
 
     files: of each kind any: a folder with pictures and one table; a table with a column of
@@ -66,7 +66,7 @@ def captioned_pictures(
         raise DataError("no file is given to read captions from")
     lists = [_listed(Path(file), options) for file in files]
 
-    def read(skipped: Skipped) -> Iterator[CaptionedPicture]:
+    def read(skipped: SkipLog) -> Iterator[CaptionedPicture]:
         found: dict[Path, tuple[list[str], str]] = {}
         for one in lists:
             for file, caption, where in one.lines(skipped):
@@ -77,7 +77,7 @@ def captioned_pictures(
             # Twice the same of one picture is once.
             yield CaptionedPicture(file, tuple(dict.fromkeys(captions)), where)
 
-    return Source(", ".join(one.about for one in lists), read)
+    return RecordSource(", ".join(one.about for one in lists), read)
 
 
 def pictures_in(file: Path, **options: Unpack[CaptionOptions]) -> Iterator[Path]:
@@ -91,7 +91,7 @@ def pictures_in(file: Path, **options: Unpack[CaptionOptions]) -> Iterator[Path]
         table = Table(file, **_of_table(options))
         column = table.find("picture", PICTURE_NAMES, options.get("picture_column"))
         find = _Finder(_root(file, options))
-        for row in table.rows(Skipped()):
+        for row in table.rows(SkipLog()):
             yield find(str(row.values.get(column) or ""), row.where)
     else:
         source = captioned_pictures([file], **options)
@@ -104,12 +104,12 @@ class _List:
     should have a caption, None where that is not said."""
 
     about: str
-    read: Callable[[Skipped], Iterator[Line]]
+    read: Callable[[SkipLog], Iterator[Line]]
     find: "_Finder"
     skip_bad: bool
     folder: Path | None = None
 
-    def lines(self, skipped: Skipped) -> Iterator[tuple[Path, str, str]]:
+    def lines(self, skipped: SkipLog) -> Iterator[tuple[Path, str, str]]:
         """The lines that are whole, each with its picture's file."""
         for picture, caption, where in self.read(skipped):
             text = " ".join(caption.split())
@@ -126,7 +126,7 @@ class _List:
                     ) from error
                 skipped.add("caption whose picture is missing", where)
 
-    def count_silent(self, found: Any, skipped: Skipped) -> None:
+    def count_silent(self, found: Any, skipped: SkipLog) -> None:
         """Count the pictures of the folder that nothing is said of."""
         if self.folder is not None:
             silent = [path for path in find_images(self.folder, deep=True) if path not in found]

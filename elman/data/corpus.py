@@ -19,7 +19,7 @@ from elman.errors import DataError, RunError
 #: What the ids of a vocabulary are kept in.
 DTYPES = ("uint8", "uint16", "uint32")
 #: Called with what is being done and how many characters of it have been.
-Report = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ class Part:
 
 
 def encode_part(
-    blocks: Iterable[str], tokenizer: Tokenizer, folder: Path, path: str, report: Report, total: int
+    blocks: Iterable[str],
+    tokenizer: Tokenizer,
+    folder: Path,
+    path: str,
+    report: ProgressCallback,
+    total: int,
 ) -> Part:
     """Write the ids of these blocks of text to a file, in as few bytes as the vocabulary needs."""
     dtype = np.min_scalar_type(max(tokenizer.vocab_size - 1, 1))
@@ -72,7 +77,7 @@ def fit_tokenizer(
     text: Text,
     stop: int,
     vocab_size: int | None,
-    report: Report,
+    report: ProgressCallback,
     bpe_sample: int = BPE_SAMPLE,
 ) -> Tokenizer:
     """Learn the units from the first ``stop`` characters; of byte pairs from ``bpe_sample`` of

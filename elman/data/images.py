@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from elman.data.files import written_aside
 from elman.data.reading import reading
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.text import require_text_file
 from elman.errors import DataError, OptionError, require_positive, unknown
 
@@ -63,7 +63,7 @@ def read_image(
 
 def readable_image(
     file: str | Path,
-    skipped: Skipped,
+    skipped: SkipLog,
     size: tuple[int, int] | None = None,
     *,
     skip_bad: bool = False,

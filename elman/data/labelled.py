@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Unpack
 
 from elman.data.lines import read_lines, unpacked_name
 from elman.data.rows import EMPTY_LINE, Row
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
 from elman.data.text import require_text_file
 from elman.errors import DataError
@@ -30,7 +30,7 @@ def labelled_texts(
     label_column: str | None = None,
     labelled: bool = True,
     **options: Unpack[TableOptions],
-) -> Source[LabelledText]:
+) -> RecordSource[LabelledText]:
     """Texts with labels from tables of one kind, or from plain text files, one for each label.
 
     Tables: the columns are found by their usual names where they are not given; those of the
@@ -61,7 +61,7 @@ def labelled_texts(
 
 def _from_tables(
     tables: Sequence[Table], text_column: str | None, label_column: str | None, labelled: bool
-) -> Source[LabelledText]:
+) -> RecordSource[LabelledText]:
     text = tables[0].find("text", TEXT_NAMES, text_column)
     label = tables[0].find("label", LABEL_NAMES, label_column) if labelled else None
     if text == label:
@@ -69,7 +69,7 @@ def _from_tables(
     for table in tables[1:]:
         table.require([text] if label is None else [text, label])
 
-    def read(skipped: Skipped) -> Iterator[LabelledText]:
+    def read(skipped: SkipLog) -> Iterator[LabelledText]:
         for table in tables:
             for row in table.rows(skipped):
                 name = "" if label is None else label_of(row, label)
@@ -83,10 +83,10 @@ def _from_tables(
 
     names = ", ".join(str(table.file) for table in tables)
     about = f"{names}: text '{text}'"
-    return Source(about if label is None else f"{about}, label '{label}'", read)
+    return RecordSource(about if label is None else f"{about}, label '{label}'", read)
 
 
-def _from_files(paths: Sequence[Path], encoding: str, labelled: bool) -> Source[LabelledText]:
+def _from_files(paths: Sequence[Path], encoding: str, labelled: bool) -> RecordSource[LabelledText]:
     for path in paths:
         require_text_file(path)
     labels = labels_of_files(paths) if labelled else [""] * len(paths)
@@ -95,7 +95,7 @@ def _from_files(paths: Sequence[Path], encoding: str, labelled: bool) -> Source[
         # What is wrong with a file is said before the first is read.
         next(read_lines(path, encoding), None)
 
-    def read(skipped: Skipped) -> Iterator[LabelledText]:
+    def read(skipped: SkipLog) -> Iterator[LabelledText]:
         for path, label in lines:
             for number, text in enumerate(read_lines(path, encoding), 1):
                 where = f"{path}: line {number}"
@@ -105,7 +105,7 @@ def _from_files(paths: Sequence[Path], encoding: str, labelled: bool) -> Source[
                     skipped.add(EMPTY_LINE, where)
 
     named = (f"{path}: label '{label}'" if labelled else str(path) for path, label in lines)
-    return Source(", ".join(named), read)
+    return RecordSource(", ".join(named), read)
 
 
 def labels_of_files(paths: Sequence[Path]) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from elman.data.files import written_aside
 from elman.data.reading import reading
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.text import require_text_file
 from elman.errors import DataError
 
@@ -37,7 +37,7 @@ class Note(NamedTuple):
     key: int
 
 
-def read_midi(file: Path, steps_per_beat: int, skipped: Skipped) -> list[Roll]:
+def read_midi(file: Path, steps_per_beat: int, skipped: SkipLog) -> list[Roll]:
     """The piano rolls of a file: one, or of type 2 one for each track that has notes.
 
     A note sounds in the frames from the one that is nearest to its begin to the one before that
@@ -62,7 +62,7 @@ def read_midi(file: Path, steps_per_beat: int, skipped: Skipped) -> list[Roll]:
     return [_roll(notes, ticks, file) for notes in found if notes]
 
 
-def _notes(messages: Iterable[Any], where: str, skipped: Skipped) -> list[Note]:
+def _notes(messages: Iterable[Any], where: str, skipped: SkipLog) -> list[Note]:
     """The notes that a piano has.
 
     Where a key is struck again before it was let go, each end is that of the note that began

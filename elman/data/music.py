@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from elman.data.arrays import npz_arrays
 from elman.data.mat import mat_arrays
 from elman.data.midi import KEYS, LOWEST, Roll, read_midi
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.text import require_text_file
 from elman.errors import DataError
 
@@ -39,7 +39,7 @@ def pieces(
     *,
     steps_per_beat: int = 4,
     skip_bad: bool = False,
-) -> Source[Piece]:
+) -> RecordSource[Piece]:
     """The pieces in files.
 
     MIDI files, and folders of them at any depth, in the order of their names. .npz: x [N, T, 88]
@@ -59,7 +59,7 @@ def pieces(
             require_text_file(path)
             _require_kind(path)
 
-    def read(skipped: Skipped) -> Iterator[Piece]:
+    def read(skipped: SkipLog) -> Iterator[Piece]:
         for path in paths:
             for where, held in _chosen(path, part):
                 for roll in _rolls(where, held, steps_per_beat, skip_bad, skipped):
@@ -69,7 +69,7 @@ def pieces(
                         skipped.add("piece without a frame", where)
 
     names = [f"{path}: {part}" if part and parts_of(path) else str(path) for path in paths]
-    return Source(", ".join(names), read)
+    return RecordSource(", ".join(names), read)
 
 
 def parts_of(path: str | Path) -> set[str]:
@@ -120,7 +120,7 @@ def _chosen(path: Path, part: str | None) -> Iterator[tuple[str, Any]]:
 
 
 def _rolls(
-    where: str, held: Any, steps_per_beat: int, skip_bad: bool, skipped: Skipped
+    where: str, held: Any, steps_per_beat: int, skip_bad: bool, skipped: SkipLog
 ) -> list[Roll]:
     if not isinstance(held, Path):
         return [_of_array(where, held, skipped)]
@@ -150,7 +150,7 @@ def _arrays(path: Path) -> Mapping[str, list[NDArray[Any]]]:
     return mat_arrays(path)
 
 
-def _of_array(where: str, array: Any, skipped: Skipped) -> Roll:
+def _of_array(where: str, array: Any, skipped: SkipLog) -> Roll:
     """An array's frames as a piano roll."""
     values = np.asarray(array)
     if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] not in (KEYS, 128):

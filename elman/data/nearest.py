@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.corpus import Report
+from elman.data.corpus import ProgressCallback
 from elman.data.images import Pixels
 
 #: Pixels on a side that are compared; larger pictures are shrunk to about so many.
@@ -15,7 +15,7 @@ CHUNK = 4096
 
 
 def nearest_pictures(
-    wanted: Sequence[Pixels], among: Iterable[Pixels], report: Report | None = None
+    wanted: Sequence[Pixels], among: Iterable[Pixels], report: ProgressCallback | None = None
 ) -> list[int]:
     """The number of the picture among these with the least sum of squared differences to each.
 

@@ -12,7 +12,7 @@ from elman.errors import DataError
 
 
 @dataclass(frozen=True)
-class Scale:
+class StandardScaler:
     """The mean and the standard deviation of each of F channels.
 
         scaled = (x - mean) / deviation
@@ -24,7 +24,7 @@ class Scale:
     deviation: tuple[float, ...]
 
     @classmethod
-    def fit(cls, series: Iterable[NDArray[Any]], size: int = 1) -> "Scale":
+    def fit(cls, series: Iterable[NDArray[Any]], size: int = 1) -> "StandardScaler":
         """Those of all steps of all series [T, F], in one pass (Chan et al. 1983).
 
         size: F, for the scale that changes nothing where no series has a step."""
@@ -64,7 +64,7 @@ class Scale:
         return {"mean": list(self.mean), "deviation": list(self.deviation)}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Scale":
+    def from_json(cls, value: dict[str, Any]) -> "StandardScaler":
         """The scale that `to_json` described."""
         found = typed(cls, value)
         numbers = np.array([found.mean, found.deviation])  # ValueError where one is longer
@@ -110,7 +110,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Binarizer:
     """Numbers as ones and zeros: those nearer to the largest, and those nearer to the smallest.
 
     least, most: the smallest and the largest number of all channels. size: F, of channels.
@@ -121,7 +121,7 @@ class Threshold:
     size: int
 
     @classmethod
-    def fit(cls, series: Iterable[NDArray[Any]]) -> "Threshold":
+    def fit(cls, series: Iterable[NDArray[Any]]) -> "Binarizer":
         """Those of all steps of all series [T, F]."""
         least, most, size = np.inf, -np.inf, 1
         for x in series:
@@ -142,11 +142,11 @@ class Threshold:
         return {"least": self.least, "most": self.most, "size": self.size}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Threshold":
+    def from_json(cls, value: dict[str, Any]) -> "Binarizer":
         """The threshold that `to_json` described."""
         return typed(cls, value)
 
 
-def scale_from_json(value: dict[str, Any]) -> Scale | Threshold:
-    """The `Scale` or the `Threshold` whose ``to_json`` this is."""
-    return Threshold.from_json(value) if "least" in value else Scale.from_json(value)
+def scale_from_json(value: dict[str, Any]) -> StandardScaler | Binarizer:
+    """The `StandardScaler` or the `Binarizer` whose ``to_json`` this is."""
+    return Binarizer.from_json(value) if "least" in value else StandardScaler.from_json(value)

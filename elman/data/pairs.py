@@ -7,7 +7,7 @@ from typing import Unpack
 
 from elman.data.labelled import text_of
 from elman.data.lines import read_lines
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.tables import DELIMITERS, SUFFIXES, Table, TableOptions, is_table
 from elman.data.tagged import parallel_lines
 from elman.errors import DataError
@@ -31,7 +31,7 @@ def text_pairs(
     source_column: str | None = None,
     target_column: str | None = None,
     **options: Unpack[TableOptions],
-) -> Source[Pair]:
+) -> RecordSource[Pair]:
     """Pairs of texts from one table, or from two text files whose lines belong together.
 
     Tables: the columns are found by their usual names where they are not given; CSV and TSV have
@@ -51,27 +51,27 @@ def text_pairs(
     return _from_files(paths, options.get("encoding", "utf-8"))
 
 
-def _from_files(paths: Sequence[Path], encoding: str) -> Source[Pair]:
+def _from_files(paths: Sequence[Path], encoding: str) -> RecordSource[Pair]:
     for path in paths:
         next(read_lines(path, encoding), None)
 
-    def read(skipped: Skipped) -> Iterator[Pair]:
+    def read(skipped: SkipLog) -> Iterator[Pair]:
         for where, (source, target) in parallel_lines(paths, encoding):
             yield from _whole(Pair(source, target, where), skipped)
 
-    return Source(f"{paths[0]}: source, {paths[1]}: target", read)
+    return RecordSource(f"{paths[0]}: source, {paths[1]}: target", read)
 
 
-def _from_table(table: Table, source: str | None, target: str | None) -> Source[Pair]:
+def _from_table(table: Table, source: str | None, target: str | None) -> RecordSource[Pair]:
     first, second = _columns(table, source, target)
     if first == second:
         raise DataError(f"{table.file}: column '{first}' cannot be both source and target")
 
-    def read(skipped: Skipped) -> Iterator[Pair]:
+    def read(skipped: SkipLog) -> Iterator[Pair]:
         for row in table.rows(skipped):
             yield from _whole(Pair(text_of(row, first), text_of(row, second), row.where), skipped)
 
-    return Source(f"{table.file}: source '{first}', target '{second}'", read)
+    return RecordSource(f"{table.file}: source '{first}', target '{second}'", read)
 
 
 def _columns(table: Table, source: str | None, target: str | None) -> tuple[str, str]:
@@ -84,7 +84,7 @@ def _columns(table: Table, source: str | None, target: str | None) -> tuple[str,
     return table.find("source", SOURCE_NAMES, source), table.find("target", TARGET_NAMES, target)
 
 
-def _whole(pair: Pair, skipped: Skipped) -> Iterator[Pair]:
+def _whole(pair: Pair, skipped: SkipLog) -> Iterator[Pair]:
     if pair.source.strip() and pair.target.strip():
         yield pair
         return

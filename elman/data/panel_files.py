@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.corpus import Report
+from elman.data.corpus import ProgressCallback
 from elman.data.files import write_json, written_aside
 from elman.data.frequency import Frequency
 from elman.data.numbers import Moments
@@ -16,7 +16,7 @@ from elman.data.panel import Block, Panel, Unit
 from elman.data.panel_grid import CHUNK, Stretch, frequency_of, read_raw, write_grid
 from elman.data.panel_rows import PanelRows
 from elman.data.panel_rules import Cuts, Rules
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.errors import DataError
 
 Grid = NDArray[np.float64]
@@ -35,8 +35,8 @@ def write_panel(
     folder: Path,
     rows: PanelRows,
     rules: Rules,
-    skipped: Skipped,
-    report: Report,
+    skipped: SkipLog,
+    report: ProgressCallback,
     *,
     cuts: Cuts | None = None,
     learnt: Learnt | None = None,
@@ -87,8 +87,8 @@ class _Work:
     rules: Rules
     frequency: Frequency
     grid: Grid
-    skipped: Skipped
-    report: Report
+    skipped: SkipLog
+    report: ProgressCallback
 
     @property
     def targets(self) -> int:

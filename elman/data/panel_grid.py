@@ -8,10 +8,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.corpus import Report
+from elman.data.corpus import ProgressCallback
 from elman.data.frequency import Frequency, frequency_named, inferred, written
 from elman.data.panel_rows import PanelRows
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.times import STEPS, Times
 from elman.errors import DataError
 
@@ -51,7 +51,7 @@ class Raw:
         ]
 
 
-def read_raw(rows: PanelRows, folder: Path, skipped: Skipped, report: Report) -> Raw:
+def read_raw(rows: PanelRows, folder: Path, skipped: SkipLog, report: ProgressCallback) -> Raw:
     """Read tables to the end; only what they are sorted by is ever held in memory."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("times", "keys", "values")]
@@ -89,7 +89,7 @@ def _falls(times: Times, keys: NDArray[np.int32], last: tuple[int, int]) -> int:
 
 
 def _count_falls(
-    times: Times, keys: NDArray[np.int32], series: int, skipped: Skipped, about: str
+    times: Times, keys: NDArray[np.int32], series: int, skipped: SkipLog, about: str
 ) -> None:
     """Count the times that are earlier than the one before in their series."""
     place = slice(None) if series == 1 else np.argsort(keys, kind="stable")
@@ -127,8 +127,8 @@ def write_grid(
     frequency: Frequency,
     path: Path,
     duplicates: str,
-    skipped: Skipped,
-    report: Report,
+    skipped: SkipLog,
+    report: ProgressCallback,
 ) -> tuple[list[Stretch], NDArray[np.float64]]:
     """Put each series on its grid; steps without a row are NaN.
 
@@ -172,7 +172,7 @@ def _write_piece(
 
 
 def _steps(
-    raw: Raw, own: Frequency, first: int, end: int, duplicates: str, skipped: Skipped
+    raw: Raw, own: Frequency, first: int, end: int, duplicates: str, skipped: SkipLog
 ) -> Iterator[Piece]:
     """The steps that rows are on, which rise, and the values of each; a chunk of rows at once."""
     held: Piece | None = None
@@ -201,7 +201,7 @@ def _merged(
     values: NDArray[np.float64],
     own: Frequency,
     duplicates: str,
-    skipped: Skipped,
+    skipped: SkipLog,
     about: str,
 ) -> Piece:
     """One row a step."""

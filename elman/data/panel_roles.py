@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from elman.data.series import NO_NUMBER
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tables import Table
 from elman.data.times import EPOCHS, STEPS, TIME_NAMES, TimeFormat
 from elman.data.typed import typed
@@ -123,7 +123,7 @@ def find_roles(table: Table, named: Named) -> Roles:
 
     Raises DataError where that cannot be told; it says which option tells it.
     """
-    first = list(islice(table.values(Skipped()), SAMPLE_ROWS))
+    first = list(islice(table.values(SkipLog()), SAMPLE_ROWS))
     if not first:
         raise DataError(f"{table.file}: holds no rows")
     where, rows = zip(*first, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.panel_roles import SAMPLE_ROWS, Named, Roles, find_roles, numbers, texts
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tables import Table, TableOptions
 from elman.data.times import TimeFormat, Times
 from elman.errors import DataError
@@ -70,7 +70,7 @@ class PanelRows:
                 parts.append(f"{word} {_listed(columns)}")
         return ", ".join(parts)
 
-    def batches(self, skipped: Skipped) -> Iterator[Rows]:
+    def batches(self, skipped: SkipLog) -> Iterator[Rows]:
         """All rows, some at once; those without a time are counted."""
         for table in self.tables:
             rows, form = table.values(skipped), None
@@ -87,7 +87,7 @@ class PanelRows:
         where: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
         form: TimeFormat | None,
-        skipped: Skipped,
+        skipped: SkipLog,
     ) -> Rows:
         r = self.roles
         found = [numbers(columns[name], name, where, r.comma) for name in r.numbers]

@@ -7,7 +7,7 @@ import numpy as np
 
 from elman.data.pictures import PictureOptions, pictures, pixel_order
 from elman.data.series_files import RawSeries
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.errors import DataError
 
 
@@ -17,7 +17,7 @@ def picture_series(
     step_size: int | None = None,
     permute: int | None = None,
     how: PictureOptions | None = None,
-) -> Callable[[Skipped], Iterator[RawSeries]]:
+) -> Callable[[SkipLog], Iterator[RawSeries]]:
     """The series of pictures: their values row by row, in a row pixel by pixel, of a pixel channel
     by channel, step_size of them a step; a row of the picture a step where it is None.
 
@@ -28,7 +28,7 @@ def picture_series(
     """
     source = pictures(paths, labelled=labelled, **(how or {}))
 
-    def read(skipped: Skipped) -> Iterator[RawSeries]:
+    def read(skipped: SkipLog) -> Iterator[RawSeries]:
         shape = order = None
         for picture in source.read(skipped):
             pixels = picture.pixels

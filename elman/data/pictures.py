@@ -20,7 +20,7 @@ from elman.data.images import (
     readable_image,
     reshaped,
 )
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.text import require_text_file
 from elman.errors import DataError, OptionError
 
@@ -55,7 +55,7 @@ def is_pictures(file: str | Path) -> bool:
 
 def pictures(
     files: Sequence[str | Path], *, labelled: bool = False, **how: Unpack[PictureOptions]
-) -> Source[Picture]:
+) -> RecordSource[Picture]:
     """The pictures in folders, in picture files and in idx files, in order.
 
     labelled: of one folder alone the folders in it are the labels, of several each is one; a file
@@ -72,14 +72,14 @@ def pictures(
     several = labelled and sum(path.is_dir() for path in paths) > 1
     opened = [_opened(path, labelled, how, several) for path in paths]
 
-    def read(skipped: Skipped) -> Iterator[Picture]:
+    def read(skipped: SkipLog) -> Iterator[Picture]:
         for each in opened:
             yield from each(skipped)
 
-    return Source(", ".join(map(str, paths)), read)
+    return RecordSource(", ".join(map(str, paths)), read)
 
 
-Opened = Callable[[Skipped], Iterator[Picture]]
+Opened = Callable[[SkipLog], Iterator[Picture]]
 
 
 def _opened(path: Path, labelled: bool, how: PictureOptions, several: bool) -> Opened:
@@ -89,7 +89,7 @@ def _opened(path: Path, labelled: bool, how: PictureOptions, several: bool) -> O
     skip_bad = how.get("skip_bad", False)
 
     def of_files(named: Sequence[tuple[Path, str]]) -> Opened:
-        def read(skipped: Skipped) -> Iterator[Picture]:
+        def read(skipped: SkipLog) -> Iterator[Picture]:
             for file, label in named:
                 found = readable_image(file, skipped, size, skip_bad=skip_bad, mode=mode, fit=fit)
                 if found is not None:
@@ -97,7 +97,7 @@ def _opened(path: Path, labelled: bool, how: PictureOptions, several: bool) -> O
 
         return read
 
-    def of_idx(skipped: Skipped) -> Iterator[Picture]:
+    def of_idx(skipped: SkipLog) -> Iterator[Picture]:
         images = read_idx_images(path)
         labels = read_idx_labels(path, len(images)) if labelled else [""] * len(images)
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -119,17 +119,17 @@ def _opened(path: Path, labelled: bool, how: PictureOptions, several: bool) -> O
     return of_files([(path, path.resolve().parent.name if labelled else "")])
 
 
-def grey_digits(file: str | Path) -> Source[Picture]:
+def grey_digits(file: str | Path) -> RecordSource[Picture]:
     """The embedded digits: 8 x 8 values of 0 ... 16 a row, as grey from 0 to 255."""
 
-    def read(skipped: Skipped) -> Iterator[Picture]:
+    def read(skipped: SkipLog) -> Iterator[Picture]:
         with gzip.open(file, "rt", encoding="ascii") as source:
             table = np.loadtxt(source, delimiter=",", skiprows=1, dtype=np.int64)
         for number, row in enumerate(table):
             pixels = np.round(row[:64] * (255 / 16)).astype(np.uint8).reshape(8, 8, 1)
             yield Picture(pixels, str(row[64]), f"{file}: row {number + 2}")
 
-    return Source("8x8 digits (UCI optdigits)", read)
+    return RecordSource("8x8 digits (UCI optdigits)", read)
 
 
 def pixel_order(count: int, permute: int | None = None) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from elman.data.lines import opened_text, read_lines
 from elman.data.reading import reading
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.errors import DataError
 
 EMPTY_LINE = "empty line"
@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 def read_cells(
-    file: Path, encoding: str, delimiter: str, skipped: Skipped
+    file: Path, encoding: str, delimiter: str, skipped: SkipLog
 ) -> Iterator[tuple[str, list[str]]]:
     """Where each row of CSV or TSV begins, and its cells; empty lines are counted.
 
@@ -50,7 +50,7 @@ def read_cells(
             ) from error
 
 
-def read_json_rows(file: Path, encoding: str, skipped: Skipped) -> Iterator[Row]:
+def read_json_rows(file: Path, encoding: str, skipped: SkipLog) -> Iterator[Row]:
     """The objects of a file that holds one a line; empty lines are counted."""
     for number, text in enumerate(read_lines(file, encoding), 1):
         where = f"{file}: line {number}"

@@ -18,7 +18,7 @@ from elman.errors import OptionError, require_positive, unknown
 SPECIALS = ("start", "end", "pad")
 
 
-class Sentences:
+class TextEncoder:
     """Single sentences as ids, by a tokenizer, with special ids after the tokenizer's own.
 
     White space around a sentence is taken off. Words and byte pairs carry the space before them:
@@ -51,7 +51,7 @@ class Sentences:
         lower_case: bool = False,
         specials: Sequence[str] = (),
         bpe_sample: int = BPE_SAMPLE,
-    ) -> "Sentences":
+    ) -> "TextEncoder":
         """Learn the units of sentences; at most vocab_size, each seen min_count times or more.
 
         bpe_sample: characters that byte pairs are learnt from, see `elman.data.byte_pairs.spread`.
@@ -81,7 +81,7 @@ class Sentences:
         min_count: int = 1,
         lower_case: bool = False,
         specials: Sequence[str] = (),
-    ) -> "Sentences":
+    ) -> "TextEncoder":
         """Learn the words of sentences that are cut already; a word may hold a space."""
         require_positive(min_count=min_count)
         counts: Counter[str] = Counter()
@@ -160,7 +160,7 @@ class Sentences:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Sentences":
+    def from_json(cls, value: dict[str, Any]) -> "TextEncoder":
         """The sentences that `to_json` described."""
         return cls(
             tokenizer_from_json(value["tokenizer"]),
@@ -173,7 +173,7 @@ class Sentences:
         write_json(path, self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> "Sentences":
+    def load(cls, path: Path) -> "TextEncoder":
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
         return loaded(path, "sentences", cls.from_json)
 

@@ -15,7 +15,7 @@ from elman.data.picture_series import picture_series
 from elman.data.pictures import PictureOptions, is_pictures
 from elman.data.rows import Row
 from elman.data.series_files import RawSeries, as_float32, read_npz, read_ts
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
 from elman.data.text import require_text_file
 from elman.errors import DataError, OptionError, require_positive, unknown
@@ -44,7 +44,7 @@ def labelled_series(
     images: PictureOptions | None = None,
     vectors: bool = False,
     **options: Unpack[TableOptions],
-) -> Source[LabelledSeries]:
+) -> RecordSource[LabelledSeries]:
     """Series with labels, T steps of F values each; T may differ, F may not.
 
     .ts: as sktime writes it. .npz: x [N, T] or [N, T, F], y [N], perhaps lengths [N].
@@ -87,7 +87,7 @@ def labelled_series(
         size = step_size or 1
         sources = [_opened(path, label_column, size, labelled, vectors, options) for path in paths]
 
-    def read(skipped: Skipped) -> Iterator[LabelledSeries]:
+    def read(skipped: SkipLog) -> Iterator[LabelledSeries]:
         size = None
         for found, label, where in chain.from_iterable(source(skipped) for source in sources):
             if len(found) and size is None:
@@ -102,7 +102,7 @@ def labelled_series(
             else:
                 yield LabelledSeries(values, label if labelled else "", where)
 
-    return Source(", ".join(map(str, paths)), read)
+    return RecordSource(", ".join(map(str, paths)), read)
 
 
 def _opened(
@@ -112,7 +112,7 @@ def _opened(
     labelled: bool,
     vectors: bool,
     options: TableOptions,
-) -> Callable[[Skipped], Iterator[RawSeries]]:
+) -> Callable[[SkipLog], Iterator[RawSeries]]:
     suffix = unpacked_name(path).suffix.lower()
     if suffix == ".ts":
         require_text_file(path)
@@ -130,7 +130,7 @@ def _opened(
 
 
 def _of_table(
-    table: Table, label: str | None, step_size: int, skipped: Skipped
+    table: Table, label: str | None, step_size: int, skipped: SkipLog
 ) -> Iterator[RawSeries]:
     for row in table.rows(skipped):
         name = "" if label is None else label_of(row, label)
@@ -173,7 +173,7 @@ def _number(row: Row, column: str) -> float:
 
 
 def _mended(
-    values: NDArray[np.float32], missing: str | None, where: str, skipped: Skipped
+    values: NDArray[np.float32], missing: str | None, where: str, skipped: SkipLog
 ) -> NDArray[np.float32]:
     """[T, F] without NaN; see `labelled_series`."""
     gaps = np.isnan(values)

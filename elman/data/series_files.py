@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from elman.data.arrays import npz_arrays
 from elman.data.lines import read_lines
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.errors import DataError
 
 #: values [T, F], label, where
@@ -23,7 +23,7 @@ def as_float32(values: Any) -> NDArray[np.float32]:
 
 
 def read_ts(
-    file: Path, encoding: str, skipped: Skipped, labelled: bool = True
+    file: Path, encoding: str, skipped: SkipLog, labelled: bool = True
 ) -> Iterator[RawSeries]:
     """The series of a .ts file: channels apart by ``:``, values by ``,``, the label last.
 

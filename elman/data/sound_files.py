@@ -10,7 +10,7 @@ from elman.data.labelled import LABEL_NAMES, label_of, text_of
 from elman.data.lines import read_lines
 from elman.data.reading import is_file
 from elman.data.rows import EMPTY_LINE, Row
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
 from elman.errors import DataError
 
@@ -25,7 +25,7 @@ TRANSCRIPT_NAMES = (
 BESIDE = ("", "wavs", "wav", "clips", "audio", "recordings")
 LIBRISPEECH = "*.trans.txt"
 
-Read = Callable[[Skipped], Iterator[Sound]]
+Read = Callable[[SkipLog], Iterator[Sound]]
 
 
 def transcribed_sounds(
@@ -35,7 +35,7 @@ def transcribed_sounds(
     text_column: str | None = None,
     skip_bad: bool = False,
     **options: Unpack[TableOptions],
-) -> Source[Sound]:
+) -> RecordSource[Sound]:
     """Sounds and what is spoken in them.
 
     Tables: a column of files, found beside the table or in a folder `BESIDE` it, and one of
@@ -72,7 +72,7 @@ def labelled_sounds(
     labelled: bool = True,
     skip_bad: bool = False,
     **options: Unpack[TableOptions],
-) -> Source[Sound]:
+) -> RecordSource[Sound]:
     """Sounds, each with one label.
 
     Folders: one for each label; of one folder alone the folders in it. Tables: a column of files
@@ -117,15 +117,15 @@ def are_sounds(files: Sequence[str | Path], **options: Unpack[TableOptions]) -> 
     table = Table(path, **options)
     names = {name.lower(): name for name in reversed(table.columns)}
     column = next((names[usual] for usual in FILE_NAMES if usual in names), None)
-    row = next(iter(table.rows(Skipped())), None)
+    row = next(iter(table.rows(SkipLog())), None)
     return column is not None and row is not None and is_sound(str(row.values.get(column)))
 
 
 # One reader a kind of file
 
 
-def _source(readers: list[tuple[str, Read]], what: str, skip_bad: bool) -> Source[Sound]:
-    def read(skipped: Skipped) -> Iterator[Sound]:
+def _source(readers: list[tuple[str, Read]], what: str, skip_bad: bool) -> RecordSource[Sound]:
+    def read(skipped: SkipLog) -> Iterator[Sound]:
         for _, reader in readers:
             for sound in reader(skipped):
                 path = sound.source
@@ -143,7 +143,7 @@ def _source(readers: list[tuple[str, Read]], what: str, skip_bad: bool) -> Sourc
 
     named = [about for about, _ in readers]
     more = f" and {len(named) - 3} more" if len(named) > 4 else ""
-    return Source(", ".join(named[:3] if more else named) + more, read)
+    return RecordSource(", ".join(named[:3] if more else named) + more, read)
 
 
 def _all_of(files: Sequence[Path], label: str) -> Read:
@@ -151,7 +151,7 @@ def _all_of(files: Sequence[Path], label: str) -> Read:
 
 
 def _rows_of(table: Table, file: str, column: str, of: Callable[[Row, str], str]) -> Read:
-    def read(skipped: Skipped) -> Iterator[Sound]:
+    def read(skipped: SkipLog) -> Iterator[Sound]:
         for row in table.rows(skipped):
             name = label_of(row, file)
             if name:
@@ -165,7 +165,7 @@ def _rows_of(table: Table, file: str, column: str, of: Callable[[Row, str], str]
 def _lines_of(path: Path, mark: str, options: TableOptions) -> Read:
     """An id and its text a line; the text is the last of what stands between marks."""
 
-    def read(skipped: Skipped) -> Iterator[Sound]:
+    def read(skipped: SkipLog) -> Iterator[Sound]:
         for number, line in enumerate(read_lines(path, options.get("encoding", "utf-8")), 1):
             where = f"{path}: line {number}"
             name, _, rest = line.partition(mark)
@@ -179,7 +179,7 @@ def _lines_of(path: Path, mark: str, options: TableOptions) -> Read:
 
 
 def _beside(path: Path, options: TableOptions) -> Read:
-    def read(skipped: Skipped) -> Iterator[Sound]:
+    def read(skipped: SkipLog) -> Iterator[Sound]:
         text = path.with_suffix(".txt")
         if not text.is_file():
             raise DataError(

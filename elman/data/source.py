@@ -12,7 +12,7 @@ Record = TypeVar("Record")
 MASK = (1 << 64) - 1
 
 
-class Skipped:
+class SkipLog:
     """What a pass over the data left out or mended: how often, why, and where first."""
 
     def __init__(self) -> None:
@@ -36,26 +36,26 @@ class Skipped:
         )
 
 
-class Source(Generic[Record]):
+class RecordSource(Generic[Record]):
     """Records read from files: each pass reads them anew, in one order, and counts what it skips.
 
     about: what is read, for people, as in "a.csv: text 'review', label 'stars'".
     skipped: of the pass that was begun last.
     """
 
-    def __init__(self, about: str, read: Callable[[Skipped], Iterator[Record]]) -> None:
+    def __init__(self, about: str, read: Callable[[SkipLog], Iterator[Record]]) -> None:
         self.about = about
         self.read = read
-        self.skipped = Skipped()
+        self.skipped = SkipLog()
 
     def __iter__(self) -> Iterator[Record]:
-        self.skipped = Skipped()
+        self.skipped = SkipLog()
         return self.read(self.skipped)
 
 
 def split(
-    source: Source[Record], fraction: float, seed: int
-) -> tuple[Source[Record], Source[Record]]:
+    source: RecordSource[Record], fraction: float, seed: int
+) -> tuple[RecordSource[Record], RecordSource[Record]]:
     """What stays, and a fraction that is held out, drawn by a hash of the record's index.
 
     Neither the number of records nor those after it change where a record goes, and nothing is
@@ -68,8 +68,8 @@ def split(
 
     key = _mixed(seed & MASK)
 
-    def part(held: bool) -> Callable[[Skipped], Iterator[Record]]:
-        def read(skipped: Skipped) -> Iterator[Record]:
+    def part(held: bool) -> Callable[[SkipLog], Iterator[Record]]:
+        def read(skipped: SkipLog) -> Iterator[Record]:
             for index, record in enumerate(source.read(skipped)):
                 if (_uniform(index, key) < fraction) == held:
                     yield record
@@ -78,8 +78,8 @@ def split(
 
     percent = f"{100 * fraction:g} %"
     return (
-        Source(f"{source.about}, without {percent} held out", part(False)),
-        Source(f"{source.about}, {percent} held out", part(True)),
+        RecordSource(f"{source.about}, without {percent} held out", part(False)),
+        RecordSource(f"{source.about}, {percent} held out", part(True)),
     )
 
 

@@ -13,7 +13,7 @@ from elman.data.rows import (
     read_json_rows,
     read_parquet_rows,
 )
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.text import require_text_file
 from elman.errors import DataError, OptionError, unknown
 
@@ -67,7 +67,7 @@ class Table:
             )
         self.columns = self._columns()
 
-    def rows(self, skipped: Skipped) -> Iterator[Row]:
+    def rows(self, skipped: SkipLog) -> Iterator[Row]:
         """All rows from the first to the last; DataError where one is not as the first."""
         if self.suffix in PARQUET:
             return read_parquet_rows(self.file)
@@ -75,7 +75,7 @@ class Table:
             return read_json_rows(self.file, self.encoding, skipped)
         return self._rows_of_cells(skipped)
 
-    def values(self, skipped: Skipped) -> Iterator[tuple[str, list[Any]]]:
+    def values(self, skipped: SkipLog) -> Iterator[tuple[str, list[Any]]]:
         """Where each row stands, and its values in the order of the columns."""
         if self.suffix in (*PARQUET, *JSON_LINES):
             for where, values in self.rows(skipped):
@@ -124,10 +124,10 @@ class Table:
         if self.suffix in PARQUET:
             names = parquet_columns(self.file)
         elif self.suffix in JSON_LINES:
-            first = next(read_json_rows(self.file, self.encoding, Skipped()), None)
+            first = next(read_json_rows(self.file, self.encoding, SkipLog()), None)
             names = [] if first is None else list(first.values)
         else:
-            _, cells = next(self._cells(Skipped()), ("", []))
+            _, cells = next(self._cells(SkipLog()), ("", []))
             names = self._names(cells)
         if not names:
             raise DataError(f"{self.file}: holds no rows")
@@ -147,15 +147,15 @@ class Table:
             )
         return names
 
-    def _cells(self, skipped: Skipped) -> Iterator[tuple[str, list[str]]]:
+    def _cells(self, skipped: SkipLog) -> Iterator[tuple[str, list[str]]]:
         return read_cells(self.file, self.encoding, self.delimiter, skipped)
 
-    def _rows_of_cells(self, skipped: Skipped) -> Iterator[Row]:
+    def _rows_of_cells(self, skipped: SkipLog) -> Iterator[Row]:
         names = self.columns
         for where, cells in self._whole_cells(skipped):
             yield Row(where, dict(zip(names, cells, strict=True)))
 
-    def _whole_cells(self, skipped: Skipped) -> Iterator[tuple[str, list[str]]]:
+    def _whole_cells(self, skipped: SkipLog) -> Iterator[tuple[str, list[str]]]:
         names = self.columns
         for index, (where, cells) in enumerate(self._cells(skipped)):
             if len(cells) != len(names):
@@ -168,7 +168,7 @@ class Table:
                 yield where, cells
 
 
-def read_rows(file: str | Path, **options: Unpack[TableOptions]) -> Source[Row]:
+def read_rows(file: str | Path, **options: Unpack[TableOptions]) -> RecordSource[Row]:
     """The rows of a table, see `Table`."""
     table = Table(file, **options)
-    return Source(f"{table.file}: {', '.join(table.columns)}", table.rows)
+    return RecordSource(f"{table.file}: {', '.join(table.columns)}", table.rows)

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from elman.data.lines import checked_encoding, read_lines
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.errors import DataError, require_positive
 
 SEPARATORS = ("<>", "end", "<end>")
@@ -31,7 +31,7 @@ def tagged_sentences(
     tag_column: int | None = None,
     separators: Sequence[str] = SEPARATORS,
     encoding: str = "utf-8",
-) -> Source[TaggedSentence]:
+) -> RecordSource[TaggedSentence]:
     """Tagged sentences: parallel files (`PARALLEL`), or the folder of them; others are CoNLL.
 
     CoNLL: a word a line with its tag in another column, an empty line between sentences. For
@@ -58,17 +58,17 @@ def tagged_sentences(
     if tag_column is not None:
         require_positive(tag_column=tag_column)
 
-    def read(skipped: Skipped) -> Iterator[TaggedSentence]:
+    def read(skipped: SkipLog) -> Iterator[TaggedSentence]:
         for path in paths:
             lines = _columns(path, encoding, separators, skipped)
             yield from _sentences(lines, word_column, tag_column)
 
     tag = "the last column" if tag_column is None else f"column {tag_column}"
     names = ", ".join(map(str, paths))
-    return Source(f"{names}: words in column {word_column}, tags in {tag}", read)
+    return RecordSource(f"{names}: words in column {word_column}, tags in {tag}", read)
 
 
-def _named_files(paths: Sequence[Path], encoding: str) -> Source[TaggedSentence]:
+def _named_files(paths: Sequence[Path], encoding: str) -> RecordSource[TaggedSentence]:
     """Parallel files that are told apart by their names, in any order."""
     by_name = {path.name: path for path in paths}
     words, tags, label = (by_name.get(name) for name in PARALLEL)
@@ -89,7 +89,7 @@ def untagged_sentences(
 ) -> Iterator[list[str]]:
     """The words of the sentences in a CoNLL file, whether it has tags or not."""
     words: list[str] = []
-    for where, cells in _columns(path, encoding, separators, Skipped()):
+    for where, cells in _columns(path, encoding, separators, SkipLog()):
         if cells:
             words.append(_cell(where, cells, word_column, "word"))
         elif words:
@@ -99,7 +99,7 @@ def untagged_sentences(
 
 def parallel_files(
     words: Path, tags: Path, label: Path | None = None, *, encoding: str = "utf-8"
-) -> Source[TaggedSentence]:
+) -> RecordSource[TaggedSentence]:
     """Files whose lines belong together: line i holds the words, the tags, the label of sentence i.
 
     Words and tags are split at white space. A line that is empty in all files is skipped and
@@ -109,7 +109,7 @@ def parallel_files(
     for path in paths:
         next(read_lines(path, encoding), None)
 
-    def read(skipped: Skipped) -> Iterator[TaggedSentence]:
+    def read(skipped: SkipLog) -> Iterator[TaggedSentence]:
         for where, texts in parallel_lines(paths, encoding):
             sentence, its_tags, *whole = texts
             found = TaggedSentence(sentence.split(), its_tags.split(), None, where)
@@ -127,7 +127,7 @@ def parallel_files(
                 yield TaggedSentence(found.words, found.tags, name, where)
 
     about = f"{words}: tags in {tags.name}" + (f", label in {label.name}" if label else "")
-    return Source(about, read)
+    return RecordSource(about, read)
 
 
 def parallel_lines(paths: Sequence[Path], encoding: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -145,7 +145,7 @@ def parallel_lines(paths: Sequence[Path], encoding: str) -> Iterator[tuple[str, 
 
 
 def _columns(
-    path: Path, encoding: str, separators: Sequence[str], skipped: Skipped
+    path: Path, encoding: str, separators: Sequence[str], skipped: SkipLog
 ) -> Iterator[tuple[str, list[str]]]:
     """Where each line stands and its columns, none where a sentence ends.
 

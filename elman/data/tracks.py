@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.lines import read_lines
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.tables import SUFFIXES, Table, TableOptions, is_table
 from elman.data.text import require_text_file
 from elman.errors import DataError, unknown
@@ -54,7 +54,7 @@ def tracks(
     frame_step: int = 1,
     columns: Mapping[str, str | None] | None = None,
     **options: Unpack[TableOptions],
-) -> Source[Track]:
+) -> RecordSource[Track]:
     """The tracks in files, each file a video of its own.
 
     .txt: a line for each box, frame, track, x, y, w, h, and perhaps whether it counts (0: it does
@@ -73,13 +73,13 @@ def tracks(
     given = columns or {}
     opened = {path: _opened(path, given, options) for path in paths}
 
-    def read(skipped: Skipped) -> Iterator[Track]:
+    def read(skipped: SkipLog) -> Iterator[Track]:
         for path in paths:
             for name, boxes in _by_track(opened[path], skipped).items():
                 most = longest_gap if gaps == "interpolate" else 0
                 yield from _whole(f"{path}: track {name}", name, boxes, frame_step, most, skipped)
 
-    return Source(", ".join(map(str, files)), read)
+    return RecordSource(", ".join(map(str, files)), read)
 
 
 def _files(path: Path) -> list[Path]:
@@ -103,14 +103,14 @@ def _opened(path: Path, columns: Mapping[str, str | None], options: TableOptions
     return lambda skipped: _of_mot(path, options.get("encoding", "utf-8"), skipped)
 
 
-def _of_table(table: Table, names: list[str], skipped: Skipped) -> Rows:
+def _of_table(table: Table, names: list[str], skipped: SkipLog) -> Rows:
     track, *numbers = names
     for row in table.rows(skipped):
         values = [_number(row.where, name, row.values[name]) for name in numbers]
         yield row.where, str(row.values[track]), values
 
 
-def _of_mot(path: Path, encoding: str, skipped: Skipped) -> Rows:
+def _of_mot(path: Path, encoding: str, skipped: SkipLog) -> Rows:
     names = ("frame", "track", "x", "y", "w", "h", "whether it counts")
     for line, text in enumerate(read_lines(path, encoding), 1):
         where, cells = f"{path}: line {line}", text.replace(",", " ").split()
@@ -138,7 +138,7 @@ def _number(where: str, name: str, value: Any) -> float:
     return number
 
 
-def _by_track(rows: Any, skipped: Skipped) -> dict[str, dict[int, list[float]]]:
+def _by_track(rows: Any, skipped: SkipLog) -> dict[str, dict[int, list[float]]]:
     """track -> frame -> box"""
     found: dict[str, dict[int, list[float]]] = {}
     for where, track, (frame, *box) in rows(skipped):
@@ -155,7 +155,7 @@ def _by_track(rows: Any, skipped: Skipped) -> dict[str, dict[int, list[float]]]:
 
 
 def _whole(
-    where: str, name: str, boxes: dict[int, list[float]], step: int, longest: int, skipped: Skipped
+    where: str, name: str, boxes: dict[int, list[float]], step: int, longest: int, skipped: SkipLog
 ) -> Iterator[Track]:
     """A track in parts without a gap; see `tracks`."""
     frames = np.array(sorted(boxes))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from elman.data.files import loaded, write_json
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tokenizer import Ids
 from elman.data.typed import as_type
 from elman.errors import DataError, unknown
@@ -42,7 +42,7 @@ class Labels:
     def __len__(self) -> int:
         return len(self.names)
 
-    def id(self, name: str, where: str, skipped: Skipped | None = None) -> int | None:
+    def id(self, name: str, where: str, skipped: SkipLog | None = None) -> int | None:
         """A label's number; where it is unknown, None, counted in ``skipped``.
 
         Raises DataError for an unknown label where ``skipped`` is not given.
@@ -60,7 +60,7 @@ class Labels:
         skipped.add(f"label that the training data do not hold: {name!r}", where)
         return None
 
-    def ids(self, names: Sequence[str], where: str, skipped: Skipped | None = None) -> Ids | None:
+    def ids(self, names: Sequence[str], where: str, skipped: SkipLog | None = None) -> Ids | None:
         """The numbers of a sequence of labels, None where one of them is unknown, as in `id`."""
         found = [self.id(name, where, skipped) for name in names]
         return None if None in found else np.array(found, dtype=np.int64)

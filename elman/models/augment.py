@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elman.data.log_mel import LOWEST, LogMel, hertz_to_mel
-from elman.data.numbers import Scale
+from elman.data.numbers import StandardScaler
 from elman.errors import OptionError
 from elman.models.targets import inside
 
@@ -52,7 +52,9 @@ class Augmentation:
         """Whether it does anything."""
         return self != Augmentation()
 
-    def __call__(self, x: Tensor, lengths: Tensor, features: LogMel, scale: Scale) -> Tensor:
+    def __call__(
+        self, x: Tensor, lengths: Tensor, features: LogMel, scale: StandardScaler
+    ) -> Tensor:
         """x: [T, B, F] of these features, scaled   ->   the same shape; past the end is 0."""
         mean, deviation = (x.new_tensor(v) for v in (scale.mean, scale.deviation))
         T, B, _ = x.shape

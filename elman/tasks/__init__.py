@@ -1,4 +1,4 @@
-"""What can be trained: one file a task."""
+"""What can be trained: a folder a task, and what they share in `base`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,17 @@ from elman.cells import Cell
 from elman.data.files import RESTORE
 from elman.data.reading import reading
 from elman.errors import RunError
-from elman.tasks.caption import Captioning
-from elman.tasks.classify import Classification
-from elman.tasks.forecast import Forecasting
-from elman.tasks.generate import Generation
-from elman.tasks.language_model import LanguageModelling
-from elman.tasks.music import Music
-from elman.tasks.pixels import PixelTask
-from elman.tasks.tag import Tagging
-from elman.tasks.track import Tracking
-from elman.tasks.transcribe import Transcription
-from elman.tasks.translate import Translation
+from elman.tasks.caption.task import Captioning
+from elman.tasks.classify.task import Classification
+from elman.tasks.forecast.task import Forecasting
+from elman.tasks.generate.task import Generation
+from elman.tasks.lm.task import LanguageModelling
+from elman.tasks.music.task import Music
+from elman.tasks.pixels.task import PixelTask
+from elman.tasks.tag.task import Tagging
+from elman.tasks.track.task import Tracking
+from elman.tasks.transcribe.task import Transcription
+from elman.tasks.translate.task import Translation
 from elman.train.custom_cell import cell_class
 from elman.train.run import Run, open_run
 from elman.train.task import Task, options_of

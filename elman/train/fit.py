@@ -17,7 +17,7 @@ from elman.train.checkpoint import newest_checkpoint
 from elman.train.module import SequenceModule
 from elman.train.task import Task
 from elman.train.together import backend, company, process_rank
-from elman.train.watch import Watch
+from elman.train.watch import RunCallback
 from elman.train.weights import require_fitting
 
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
@@ -35,7 +35,7 @@ def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: C
         module.restore(found, process_rank())
     if module.finished:
         return True
-    watch = Watch(task, console)
+    watch = RunCallback(task, console)
     with _quiet():
         trainer = L.Trainer(
             accelerator=options.accelerator,

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from elman.data.corpus import Report
+from elman.data.corpus import ProgressCallback
 
 
 @contextmanager
-def reported(console: Console) -> Iterator[Report]:
+def reported(console: Console) -> Iterator[ProgressCallback]:
     """A function that shows how far each piece of work has come: report(what, done, total)."""
     tasks: dict[str, TaskID] = {}
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:

@@ -9,7 +9,7 @@ from torch import nn
 
 from elman.cells import Cell
 from elman.data.batch import Batch, Batches
-from elman.data.corpus import Report
+from elman.data.corpus import ProgressCallback
 from elman.data.files import RESTORE
 from elman.data.reading import reading
 from elman.data.typed import as_type, typed
@@ -79,7 +79,7 @@ class Task(ABC, Generic[O]):
         cell_class(options.cell)
 
     @abstractmethod
-    def prepare(self, report: Report) -> dict[str, Any]:
+    def prepare(self, report: ProgressCallback) -> dict[str, Any]:
         """Write the data as numbers into the run folder; the facts that `found` returns, as JSON
         knows them."""
 

@@ -27,7 +27,7 @@ def columns(task: Task | type[Task]) -> list[str]:
     return ["step", "epoch", "seconds", "learning_rate", *own]
 
 
-class Watch(L.Callback):
+class RunCallback(L.Callback):
     """Progress bar, metrics, checkpoints, the weights to keep, and a clean end on Ctrl-C."""
 
     def __init__(self, task: Task, console: Console) -> None:

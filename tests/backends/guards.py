@@ -111,10 +111,10 @@ def shared(threads: int, units: bool) -> Callable[..., Share]:
     """What stands in for `share`: this number of threads and this way, whatever the sizes."""
 
     def share(load: Workload, *others: Any) -> Share:
-        walk = load.walk
+        layout = load.layout
         if units:
-            return Share(threads, True, (0, walk.batch))
-        return Share(threads, False, tuple(walk.batch * i // threads for i in range(threads + 1)))
+            return Share(threads, True, (0, layout.batch))
+        return Share(threads, False, tuple(layout.batch * i // threads for i in range(threads + 1)))
 
     return share
 
@@ -174,7 +174,7 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
     """
     placed: dict[int, tuple[Tensor, Any]] = {}
     counts: list[int] = []
-    prepare, run = program.Arguments.__init__, program.team.run
+    prepare, run = program.Arguments.__init__, program.openmp.run
 
     def place(self: Any, name: str, tensor: Tensor, count: int) -> None:
         at = self._places.get(name)
@@ -189,15 +189,15 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
             placed[address] = tensor, buffer
         self.array[at] = placed[address][1].address
 
-    def prepared(self: Any, loop: Any, plan: Any, tape: Any, *others: Any) -> None:
+    def prepared(self: Any, loop: Any, plan: Any, run_buffers: Any, *others: Any) -> None:
         placed.clear()
         loop.frames.clear()
-        prepare(self, loop, plan, tape, *others)
+        prepare(self, loop, plan, run_buffers, *others)
         self.frame.threads = 0  # no later run takes this frame, whose buffers will be gone
         size = self.array[loop.places["stride"]] * self.share.threads
-        walk = tape.walk
+        layout = run_buffers.layout
         buffers = {"workspace": torch.empty(size, dtype=torch.uint8)} | self.frame.room
-        buffers |= {"starts": walk.starts, "counts": walk.counts, "flags": walk.row_flags}
+        buffers |= {"starts": layout.starts, "counts": layout.counts, "flags": layout.row_flags}
         for name, tensor in buffers.items():
             place(self, name, tensor, tensor.numel())
 
@@ -211,7 +211,7 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
 
     monkeypatch.setattr(program.Arguments, "place", place)
     monkeypatch.setattr(program.Arguments, "__init__", prepared)
-    monkeypatch.setattr(program.team, "run", checked)
+    monkeypatch.setattr(program.openmp, "run", checked)
     yield counts
 
 

@@ -59,7 +59,7 @@ def test_a_wrong_state_is_named(compared, monkeypatch):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda back: back.d_last[0][1, 2].add_(1), r"d_h at \(b, h\) = \(1, 2\)"),
+        (lambda back: back.d_last_state[0][1, 2].add_(1), r"d_h at \(b, h\) = \(1, 2\)"),
         (lambda back: back.stored[0][4, 3].add_(1), r"stored 0 .* at \(t, b, h\) = \(1, 1, 3\)"),
         (lambda back: back.stored[0][4, 3].fill_(torch.nan), "is nan"),
     ],

@@ -178,12 +178,12 @@ def test_forward_mode() -> None:
 @pytest.mark.parametrize("options", [{}, {"lengths": [6, 0, 2, 5]}, {"reset": None}])
 def test_nothing_outlives_the_results(backend, backward, options, monkeypatch) -> None:
     """No cycle of references keeps the memory of a run until the garbage is collected."""
-    layer, tapes = layer_of(backend), []
+    layer, all_buffers = layer_of(backend), []
     options = {k: torch.rand(6, 4) < 0.5 if v is None else v for k, v in options.items()}
     forward = ENGINES[backend].forward
 
     def watched(*runs) -> None:
-        tapes.extend(weakref.ref(tape) for _, tape in runs)
+        all_buffers.extend(weakref.ref(buffers) for _, buffers in runs)
         forward(*runs)
 
     monkeypatch.setattr(ENGINES[backend], "forward", watched)
@@ -192,7 +192,7 @@ def test_nothing_outlives_the_results(backend, backward, options, monkeypatch) -
     try:
         x = torch.randn(6, 4, 3, requires_grad=True)
         outputs, state = layer(x, **options)
-        assert tapes and all(ref() is None for ref in tapes)  # torch keeps what is read later
+        assert all_buffers and all(ref() is None for ref in all_buffers)  # torch keeps what is read later
         alive = [weakref.ref(x), weakref.ref(outputs)]
         assert all(ref() is not None for ref in alive)
         if backward:

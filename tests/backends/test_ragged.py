@@ -36,7 +36,7 @@ def test_every_table_of_a_walk(lengths, reverse):
     ends = [at.get((t, b), -1) for b, t in enumerate(last)]
     assert layout.final.tolist() == ends
     turns = [layout.steps - 1 if reverse else t for t in last]
-    assert layout.final_in_ring.tolist() == [
+    assert layout.final_in_turn.tolist() == [
         -1 if end < 0 else turn % 2 * B + b
         for b, (end, turn) in enumerate(zip(ends, turns, strict=True))
     ]

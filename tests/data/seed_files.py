@@ -26,16 +26,16 @@ from elman.data.panel_rows import PanelRows
 from elman.data.panel_rules import Cuts, Rules
 from elman.data.pcm import pcm_pieces
 from elman.data.pictures import pictures
-from elman.data.sentences import Sentences
+from elman.data.sentences import TextEncoder
 from elman.data.series import labelled_series
 from elman.data.sound_files import labelled_sounds, transcribed_sounds
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.data.tagged import tagged_sentences, untagged_sentences
 from elman.data.text import Text
 from elman.data.tokenizers import TOKENIZERS, load_tokenizer
 from elman.data.tracks import tracks
 from elman.data.vocabulary import Labels
-from elman.tasks.inputs import Inputs
+from elman.tasks.base.inputs import Inputs
 from elman.train.checkpoint import Checkpoint, Position, newest_checkpoint, save_checkpoint
 from elman.train.metrics import read_metrics
 from elman.train.weights import load_tensors, save_tensors
@@ -62,7 +62,7 @@ class Kind:
     share: float = 1.0
 
 
-def listed(source: Source[Any]) -> list[Any]:
+def listed(source: RecordSource[Any]) -> list[Any]:
     """The records of a source, and last what it skipped."""
     return [*source, str(source.skipped)]
 
@@ -214,7 +214,7 @@ def _numbers(folder: Path) -> Iterator[Kind]:
 
 
 def _panel_rows(path: Path, delimiter: str | None = None) -> list[Any]:
-    skipped = Skipped()
+    skipped = SkipLog()
     with TemporaryDirectory() as made:
         rows = PanelRows([path], delimiter=delimiter)
         rules = Rules(duplicates="mean")
@@ -287,7 +287,7 @@ def _sounds(folder: Path) -> Iterator[Kind]:
 
 
 def _sound(path: Path) -> list[Any]:
-    skipped = Skipped()
+    skipped = SkipLog()
     x = Sound(path, "", str(path)).samples(16000, skipped)
     if path.suffix == ".mp3" and x is not None:
         # What the decoder makes of damaged frames differs from call to call, but not their number.
@@ -367,12 +367,12 @@ def _parts_of_runs(folder: Path) -> Iterator[Kind]:
         path = top / f"{unit}.json"
         kind.fit(texts, 270 if unit == "bpe" else None).save(path)
         yield Kind(f"tokenizer {unit}", path, _tokenizer, m.JSON, share=0.5)
-    Sentences.fit("token", texts, specials=("start", "end")).save(path := top / "units.json")
+    TextEncoder.fit("token", texts, specials=("start", "end")).save(path := top / "units.json")
     yield Kind("sentences", path, _sentences, m.JSON)
     series = [np.random.default_rng(i).normal(size=(4, 2)) for i in range(3)]
-    from elman.data.numbers import Scale
+    from elman.data.numbers import StandardScaler
 
-    Inputs(scale=Scale.fit(series)).save(path := top / "inputs.json")
+    Inputs(scale=StandardScaler.fit(series)).save(path := top / "inputs.json")
     yield Kind("inputs", path, lambda f: [Inputs.load(f).encode(np.ones((2, 2)))], m.JSON)
     Labels.fit(["a", "b", "a"]).save(path := top / "labels.json")
     yield Kind("labels", path, lambda f: [Labels.load(f)], m.JSON, share=0.5)
@@ -394,7 +394,7 @@ def _parts_of_runs(folder: Path) -> Iterator[Kind]:
         top, "p.csv", "date,y\n" + "".join(f"2024-01-{i:02},{i % 7}\n" for i in range(1, 29))
     )
     panel = top / "panel"
-    how = Rules(), Skipped(), lambda *_: None
+    how = Rules(), SkipLog(), lambda *_: None
     write_panel(panel, PanelRows([table]), *how, cuts=Cuts())
     yield Kind("panel", panel / "panel.json", _panel, m.JSON, share=2)
     yield Kind("panel's values", panel / "values.npy", _panel, (m.npy_header,))
@@ -407,7 +407,7 @@ def _tokenizer(path: Path) -> list[Any]:
 
 
 def _sentences(path: Path) -> list[Any]:
-    units = Sentences.load(path)
+    units = TextEncoder.load(path)
     ids = units.encode("one two red é", start=True)
     return [units.vocab_size, units.special_ids, ids, units.decode(ids.tolist())]
 

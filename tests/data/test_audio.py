@@ -10,7 +10,7 @@ import soundfile
 from elman.data.audio import Sound, first_rate, is_sound, read_sound, sounds_below
 from elman.data.log_mel import LogMel
 from elman.data.pcm import pcm_pieces
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tones import PAIRS, RATE, dialled
 from elman.errors import DataError, OptionError
 from tests.data.sounds import tones
@@ -20,7 +20,7 @@ from tests.data.sounds import tones
 def test_files_are_read(tmp_path, suffix):
     x = tones("abc")
     soundfile.write(tmp_path / f"a{suffix}", x, 8000)
-    found, rate = read_sound(tmp_path / f"a{suffix}", Skipped())
+    found, rate = read_sound(tmp_path / f"a{suffix}", SkipLog())
     assert rate == 8000 and len(found) == len(x)
     assert np.corrcoef(found, x)[0, 1] > 0.99
     if suffix == ".wav":
@@ -30,7 +30,7 @@ def test_files_are_read(tmp_path, suffix):
 def test_channels_become_their_mean_and_rates_one_and_both_are_said(tmp_path):
     x = tones("abc", rate=16000)
     soundfile.write(tmp_path / "a.wav", np.stack([x, 0 * x], axis=1), 16000)
-    skipped = Skipped()
+    skipped = SkipLog()
     found = Sound(tmp_path / "a.wav", "", "here").samples(8000, skipped)
     assert str(skipped) == (
         "1 x sound of 2 channels mixed to one (first: here); "
@@ -44,13 +44,13 @@ def test_channels_become_their_mean_and_rates_one_and_both_are_said(tmp_path):
 def test_speed_changes_length_and_pitch():
     t = np.arange(8000) / 8000
     sound = Sound((np.sin(2 * np.pi * 400 * t).astype(np.float32), 8000), "", "", speed=1.25)
-    found = sound.samples(8000, Skipped())
+    found = sound.samples(8000, SkipLog())
     assert len(found) == 6400
     assert np.abs(np.fft.rfft(found)).argmax() * 8000 / len(found) == pytest.approx(500, abs=2)
 
 
 def test_silence_and_nothing_are_left_out_and_counted():
-    skipped = Skipped()
+    skipped = SkipLog()
     for x in (np.zeros(800, np.float32), np.zeros(0, np.float32)):
         assert Sound((x, 8000), "", "here").samples(8000, skipped) is None
     assert skipped.counts == {"silent sound": 1, "sound without samples": 1}
@@ -68,12 +68,12 @@ def test_what_is_no_sound_says_which_file_and_what_to_do(tmp_path):
     ):
         sound = Sound(tmp_path / name, "", name)
         with pytest.raises(DataError, match=f"{name}.*{why}.*--skip-bad"):
-            sound.samples(8000, Skipped())
-        skipped = Skipped()
+            sound.samples(8000, SkipLog())
+        skipped = SkipLog()
         assert sound.samples(8000, skipped, skip_bad=True) is None
         assert skipped.counts == {"sound that cannot be read": 1}
     with pytest.raises(DataError, match="is a folder"):
-        read_sound(tmp_path, Skipped())
+        read_sound(tmp_path, SkipLog())
 
 
 def test_a_cut_file_is_no_reason_to_crash(tmp_path):
@@ -81,7 +81,7 @@ def test_a_cut_file_is_no_reason_to_crash(tmp_path):
     whole = (tmp_path / "a.flac").read_bytes()
     (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
     try:
-        x, _ = read_sound(tmp_path / "a.flac", Skipped())
+        x, _ = read_sound(tmp_path / "a.flac", SkipLog())
         assert len(x)
     except DataError as error:
         assert "a.flac" in str(error)

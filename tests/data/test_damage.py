@@ -19,12 +19,12 @@ from elman.data.images import image_size, read_image
 from elman.data.labelled import labelled_texts
 from elman.data.lines import read_lines
 from elman.data.music import pieces
-from elman.data.numbers import Scale
+from elman.data.numbers import StandardScaler
 from elman.data.panel import mapped_npy
 from elman.data.series import labelled_series
 from elman.data.series_files import read_npz
 from elman.data.sound_files import transcribed_sounds
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tokenizers import load_tokenizer
 from elman.data.tracks import tracks
 from elman.errors import DataError, RunError
@@ -169,7 +169,7 @@ def test_a_flac_file_that_claims_hours_takes_none(tmp_path):
     data[22:26] = b"\x6f\xff\xff\xff"  # the number of samples in the stream's description
     (tmp_path / "a.flac").write_bytes(data)
     try:
-        x, _ = read_sound(tmp_path / "a.flac", Skipped())
+        x, _ = read_sound(tmp_path / "a.flac", SkipLog())
         assert len(x) <= 4096
     except DataError as error:
         assert "a.flac: cannot be read as a sound" in str(error)
@@ -178,15 +178,15 @@ def test_a_flac_file_that_claims_hours_takes_none(tmp_path):
 def test_samples_far_beyond_full_scale_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(9, 1e25), 8000, subtype="FLOAT")
     with pytest.raises(DataError, match=r"a\.wav: holds samples that are no numbers, or far"):
-        read_sound(tmp_path / "a.wav", Skipped())
+        read_sound(tmp_path / "a.wav", SkipLog())
 
 
 def test_what_merely_holds_frames_of_mp3_is_no_sound(tmp_path):
     soundfile.write(tmp_path / "a.mp3", np.sin(np.arange(8000) / 9), 8000)
     (tmp_path / "a.wav").write_bytes(b"PK\x03\x04" + (tmp_path / "a.mp3").read_bytes())
-    assert len(read_sound(tmp_path / "a.mp3", Skipped())[0]) >= 8000
+    assert len(read_sound(tmp_path / "a.mp3", SkipLog())[0]) >= 8000
     with pytest.raises(DataError, match=r"a\.wav: cannot be read as a sound"):
-        read_sound(tmp_path / "a.wav", Skipped())
+        read_sound(tmp_path / "a.wav", SkipLog())
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tiff", "webp"])
@@ -241,7 +241,7 @@ def test_damaged_metrics_are_refused(row, tmp_path):
 )
 def test_scales_that_cannot_be_are_refused(value):
     with pytest.raises(ValueError):
-        Scale.from_json(value)
+        StandardScaler.from_json(value)
 
 
 @pytest.mark.parametrize("symbols", [["a", 1], "ab", ["a", "a"], None])
@@ -266,7 +266,7 @@ def test_mp3_that_promises_billions_of_samples_takes_no_memory(tmp_path):
     at = data.index(b"Xing") + 8  # the number of frames
     (tmp_path / "a.mp3").write_bytes(data[:at] + b"\x00\x9d\x00\x04" + data[at + 4 :])
     with pytest.raises(DataError, match=r"a\.mp3: .*more samples than \d+ bytes can hold"):
-        read_sound(tmp_path / "a.mp3", Skipped())
+        read_sound(tmp_path / "a.mp3", SkipLog())
 
 
 @pytest.mark.parametrize("cut", [-20, -9])
@@ -307,7 +307,7 @@ def test_whole_numbers_that_no_float_holds_are_refused(tmp_path):
 
 
 def test_a_number_too_far_from_those_of_training_is_refused():
-    scale = Scale((0.0,), (1e-6,))
+    scale = StandardScaler((0.0,), (1e-6,))
     assert scale(np.array([[1e30]])).tolist() == [[np.float32(1e36)]]
     with pytest.raises(DataError, match="1e\\+35 is too far from the numbers of the training"):
         scale(np.array([[1e35]]))

@@ -14,7 +14,7 @@ from elman.data.images import (
     readable_image,
     write_sheet,
 )
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.errors import DataError, OptionError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -125,7 +125,7 @@ def damaged():
     ],
 )
 def test_what_cannot_be_read_is_an_error_with_its_name_or_counted(content, message, tmp_path):
-    file, skipped = tmp_path / "a.png", Skipped()
+    file, skipped = tmp_path / "a.png", SkipLog()
     file.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_image(file)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from elman.data.labelled import labelled_texts, labels_of_files
-from elman.data.source import Source, split
+from elman.data.source import RecordSource, split
 from elman.errors import DataError, OptionError
 
 
@@ -88,7 +88,7 @@ def test_columns_are_for_tables(tmp_path):
 
 
 def numbers(n):
-    return Source("numbers", lambda skipped: iter(range(n)))
+    return RecordSource("numbers", lambda skipped: iter(range(n)))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])

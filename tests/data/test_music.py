@@ -5,7 +5,7 @@ from mido import Message, MetaMessage, MidiFile, MidiTrack
 
 from elman.data.midi import LOWEST, read_midi, write_midi
 from elman.data.music import parts_of, pieces
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tunes import tunes
 from elman.errors import DataError
 
@@ -24,7 +24,7 @@ def note(kind, key, time, channel=0, velocity=64):
 
 def read(path, steps=4):
     """The rolls of a file as frames of MIDI keys, and what was skipped."""
-    skipped = Skipped()
+    skipped = SkipLog()
     rolls = read_midi(path, steps, skipped)
     return [[(np.flatnonzero(f) + LOWEST).tolist() for f in roll] for roll in rolls], skipped
 
@@ -33,7 +33,7 @@ def test_what_is_written_is_read_again(tmp_path):
     for steps in (2, 7):
         for name, roll in tunes(6, seed=0):
             write_midi(tmp_path / "a.mid", roll, steps, 90)
-            [again] = read_midi(tmp_path / "a.mid", steps, Skipped())
+            [again] = read_midi(tmp_path / "a.mid", steps, SkipLog())
             assert name and np.array_equal(again, roll)
 
 
@@ -103,7 +103,7 @@ def test_running_status_is_read(tmp_path):
 def test_damaged_midi_is_named(data, message, tmp_path):
     (tmp_path / "bad.mid").write_bytes(data)
     with pytest.raises(DataError, match=rf"bad\.mid: .*{message}"):
-        read_midi(tmp_path / "bad.mid", 4, Skipped())
+        read_midi(tmp_path / "bad.mid", 4, SkipLog())
     source = pieces([tmp_path / "bad.mid"], skip_bad=True)
     assert not list(source) and source.skipped.counts == {"file that cannot be read": 1}
 
@@ -112,7 +112,7 @@ def test_a_file_of_too_many_frames_is_refused(tmp_path):
     track = [note(ON, 60, 0), note(OFF, 60, 2**27), note(ON, 60, 2**27), note(OFF, 60, 1)]
     saved(tmp_path / "a.mid", track, ticks=1)
     with pytest.raises(DataError, match="more than any piece"):
-        read_midi(tmp_path / "a.mid", 4, Skipped())
+        read_midi(tmp_path / "a.mid", 4, SkipLog())
 
 
 def test_folders_are_read_in_the_order_of_names_and_may_have_parts(tmp_path):

@@ -6,7 +6,7 @@ from elman.data.panel_files import write_panel
 from elman.data.panel_roles import Named
 from elman.data.panel_rows import PanelRows
 from elman.data.panel_rules import Cuts, Rules
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.windows import WindowBatches, Windows, shuffled
 from elman.errors import DataError, OptionError, RunError
 
@@ -21,7 +21,7 @@ def days(count, start=1):
 
 
 def panel(file, tmp_path, cuts=(0.2, 0.2), rules=None, more=None, name="panel", **named):
-    skipped = Skipped()
+    skipped = SkipLog()
     rows = PanelRows([file], named=Named(**named), **(more or {}))
     found = write_panel(
         tmp_path / name, rows, rules or Rules(), skipped, lambda *_: None, cuts=Cuts(*cuts)

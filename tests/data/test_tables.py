@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elman.data.source import Skipped
+from elman.data.source import SkipLog
 from elman.data.tables import Table, read_rows
 from elman.errors import DataError, OptionError
 
@@ -203,7 +203,7 @@ def test_a_wrong_delimiter_is_suspected(tmp_path):
 
 
 def test_the_account_of_what_was_skipped():
-    skipped = Skipped()
+    skipped = SkipLog()
     assert not skipped.total and str(skipped) == ""
     skipped.add("empty line", "a: line 3")
     skipped.add("empty line", "a: line 9", 4)

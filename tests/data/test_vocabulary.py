@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elman.data.sentences import Sentences
-from elman.data.source import Skipped
+from elman.data.sentences import TextEncoder
+from elman.data.source import SkipLog
 from elman.data.tokenizers import SENTENCE_TOKENIZERS
 from elman.data.vocabulary import Labels
 from elman.errors import DataError, OptionError, RunError
@@ -26,7 +26,7 @@ def test_an_unknown_label_is_an_error_or_counted():
     labels = Labels.fit(["positive", "negative"])
     with pytest.raises(DataError, match=r"a\.csv: line 3: unknown label 'postive': did you mean"):
         labels.id("postive", "a.csv: line 3")
-    skipped = Skipped()
+    skipped = SkipLog()
     assert labels.id("postive", "a.csv: line 3", skipped) is None
     assert labels.ids(["positive", "x"], "a.csv: line 9", skipped) is None
     assert skipped.counts == {
@@ -54,7 +54,7 @@ def test_labels_are_saved_in_their_order(tmp_path):
     assert Labels.load(tmp_path / "labels.json") == labels
 
 
-@pytest.mark.parametrize("kind", [Labels, Sentences])
+@pytest.mark.parametrize("kind", [Labels, TextEncoder])
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"labels": [1]}', '{"tokenizer": {}}'])
 def test_damaged_files_are_refused(kind, content, tmp_path):
     (tmp_path / "a.json").write_text(content)
@@ -64,7 +64,7 @@ def test_damaged_files_are_refused(kind, content, tmp_path):
 
 @pytest.mark.parametrize("unit", SENTENCE_TOKENIZERS)
 def test_a_sentence_comes_back_without_the_space_around_it(unit):
-    sentences = Sentences.fit(unit, TEXTS)
+    sentences = TextEncoder.fit(unit, TEXTS)
     for text in TEXTS:
         ids = sentences.encode(f" {text}\n")
         assert ids.dtype == np.int64 and ids.max() < sentences.vocab_size
@@ -74,21 +74,21 @@ def test_a_sentence_comes_back_without_the_space_around_it(unit):
         assert len(sentences.encode(empty)) == 0
 
 
-BPE = Sentences.fit("bpe", TEXTS)
+BPE = TextEncoder.fit("bpe", TEXTS)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text())
 def test_any_sentence_comes_back(text):
     for unit in ("byte", "char", "word"):
-        sentences = Sentences.fit(unit, [text], specials=["end"])
+        sentences = TextEncoder.fit(unit, [text], specials=["end"])
         assert sentences.decode(sentences.encode(text, end=True)) == text.strip()
     assert BPE.decode(BPE.encode(text)) == text.strip()
 
 
 @pytest.mark.parametrize("unit", ["word", "bpe", "token"])
 def test_the_first_word_is_the_unit_that_it_is_elsewhere(unit):
-    sentences = Sentences.fit(unit, TEXTS)
+    sentences = TextEncoder.fit(unit, TEXTS)
     assert sentences.encode("cat sat").tolist()[: len(sentences.encode("cat"))] == list(
         sentences.encode("cat")
     )
@@ -98,8 +98,8 @@ def test_the_first_word_is_the_unit_that_it_is_elsewhere(unit):
 
 @pytest.mark.parametrize("unit", SENTENCE_TOKENIZERS)
 def test_special_ids_follow_the_tokenizers_own(unit):
-    plain = Sentences.fit(unit, TEXTS)
-    sentences = Sentences.fit(unit, TEXTS, specials=["start", "end", "pad"])
+    plain = TextEncoder.fit(unit, TEXTS)
+    sentences = TextEncoder.fit(unit, TEXTS, specials=["start", "end", "pad"])
     own = sentences.tokenizer.vocab_size
     assert plain.vocab_size == own
     assert sentences.vocab_size == own + 3
@@ -114,9 +114,9 @@ def test_special_ids_follow_the_tokenizers_own(unit):
 
 @pytest.mark.parametrize("unit", ["char", "word", "token"])
 def test_lower_case_and_saving(unit, tmp_path):
-    sentences = Sentences.fit(unit, TEXTS, lower_case=True, specials=["end"])
+    sentences = TextEncoder.fit(unit, TEXTS, lower_case=True, specials=["end"])
     sentences.save(tmp_path / "a.json")
-    again = Sentences.load(tmp_path / "a.json")
+    again = TextEncoder.load(tmp_path / "a.json")
     assert again.to_json() == sentences.to_json()
     for each in (sentences, again):
         assert each.decode(each.encode("THE CAT", end=True)) == "the cat"
@@ -125,30 +125,30 @@ def test_lower_case_and_saving(unit, tmp_path):
 
 @pytest.mark.parametrize("unit", ["word", "token"])
 def test_rare_words_are_unknown(unit):
-    sentences = Sentences.fit(unit, ["a b a c", "a b d"], min_count=2)
+    sentences = TextEncoder.fit(unit, ["a b a c", "a b d"], min_count=2)
     assert sentences.vocab_size == 3
     assert sentences.decode(sentences.encode("a d b")) == "a <unk> b"
     assert sentences.decode(sentences.encode("d a")) == "<unk> a"
-    assert Sentences.fit(unit, ["a b a c"], vocab_size=2).vocab_size == 2
+    assert TextEncoder.fit(unit, ["a b a c"], vocab_size=2).vocab_size == 2
 
 
 def test_words_that_are_cut_already_have_one_id_each(tmp_path):
-    sentences = Sentences.fit_words([["New York", "is"], ["NEW YORK"], ["so"]], lower_case=True)
+    sentences = TextEncoder.fit_words([["New York", "is"], ["NEW YORK"], ["so"]], lower_case=True)
     ids = sentences.encode_words(["is", "New York", "never"])
     assert ids.tolist()[1:] == [1, 0] and sentences.tokenizer.symbol(1) == "new york"
     assert len(ids) == 3
     sentences.save(tmp_path / "a.json")
-    assert Sentences.load(tmp_path / "a.json").encode_words(["new york"]).tolist() == [1]
+    assert TextEncoder.load(tmp_path / "a.json").encode_words(["new york"]).tolist() == [1]
     assert sentences.encode_words([]).dtype == np.int64
-    assert Sentences.fit_words([["a", "b"], ["a"]], min_count=2).vocab_size == 2
+    assert TextEncoder.fit_words([["a", "b"], ["a"]], min_count=2).vocab_size == 2
     with pytest.raises(OptionError, match="use the unit 'token'"):
-        Sentences.fit("word", TEXTS).encode_words(["a"])
+        TextEncoder.fit("word", TEXTS).encode_words(["a"])
 
 
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(OptionError, match="did you mean 'token'"):
-        Sentences.fit("tokens", TEXTS)
+        TextEncoder.fit("tokens", TEXTS)
     with pytest.raises(OptionError, match="min_count is for char, word and token, not for bpe"):
-        Sentences.fit("bpe", TEXTS, min_count=2)
+        TextEncoder.fit("bpe", TEXTS, min_count=2)
     with pytest.raises(OptionError, match="unknown special id 'begin'"):
-        Sentences.fit("char", TEXTS, specials=["begin"])
+        TextEncoder.fit("char", TEXTS, specials=["begin"])

@@ -10,10 +10,10 @@ import torch
 from elman.cells import CELLS
 from elman.cells.stacked import INITS
 from elman.tasks import KINDS
-from elman.tasks.inputs import InputOptions
-from elman.tasks.language_model import LanguageModelling
-from elman.tasks.options import TextOptions
-from elman.tasks.sounds import SoundOptions
+from elman.tasks.base.audio_options import SoundOptions
+from elman.tasks.base.inputs import InputOptions
+from elman.tasks.base.options import TextOptions
+from elman.tasks.lm.task import LanguageModelling
 from elman.train.options import ModelOptions
 from elman.train.watch import columns
 from tests.docs.pages import run_page

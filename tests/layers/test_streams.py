@@ -14,6 +14,7 @@ from elman import cells
 from elman.backends.cpu.stepper import Stepper
 from elman.backends.reference.eager import Eager
 from elman.errors import BackendError, OptionError, ShapeError
+from elman.runtime import scan
 from tests.cells.cases import PLAIN
 from tests.layers.zoo import BACKWARD, BOTH, FORWARD, I, built, some_state
 from tests.support import (
@@ -169,7 +170,7 @@ def ran(monkeypatch):
 
     monkeypatch.setattr(Stepper, "step", watched("llvm", Stepper.step))
     monkeypatch.setattr(Eager, "forward", watched("eager", Eager.forward))
-    monkeypatch.setattr("elman.scan.literal_loop", watched("loop", elman.scan.literal_loop))
+    monkeypatch.setattr(scan, "literal_loop", watched("loop", scan.literal_loop))
     return names
 
 

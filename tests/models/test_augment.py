@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from elman.data.log_mel import LogMel
-from elman.data.numbers import Scale
+from elman.data.numbers import StandardScaler
 from elman.errors import OptionError
 from elman.models.augment import Augmentation
 
 FEATURES = LogMel(8000, num_mels=20, frames=2)
-SCALE = Scale(tuple(np.linspace(5, 9, 40)), tuple(np.linspace(1, 3, 40)))
+SCALE = StandardScaler(tuple(np.linspace(5, 9, 40)), tuple(np.linspace(1, 3, 40)))
 
 
 def scaled(energies):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from elman.cli.main import main
-from elman.train.watch import Watch
+from elman.train.watch import RunCallback
 from tests.cli.conftest import elman  # noqa: F401
 
 
@@ -47,7 +47,7 @@ def resumes(elman, tmp_path, monkeypatch):  # noqa: F811
     def check(*train, stop, files=()):
         assert elman("train", *train, "--out", "whole").code == 0
         with monkeypatch.context() as patch:
-            patch.setattr(Watch, "_log", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+            patch.setattr(RunCallback, "_log", lambda *_: os.kill(os.getpid(), signal.SIGINT))
             done = elman("train", *train, "--log-every", stop, "--out", "parts")
         assert done.code == 130 and "go on with: elman train --resume parts" in done.out
         assert elman("train", "--resume", "parts").code == 0

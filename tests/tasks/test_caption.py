@@ -15,9 +15,9 @@ import elman as library
 from elman.data.scenes import scenes
 from elman.errors import ShapeError
 from elman.models.decoding import Decoding
-from elman.tasks.caption import Captioning, captions_of
-from elman.tasks.caption_options import CaptioningOptions
-from elman.tasks.texts import caption_scores
+from elman.tasks.base.text_scores import caption_scores
+from elman.tasks.caption.options import CaptioningOptions
+from elman.tasks.caption.task import Captioning, captions_of
 from tests.tasks.test_tag import CELL, answers
 
 TINY = [
@@ -154,7 +154,7 @@ def test_every_kind_of_model(elman, tmp_path, more):
 
 
 def test_the_embedded_scenes(elman, tmp_path, monkeypatch):
-    monkeypatch.setattr("elman.tasks.caption.SCENES", 60)
+    monkeypatch.setattr("elman.tasks.caption.task.SCENES", 60)
     done = train(elman, *TINY, "--steps", 1, "--size", 24)
     assert "60 drawn scenes" in done.out and "read as 24 x 24" in done.out
     assert re.search(r"nearest\s*picture's", done.out)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import elman as library
-from elman.tasks.backtest import naive
+from elman.tasks.forecast.backtest import naive
 
 TINY = [
     *("--hidden", 12, "--batch-size", 16, "--learning-rate", 0.02, "--threads", 1, "--seed", 3),
@@ -230,7 +230,7 @@ def test_naive_forecasts_reach_back_before_the_window(trained):
 
 
 def test_the_picture_shows_several_moments(trained):
-    from elman.tasks.forecast_picture import chosen_windows
+    from elman.tasks.forecast.plots import chosen_windows
 
     loaded = library.load(trained)
     windows = loaded.task.windows("test")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import elman as library
-from elman.tasks.generate import GenerateOptions, Generation
+from elman.tasks.generate.task import GenerateOptions, Generation
 
 SMALL = [
     *("--hidden", 16, "--latent", 3, "--batch-size", 8, "--threads", 1, "--validate-every", 1000),

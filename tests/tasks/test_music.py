@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 import elman as library
 from elman.data.midi import LOWEST, read_midi, write_midi
-from elman.data.source import Skipped
-from elman.tasks.music import MusicOptions, moved
-from elman.tasks.musician import frame
+from elman.data.source import SkipLog
+from elman.tasks.music.predictor import frame
+from elman.tasks.music.task import MusicOptions, moved
 
 SMALL = [
     *("--hidden", 16, "--batch-size", 4, "--threads", 1, "--validate-every", 1000),
@@ -46,7 +46,7 @@ def test_a_round_is_learnt_predicted_scored_and_sampled(elman, rounds, tmp_path,
     assert scores["loss_nats"] < 0.5 and scores["f1"] > 0.98
     assert scores["baseline"]["f1"] == 0  # no chord sounds twice
     assert (run / "piano-roll.png").read_bytes().startswith(b"\x89PNG")
-    [drawn] = read_midi(run / "sample.mid", 4, Skipped())
+    [drawn] = read_midi(run / "sample.mid", 4, SkipLog())
     assert drawn.sum(1).mean() > 1
 
     [answer] = lines(elman("predict", "run", "51 61; 52 62; 53 63"))
@@ -62,7 +62,7 @@ def test_a_round_is_learnt_predicted_scored_and_sampled(elman, rounds, tmp_path,
     [one] = lines(elman(*given, "--temperature", 0))
     assert one == "; ".join(f"{51 + t % 3} {61 + t % 3}" for t in range(9))
     assert elman(*given, "--out", "a.mid", "--count", 2).code == 0
-    assert len(read_midi(tmp_path / "a-2.mid", 4, Skipped())[0]) <= 9
+    assert len(read_midi(tmp_path / "a-2.mid", 4, SkipLog())[0]) <= 9
     nothing = ["sample", "run", "--seed", 3, "--json"]
     assert lines(elman(*nothing)) == lines(elman(*nothing))
     frames = json.loads(lines(elman(*nothing))[0])["frames"]

@@ -9,8 +9,8 @@ from PIL import Image
 import elman as library
 from elman.data.images import read_image
 from elman.errors import DataError, OptionError
-from elman.tasks.pixels import PixelOptions
-from elman.tasks.streaming import answers
+from elman.tasks.base.streaming import answers
+from elman.tasks.pixels.task import PixelOptions
 
 SMALL = [
     *("--hidden", 8, "--batch-size", 8, "--threads", 1, "--validate-every", 1000),

@@ -10,7 +10,7 @@ import torch
 import elman as library
 from elman.layers import Pooling
 from elman.layers.pooling import KINDS
-from elman.tasks.streaming import StepTimes, answers
+from elman.tasks.base.streaming import StepTimes, answers
 
 TINY = [
     *("--hidden", 8, "--batch-size", 8, "--steps", 12, "--threads", 1, "--no-bidirectional"),

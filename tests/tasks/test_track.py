@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import elman as library
-from elman.tasks.track import errors, mirrored, overlap, shortened
+from elman.tasks.track.task import errors, mirrored, overlap, shortened
 
 SMALL = [
     *("--observe", 4, "--predict", 3, "--hidden", 8, "--batch-size", 16, "--threads", 1),

@@ -12,13 +12,13 @@ import torch
 import elman as library
 from elman.data.audio import Sound
 from elman.data.batches import collate
-from elman.data.source import Skipped, Source
+from elman.data.source import RecordSource, SkipLog
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
-from elman.tasks.hearing import Hearing
-from elman.tasks.sounds import SoundOptions
-from elman.tasks.streaming import answers
-from elman.tasks.texts import edits, transcript_counts, transcript_scores
+from elman.tasks.base.audio import AudioProcessor
+from elman.tasks.base.audio_options import SoundOptions
+from elman.tasks.base.streaming import answers
+from elman.tasks.base.text_scores import edits, transcript_counts, transcript_scores
 from tests.data.sounds import RATE, tones, words, write_sounds
 
 TINY = [
@@ -251,7 +251,7 @@ def slow(a, b):
 
 
 def test_the_embedded_data_run(elman, monkeypatch):
-    monkeypatch.setattr("elman.tasks.transcribe.DIALLED", 40)
+    monkeypatch.setattr("elman.tasks.transcribe.task.DIALLED", 40)
     done = elman("train", "transcribe", "--hidden", 8, "--steps", 1, "--threads", 1)
     assert done.code == 0 and "40 telephone numbers" in done.out
 
@@ -293,16 +293,16 @@ def test_a_label_while_it_is_heard(labelled):
 
 
 def test_a_sound_is_made_like_others(tmp_path):
-    train = Source(
+    train = RecordSource(
         "", lambda skipped: (Sound((tones(w, seed=i), RATE), w, "") for i, w in enumerate(words(9)))
     )
     sound = tones("abc", seed=5)
     quiet, hissing = 0.1 * sound, sound + 0.01 * np.random.default_rng(0).normal(size=len(sound))
 
     def far(**how):
-        hearing = Hearing.learn(train, SoundOptions(num_mels=16, **how), lambda *_: None)
+        hearing = AudioProcessor.learn(train, SoundOptions(num_mels=16, **how), lambda *_: None)
         first, *others = (
-            hearing(Sound((x.astype(np.float32), RATE), "", ""), Skipped())
+            hearing(Sound((x.astype(np.float32), RATE), "", ""), SkipLog())
             for x in (sound, quiet, hissing)
         )
         return [float(np.abs(other - first).mean()) for other in others]
@@ -315,8 +315,10 @@ def test_a_sound_is_made_like_others(tmp_path):
 def test_what_is_changed_keeps_the_mean_of_a_sound():
     sounds = [Sound((tones(w, seed=i), RATE), w, "") for i, w in enumerate(words(4))]
     options = SoundOptions(num_mels=16, per_sound=True, warp=0.1, noise=10.0, gain=6.0)
-    hearing = Hearing.learn(Source("", lambda skipped: iter(sounds)), options, lambda *_: None)
-    t = collate([{"x": hearing(sound, Skipped())} for sound in sounds]).tensors
+    hearing = AudioProcessor.learn(
+        RecordSource("", lambda skipped: iter(sounds)), options, lambda *_: None
+    )
+    t = collate([{"x": hearing(sound, SkipLog())} for sound in sounds]).tensors
     changed = hearing.changed(t["x"], t["x_lengths"], options.augmentation)
     assert changed.sum(0).abs().max() < 1e-3 < (changed - t["x"]).abs().max()
     assert (changed[t["x_lengths"].min() :, t["x_lengths"].argmin()] == 0).all()

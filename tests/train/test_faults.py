@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from elman.errors import DataError, RunError
-from elman.tasks.classify import Classification, ClassifyOptions
+from elman.tasks.classify.task import Classification, ClassifyOptions
 from elman.train.run import Run, new_run, open_run
 from elman.train.training import resume
 from tests.train import faults

@@ -1,0 +1,1 @@
+"""Texts and series from a latent variable."""

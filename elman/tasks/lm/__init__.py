@@ -1,0 +1,1 @@
+"""The next unit of a text."""

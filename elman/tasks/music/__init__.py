@@ -1,0 +1,1 @@
+"""The next notes of a piece."""

@@ -1,0 +1,1 @@
+"""The next pixel of a picture."""

@@ -1,0 +1,1 @@
+"""A tag for each item of a sequence."""

@@ -1,0 +1,1 @@
+"""The next boxes of what moves in videos."""

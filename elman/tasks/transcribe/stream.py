@@ -1,0 +1,62 @@
+"""What is spoken, written down while it is."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from elman.data.audio import Samples
+from elman.models.ctc import Collapse
+from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.streaming import stack_stream
+
+if TYPE_CHECKING:
+    from elman.tasks.transcribe.predictor import TranscribePredictor
+
+
+class LiveTranscript:
+    """The best path of a sound that comes in pieces: features, layers and units are carried on.
+
+    Memory does not grow. Raises OptionError for a model that hears from both ends.
+    """
+
+    #: Answers follow each other in one line.
+    between = ""
+
+    def __init__(self, trained: "TranscribePredictor") -> None:
+        self.trained, task = trained, trained.task
+        self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
+        self.heard = task.hearing.stream()
+        self.step_seconds = task.hearing.features.step_seconds
+        self._begin()
+
+    def _begin(self) -> None:
+        self.layers.reset()
+        self.heard.end()
+        self.collapse = Collapse(self.trained.model.blank)
+        self.decoder = self.trained.task.units.tokenizer.decoder()
+        self.steps = 0
+
+    def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
+        """Samples, the time of a step at once."""
+        return self.heard.pieces(stdin)
+
+    def __call__(self, piece: Samples) -> Prediction | None:
+        """The units that begin with the steps that these samples complete."""
+        model, text, units = self.trained.model, "", []
+        for x in self.heard(piece):
+            log_p = model.output(self.layers(x)).log_softmax(dim=-1)
+            unit = self.collapse(int(self.trained.task.without_unknown(log_p).argmax()))
+            if unit is not None:
+                text += self.decoder.push(unit)
+                units.append(self._said(unit))
+            self.steps += 1
+        return Prediction(text, {"text": text, "units": units}) if units else None
+
+    def _said(self, unit: int) -> dict[str, Any]:
+        symbol = self.trained.task.units.tokenizer.symbol(unit)
+        return {"unit": symbol, "seconds": round(self.steps * self.step_seconds, 3)}
+
+    def end(self) -> Prediction:
+        """The end of the line."""
+        rest, seconds = self.decoder.end(), self.steps * self.step_seconds
+        self._begin()
+        return Prediction(f"{rest}\n", {"text": rest, "end": round(seconds, 3)})

@@ -1,0 +1,79 @@
+"""A trained translator: texts in, the texts that it writes for them out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from elman.data.batches import collate
+from elman.data.labelled import text_of
+from elman.data.lines import read_lines
+from elman.data.pairs import SOURCE_NAMES
+from elman.data.sentences import TextEncoder
+from elman.data.source import SkipLog
+from elman.data.tables import Table, is_table
+from elman.models.decoding import Decoding, Hypothesis
+from elman.models.seq2seq import EncoderDecoder
+from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.seq2seq import Seq2SeqPredictor, symbol
+
+if TYPE_CHECKING:
+    from elman.tasks.translate.task import Translation
+
+
+@dataclass(frozen=True)
+class TranslatePredictor(Seq2SeqPredictor):
+    """A trained model from text to text."""
+
+    model: EncoderDecoder
+    task: "Translation"
+
+    @property
+    def decoding(self) -> Decoding:
+        """Beam search, as for the scores at the end of training."""
+        return Decoding(beams=self.options.beams, length_penalty=1.0, max_length=200)
+
+    def parse(self, text: str) -> str:
+        """The line itself."""
+        return text
+
+    def inputs(self, file: str | Path) -> Iterator[str]:
+        """The texts of a text file, or the sources of a table."""
+        o = self.options
+        if not is_table(file):
+            return read_lines(Path(file), o.encoding)
+        table = Table(file, **o.table)
+        usual = {name.lower() for name in table.columns} & set(SOURCE_NAMES)
+        first = None if usual else table.columns[0]
+        column = table.find("source", SOURCE_NAMES, o.source_column or first)
+        return (text_of(row, column) for row in table.rows(SkipLog()))
+
+    @property
+    def target(self) -> TextEncoder:
+        """The units that are written."""
+        return self.task.units("target")
+
+    def is_empty(self, text: str) -> bool:
+        """Whether there is nothing to translate."""
+        return not text.strip()
+
+    def begin(self, texts: list[str]) -> tuple[Any, Tensor | None, list[Any]]:
+        """The state after the sources were read."""
+        source = self.task.units("source")
+        rows = [{"source": self.task.ended(source.encode(text))} for text in texts]
+        batch = collate(rows).tensors
+        state = self.model.start_state(batch["source"], batch["source_lengths"])
+        known = [(text, row["source"]) for text, row in zip(texts, rows, strict=True)]
+        return state, batch["source_lengths"], known
+
+    def answer(self, known: Any, record: dict[str, Any], text: str, best: Hypothesis) -> Prediction:
+        """The translation, and where it looked."""
+        source, ids = known
+        attention = None
+        if best.attention is not None:
+            rows = [symbol(self.target, i) for i in best.tokens]
+            read = [symbol(self.task.units("source"), i) for i in ids]
+            attention = (best.attention.numpy(), rows, read)
+        return Prediction(text, {"source": source, **record}, attention)
