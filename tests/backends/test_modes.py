@@ -192,7 +192,9 @@ def test_nothing_outlives_the_results(backend, backward, options, monkeypatch) -
     try:
         x = torch.randn(6, 4, 3, requires_grad=True)
         outputs, state = layer(x, **options)
-        assert all_buffers and all(ref() is None for ref in all_buffers)  # torch keeps what is read later
+        assert all_buffers and all(
+            ref() is None for ref in all_buffers
+        )  # torch keeps what is read later
         alive = [weakref.ref(x), weakref.ref(outputs)]
         assert all(ref() is not None for ref in alive)
         if backward:
