@@ -37,7 +37,7 @@ from elman.benchmarks.problem import (
     torch_run,
 )
 from elman.benchmarks.subjects import subject_named
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 
 DEVICE = "cuda"
 #: torch.nn's modules in these; a cell of one's own in float32 alone.

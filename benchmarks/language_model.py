@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elman.data.batch import Batch
-from elman.data.corpus import Streams
+from elman.data.core.batch import Batch
+from elman.data.text.corpus import Streams
 from elman.layers import detach
 from elman.models import LanguageModel
 

@@ -11,7 +11,7 @@ import elman
 from elman.backends.cpu.engine import LLVM
 from elman.backends.reference.eager import Eager
 from elman.cells import CELLS, GRU, MGU
-from elman.compiler import derivatives
+from elman.compiler.passes import derivatives
 from elman.errors import CheckError, OptionError, PurityError
 from elman.runtime.launch import Launch
 from elman.testing import assert_close, check_cell, fuzz

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from elman.data.files import read_json, write_json, write_text
+from elman.data.core.files import read_json, write_json, write_text
 
 M = TypeVar("M", bound=tuple[Any, ...])
 #: From the options, and more, to rows and the seconds of each training.

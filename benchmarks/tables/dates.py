@@ -9,8 +9,8 @@ from pathlib import Path
 
 from common import Options, Row, parsed, percent, report, tested, train
 
-from elman.data.dates import dates
-from elman.data.files import write_text
+from elman.data.core.files import write_text
+from elman.data.synthetic.dates import dates
 from elman.tasks.translate.task import DATES
 
 RECIPE = "--hidden 128 --epochs 10"

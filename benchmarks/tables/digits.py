@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import Options, Row, parsed, percent, report, tested, train
 
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 
 RECIPE = "--step-size 8 --hidden 128 --dropout 0.2 --batch-size 32 --epochs 40"
 

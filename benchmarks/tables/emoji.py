@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import Options, Row, parsed, report, tested, train
 
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 
 RECIPE = (
     "--features 128 --hidden 256 --dropout 0.4 --drop-features 0.1 --label-smoothing 0.1 "

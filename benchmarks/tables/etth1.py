@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import Options, Row, Training, parsed, report, tested, train
 
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 
 #: Hours of twelve, and of four months of thirty days.
 TRAIN, PART = 8640, 2880

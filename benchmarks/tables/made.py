@@ -12,7 +12,7 @@ import torch
 from common import Options
 from torch import Tensor, nn
 
-from elman.models.loss import Loss
+from elman.models.common.loss import Loss
 
 #: From how many sequences, and a generator, to what the model's ``loss`` takes.
 Draw = Callable[[int, torch.Generator], dict[str, Tensor]]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from common import Options, Row, parsed, percent, report, tested, train
 
-from elman.data.files import written_aside
-from elman.data.idx import read_idx
+from elman.data.core.files import written_aside
+from elman.data.images.idx import read_idx
 
 RECIPE = (
     "--hidden 128 --pooling max --dropout 0.2 --learning-rate 0.003 --batch-size 128 "

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common import Options, Row, parsed, report, tested, train
 
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 
 RECIPE = (
     "--velocity-steps 7 --hidden 32 --batch-size 32 --learning-rate 0.01 --dropout 0.2 --epochs 30"

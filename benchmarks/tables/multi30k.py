@@ -14,7 +14,7 @@ from common import Options, Row, Training, parsed, report, tested, train
 from sacrebleu.metrics.bleu import BLEU
 
 import elman
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 from elman.models import Decoding
 
 SHARED = (

@@ -17,8 +17,8 @@ import torch
 from common import Options, Row, Training, measured, parsed, percent, report, tested, train
 
 import elman
-from elman.data.files import write_text
-from elman.data.tagged import TaggedSentence, tagged_sentences
+from elman.data.core.files import write_text
+from elman.data.text.tagged import TaggedSentence, tagged_sentences
 
 RECIPE = (
     "--cell gru --layers 2 --hidden 8 --embedding 16 --no-characters --window 15 "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import Options, Row, parsed, report, tested, train
 
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 
 PARTS = "--valid-fraction 0.2 --test-fraction 0.2"
 #: Name, file, recipe.

@@ -13,7 +13,7 @@ from pathlib import Path
 from common import Options, Row, measured, parsed, report, tested, train
 from folds import parts
 
-from elman.data.files import write_text
+from elman.data.core.files import write_text
 
 RECIPE = (
     "--min-count 2 --hidden 200 --embedding 200 --crf --dropout 0.5 --word-dropout 0.05 "

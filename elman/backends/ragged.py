@@ -17,7 +17,7 @@ from torch import Tensor
 from elman.backends import memory
 from elman.backends.gradients import transforming
 from elman.backends.sequence import SequenceInfo
-from elman.compiler.untraced import untraced
+from elman.compiler.trace.untraced import untraced
 
 #: Flags of a row: the state before it is the cell's initial state; no gradient flows out of it.
 CUT, STOP = 1, 2

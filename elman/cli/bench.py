@@ -166,6 +166,6 @@ def _show(rows: "list[Row]", found: "list[Finding]", out: str | None) -> None:
     if rows:
         console.print(explanation(absent), highlight=False, markup=False)
     if out:
-        from elman.data.files import write_text
+        from elman.data.core.files import write_text
 
         write_text(Path(out), written + "\n")

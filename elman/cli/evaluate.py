@@ -63,7 +63,7 @@ def evaluate(
         raise OptionError(f"--dynamic-{next(iter(learning))} is for --dynamic; add it")
     loaded = load(run, cell)
     if dynamic:
-        from elman.models.dynamic import Dynamic
+        from elman.models.text.dynamic import Dynamic
 
         how["dynamic"] = Dynamic(**learning)
     _require_taken(run, how, set(signature(loaded.evaluate).parameters))

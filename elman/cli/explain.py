@@ -92,7 +92,7 @@ def _equation(cell: "Cell") -> str:
 
 
 def _runs(plan: "CellPlan") -> str:
-    from elman.compiler.pretty import section
+    from elman.compiler.printing.report import section
 
     lines = [f"on {plan.backend}, {str(plan.dtype).removeprefix('torch.')}, {plan.device}"]
     if plan.reason:

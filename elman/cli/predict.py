@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import typer
 
 from elman.cli.options import LENGTH_BONUS, LM, LM_WEIGHT, with_options
-from elman.data.source import SkipLog
+from elman.data.core.records import SkipLog
 from elman.errors import DataError, OptionError
 from elman.models.decoding import Decoding
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from elman.cells.cell import Cell
-from elman.compiler.ir import Step
+from elman.compiler.ir.nodes import Step
+from elman.compiler.ir.verify import verify
+from elman.compiler.passes.simplify import simplify_step
 from elman.compiler.plan import PLAIN, Plan, Zoneout, make_plan
-from elman.compiler.pretty import explain, step_text
-from elman.compiler.simplify import simplify_step
-from elman.compiler.trace import trace
-from elman.compiler.untraced import untraced
-from elman.compiler.verify import verify
+from elman.compiler.printing.report import explain, step_text
+from elman.compiler.trace.tracer import trace
+from elman.compiler.trace.untraced import untraced
 from elman.settings import PASSES, PLAN, tell, timed
 
 

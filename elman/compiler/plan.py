@@ -10,9 +10,18 @@ from typing import Any
 from torch import Tensor
 
 from elman.cells.cell import Cell
-from elman.compiler.differentiate import differentiate
-from elman.compiler.hoist import Hoisted, hoist
-from elman.compiler.ir import TRANSCENDENTAL, Node, Step, Varies, const, elementwise, leaf, walk
+from elman.compiler.ir.nodes import (
+    TRANSCENDENTAL,
+    Node,
+    Step,
+    Varies,
+    const,
+    elementwise,
+    leaf,
+    walk,
+)
+from elman.compiler.passes.differentiate import differentiate
+from elman.compiler.passes.hoist import Hoisted, hoist
 
 #: Values that the backward loop computes again rather than reads: at most so much arithmetic,
 #: where an addition counts 1.

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from elman.cells import GRU, LSTM, Elman, ProjectedLSTM, StackedCell
-from elman.compiler.untraced import untraced
+from elman.compiler.trace.untraced import untraced
 
 
 class Equations:

@@ -17,7 +17,7 @@ from elman.backends.ragged import ragged_layout
 from elman.backends.reference.compare import Checked
 from elman.cells.cell import Cell, like_of
 from elman.compiler.plan import Plan
-from elman.compiler.pretty import Explanation, explain, section
+from elman.compiler.printing.report import Explanation, explain, section
 from elman.layers.regularisers import Regularisers
 from elman.runtime.dispatch import Choice, choose
 from elman.runtime.scan import Execution, SequenceInfo

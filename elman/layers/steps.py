@@ -15,7 +15,7 @@ from torch import Tensor
 from elman.backends.cpu.engine import LLVM
 from elman.cells.cell import Cell, State, bind, weights_of
 from elman.cells.checking import reads_past
-from elman.compiler.interpret import evaluate
+from elman.compiler.ir.interpret import evaluate
 from elman.errors import BackendError
 from elman.runtime.dispatch import choose
 from elman.runtime.scan import Execution, Regularisation, scan

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from elman.backends import memory
 from elman.backends.base import BackwardBuffers, ForwardBuffers
-from elman.compiler.interpret import evaluate, evaluate_in_order
-from elman.compiler.ir import Node, walk
+from elman.compiler.ir.interpret import evaluate, evaluate_in_order
+from elman.compiler.ir.nodes import Node, walk
 from elman.compiler.plan import Plan
 from elman.runtime.buffers import with_initial_state
 from elman.runtime.records import LoopInputs

@@ -15,7 +15,7 @@ from elman.backends.gradients import aliases, gradients_of
 from elman.backends.notices import say_once
 from elman.backends.ragged import RaggedLayout
 from elman.backends.reference.eager import unrolled
-from elman.compiler.interpret import evaluate_in_order
+from elman.compiler.ir.interpret import evaluate_in_order
 from elman.compiler.plan import Plan
 from elman.runtime.after import after_loop
 from elman.runtime.buffers import Place, in_their_places, place, states_with_room

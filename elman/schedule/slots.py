@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from elman.compiler.ir import Node, broadcast, const, elementwise, leaf, substitute, walk
+from elman.compiler.ir.nodes import Node, broadcast, const, elementwise, leaf, substitute, walk
 from elman.compiler.plan import Plan
 from elman.schedule.stages import Slot
 

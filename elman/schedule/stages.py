@@ -13,7 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from elman.compiler.ir import BINARY, COMPARE, LOGICAL, REDUCE, TRANSCENDENTAL, Node, Varies, walk
+from elman.compiler.ir.nodes import (
+    BINARY,
+    COMPARE,
+    LOGICAL,
+    REDUCE,
+    TRANSCENDENTAL,
+    Node,
+    Varies,
+    walk,
+)
 
 #: Operations that move a value and compute nothing.
 STRUCTURE = ("slice", "cat", "broadcast", "stop")

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from elman.cells import Cell
-from elman.data.files import RESTORE
-from elman.data.reading import reading
+from elman.data.core.files import RESTORE
+from elman.data.core.reading import reading
 from elman.errors import RunError
 from elman.tasks.caption.task import Captioning
 from elman.tasks.classify.task import Classification

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from elman.data.files import loaded, write_json, written_aside
-from elman.data.typed import typed
+from elman.data.core.files import loaded, write_json, written_aside
+from elman.data.core.typed import typed
 from elman.errors import RunError
 from elman.train.weights import load_tensors, save_tensors
 

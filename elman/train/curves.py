@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from elman.data.files import written_aside
+from elman.data.core.files import written_aside
 
 
 def draw_curves(path: Path, rows: Sequence[dict], loss_name: str, clip: float) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch import nn
 
-from elman.data.batch import Batches
+from elman.data.core.batch import Batches
 from elman.train.checkpoint import newest_checkpoint
 from elman.train.module import SequenceModule
 from elman.train.task import Task

@@ -4,8 +4,8 @@ import csv
 import io
 from pathlib import Path
 
-from elman.data.files import write_text
-from elman.data.reading import reading
+from elman.data.core.files import write_text
+from elman.data.core.reading import reading
 from elman.errors import RunError
 
 Row = dict[str, float | int | None]

@@ -13,9 +13,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from elman.data.batch import Batch, Batches
-from elman.data.files import RESTORE
-from elman.data.reading import reading
+from elman.data.core.batch import Batch, Batches
+from elman.data.core.files import RESTORE
+from elman.data.core.reading import reading
 from elman.errors import RunError, TrainingError
 from elman.layers.layer import detach, map_state
 from elman.train.average import running_mean

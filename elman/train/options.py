@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from elman.cells import Cell
 from elman.errors import OptionError, require_positive, require_probability, unknown
-from elman.models.encoder import StackOptions
+from elman.models.common.encoder import StackOptions
 from elman.settings import option
 from elman.train.custom_cell import cell_options
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from elman.data.corpus import ProgressCallback
+from elman.data.text.corpus import ProgressCallback
 
 
 @contextmanager

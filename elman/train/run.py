@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elman.data.files import read_json, remove, write_json
+from elman.data.core.files import read_json, remove, write_json
 from elman.errors import RunError
 
 FORMAT = 1
-#: What `elman.data.files.written_aside` calls its files.
+#: What `elman.data.core.files.written_aside` calls its files.
 UNFINISHED = ".*.part"
 
 

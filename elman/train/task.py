@@ -8,13 +8,13 @@ from rich.console import Console
 from torch import nn
 
 from elman.cells import Cell
-from elman.data.batch import Batch, Batches
-from elman.data.corpus import ProgressCallback
-from elman.data.files import RESTORE
-from elman.data.reading import reading
-from elman.data.typed import as_type, typed
+from elman.data.core.batch import Batch, Batches
+from elman.data.core.files import RESTORE
+from elman.data.core.reading import reading
+from elman.data.core.typed import as_type, typed
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError, RunError
-from elman.models.loss import Loss
+from elman.models.common.loss import Loss
 from elman.train.custom_cell import cell_class
 from elman.train.options import ModelOptions
 from elman.train.run import Run

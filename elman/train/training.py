@@ -8,9 +8,9 @@ import torch
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.batch import Batches
-from elman.data.files import RESTORE
-from elman.data.reading import reading
+from elman.data.core.batch import Batches
+from elman.data.core.files import RESTORE
+from elman.data.core.reading import reading
 from elman.errors import RunError
 from elman.train.custom_cell import cell_argument, cell_class, is_built_in
 from elman.train.machine import require_accelerator, use_threads, without_denormals

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from elman.data.files import RESTORE, written_aside
-from elman.data.reading import reading
+from elman.data.core.files import RESTORE, written_aside
+from elman.data.core.reading import reading
 from elman.errors import RunError
 from elman.train.budget import Budget
 

@@ -12,7 +12,7 @@ import torch
 from elman.backends.cpu.codegen.code import Code, Vector
 from elman.backends.cpu.codegen.functions import EMIT, emit
 from elman.backends.cpu.jit import library as jit
-from elman.compiler.ir import BINARY, COMPARE, ELEMENTWISE, UNARY
+from elman.compiler.ir.nodes import BINARY, COMPARE, ELEMENTWISE, UNARY
 
 # The greatest error in ulp, float32 and float64, over the whole range of the type.
 ULP = {

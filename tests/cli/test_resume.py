@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.data.text import embedded_text
+from elman.data.text.blocks import embedded_text
 
 COMMAND = [
     *(sys.executable, "-m", "elman.cli"),

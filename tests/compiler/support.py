@@ -5,12 +5,12 @@ from torch import Tensor, nn
 
 from elman.cells import Cell
 from elman.cells.cell import bind, weights_of
-from elman.compiler.differentiate import differentiate
-from elman.compiler.interpret import evaluate
-from elman.compiler.ir import Node, Step, leaf, walk
-from elman.compiler.simplify import simplify_step
-from elman.compiler.trace import trace
-from elman.compiler.verify import verify
+from elman.compiler.ir.interpret import evaluate
+from elman.compiler.ir.nodes import Node, Step, leaf, walk
+from elman.compiler.ir.verify import verify
+from elman.compiler.passes.differentiate import differentiate
+from elman.compiler.passes.simplify import simplify_step
+from elman.compiler.trace.tracer import trace
 from tests.support import parts
 
 #: Values at which functions bend, break and tie.

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from elman.compiler.ir import walk
-from elman.compiler.simplify import simplify_step
-from elman.compiler.trace import trace
+from elman.compiler.ir.nodes import walk
+from elman.compiler.passes.simplify import simplify_step
+from elman.compiler.trace.tracer import trace
 from tests.cells.cases import CASES
 from tests.compiler.support import assert_step, double
 

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from elman.compiler.derivatives import DERIVATIVES
-from elman.compiler.differentiate import differentiate
-from elman.compiler.interpret import evaluate
-from elman.compiler.ir import (
+from elman.compiler.ir.interpret import evaluate
+from elman.compiler.ir.nodes import (
     ELEMENTWISE,
     LOGICAL,
     OPS,
@@ -23,8 +21,10 @@ from elman.compiler.ir import (
     walk,
     weight,
 )
-from elman.compiler.verify import verify
-from elman.compiler.weights import call, transposed
+from elman.compiler.ir.verify import verify
+from elman.compiler.ir.weights import call, transposed
+from elman.compiler.passes.derivatives import DERIVATIVES
+from elman.compiler.passes.differentiate import differentiate
 from tests.compiler.support import AWKWARD, double
 
 x, y = leaf("x", "x", len(AWKWARD)), leaf("state", "y", len(AWKWARD))

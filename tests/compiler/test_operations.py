@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from elman.compiler.interpret import evaluate
-from elman.compiler.trace import trace
+from elman.compiler.ir.interpret import evaluate
+from elman.compiler.trace.tracer import trace
 from tests.compiler.support import AWKWARD, SPECIAL, Of, assert_step, double, leaves_of, rows
 
 #: Functions of one number.

@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 import elman
 from elman.cells import CELLS, LSTM, MGU, MinLSTM
-from elman.compiler.ir import walk
+from elman.compiler.ir.nodes import walk
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Zoneout
-from elman.compiler.pretty import explain, step_text
+from elman.compiler.printing.report import explain, step_text
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "mgu", "layer-norm-lstm"])

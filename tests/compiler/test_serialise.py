@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from elman.cells.cell import weights_of
+from elman.compiler.ir.serialise import plan_text, read_plan
 from elman.compiler.pipeline import compile_cell
 from elman.compiler.plan import Zoneout
-from elman.compiler.serialise import plan_text, read_plan
 from elman.errors import SavedPlanError
 from tests.cells.cases import OPTIONS, PLAIN
 from tests.compiler.support import Of

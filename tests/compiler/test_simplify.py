@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from elman import cells
-from elman.compiler.differentiate import differentiate
-from elman.compiler.interpret import evaluate
-from elman.compiler.ir import (
+from elman.compiler.ir.interpret import evaluate
+from elman.compiler.ir.nodes import (
     Varies,
     broadcast,
     cat,
@@ -26,9 +25,10 @@ from elman.compiler.ir import (
     walk,
     weight,
 )
-from elman.compiler.simplify import simplify, simplify_step
-from elman.compiler.trace import trace
-from elman.compiler.verify import verify
+from elman.compiler.ir.verify import verify
+from elman.compiler.passes.differentiate import differentiate
+from elman.compiler.passes.simplify import simplify, simplify_step
+from elman.compiler.trace.tracer import trace
 from tests.compiler.support import assert_step, double
 
 x, h = leaf("x", "x", 6), leaf("state", "h", 6)

@@ -11,9 +11,9 @@ from torch import nn
 import elman
 from elman import cells
 from elman.cells.cell import weights_of
-from elman.compiler.ir import Varies, walk
-from elman.compiler.simplify import simplify_step
-from elman.compiler.trace import trace
+from elman.compiler.ir.nodes import Varies, walk
+from elman.compiler.passes.simplify import simplify_step
+from elman.compiler.trace.tracer import trace
 from elman.errors import ElmanError, PurityError, UnsupportedError
 from tests.compiler.support import Of, double
 

@@ -2,8 +2,18 @@
 
 import pytest
 
-from elman.compiler.ir import Node, Varies, const, elementwise, leaf, outer, rowsum, take, weight
-from elman.compiler.verify import InternalError, verify
+from elman.compiler.ir.nodes import (
+    Node,
+    Varies,
+    const,
+    elementwise,
+    leaf,
+    outer,
+    rowsum,
+    take,
+    weight,
+)
+from elman.compiler.ir.verify import InternalError, verify
 
 x, h, W = leaf("x", "x", 3), leaf("state", "h", 4), weight("W", (4, 3))
 

@@ -12,29 +12,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.data.audio import Sound, rate_of
-from elman.data.captions import captioned_pictures
-from elman.data.examples import Examples, write_examples
-from elman.data.idx import read_idx
-from elman.data.images import image_size, read_image
-from elman.data.labelled import labelled_texts
-from elman.data.music import pieces
-from elman.data.pairs import text_pairs
-from elman.data.panel import Panel
-from elman.data.panel_files import write_panel
-from elman.data.panel_rows import PanelRows
-from elman.data.panel_rules import Cuts, Rules
-from elman.data.pcm import pcm_pieces
-from elman.data.pictures import pictures
-from elman.data.sentences import TextEncoder
-from elman.data.series import labelled_series
-from elman.data.sound_files import labelled_sounds, transcribed_sounds
-from elman.data.source import RecordSource, SkipLog
-from elman.data.tagged import tagged_sentences, untagged_sentences
-from elman.data.text import Text
-from elman.data.tokenizers import TOKENIZERS, load_tokenizer
-from elman.data.tracks import tracks
-from elman.data.vocabulary import Labels
+from elman.data.audio.pcm import pcm_pieces
+from elman.data.audio.samples import Sound, rate_of
+from elman.data.audio.sound_files import labelled_sounds, transcribed_sounds
+from elman.data.core.examples import Examples, write_examples
+from elman.data.core.records import RecordSource, SkipLog
+from elman.data.images.arrays import image_size, read_image
+from elman.data.images.captions import captioned_pictures
+from elman.data.images.idx import read_idx
+from elman.data.images.pictures import pictures
+from elman.data.music.rolls import pieces
+from elman.data.series.labelled import labelled_series
+from elman.data.series.panel import Panel
+from elman.data.series.panel_files import write_panel
+from elman.data.series.panel_rows import PanelRows
+from elman.data.series.panel_rules import Cuts, Rules
+from elman.data.text.blocks import Text
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.labelled import labelled_texts
+from elman.data.text.labels import Labels
+from elman.data.text.pairs import text_pairs
+from elman.data.text.tagged import tagged_sentences, untagged_sentences
+from elman.data.text.tokenizers import TOKENIZERS, load_tokenizer
+from elman.data.tracks.boxes import tracks
 from elman.tasks.base.inputs import Inputs
 from elman.train.checkpoint import Checkpoint, Position, newest_checkpoint, save_checkpoint
 from elman.train.metrics import read_metrics
@@ -300,7 +300,7 @@ def _stream(path: Path) -> list[Any]:
 
 
 def _music(folder: Path) -> Iterator[Kind]:
-    from elman.data.midi import write_midi
+    from elman.data.music.midi import write_midi
 
     roll = (np.random.default_rng(0).random((12, 88)) < 0.05).astype(np.uint8)
     path = folder / "music/a.mid"
@@ -370,7 +370,7 @@ def _parts_of_runs(folder: Path) -> Iterator[Kind]:
     TextEncoder.fit("token", texts, specials=("start", "end")).save(path := top / "units.json")
     yield Kind("sentences", path, _sentences, m.JSON)
     series = [np.random.default_rng(i).normal(size=(4, 2)) for i in range(3)]
-    from elman.data.numbers import StandardScaler
+    from elman.data.core.scalers import StandardScaler
 
     Inputs(scale=StandardScaler.fit(series)).save(path := top / "inputs.json")
     yield Kind("inputs", path, lambda f: [Inputs.load(f).encode(np.ones((2, 2)))], m.JSON)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from elman.data.audio import Sound, first_rate, is_sound, read_sound, sounds_below
-from elman.data.log_mel import LogMel
-from elman.data.pcm import pcm_pieces
-from elman.data.source import SkipLog
-from elman.data.tones import PAIRS, RATE, dialled
+from elman.data.audio.log_mel import LogMel
+from elman.data.audio.pcm import pcm_pieces
+from elman.data.audio.samples import Sound, first_rate, is_sound, read_sound, sounds_below
+from elman.data.core.records import SkipLog
+from elman.data.synthetic.tones import PAIRS, RATE, dialled
 from elman.errors import DataError, OptionError
 from tests.data.sounds import tones
 

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elman.data import batches as module
-from elman.data.batches import Batched, collate
-from elman.data.examples import write_examples
+from elman.data.core import batches as module
+from elman.data.core.batches import Batched, collate
+from elman.data.core.examples import write_examples
 from elman.errors import OptionError, ShapeError
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elman.data.captions import captioned_pictures, pictures_in
-from elman.data.nearest import nearest_pictures
-from elman.data.scenes import COLOURS, RELATIONS, SIDE, scenes
+from elman.data.images.captions import captioned_pictures, pictures_in
+from elman.data.images.nearest import nearest_pictures
+from elman.data.synthetic.scenes import COLOURS, RELATIONS, SIDE, scenes
 from elman.errors import DataError
 
 
@@ -198,7 +198,7 @@ def test_what_is_said_of_a_scene_is_so():
 
 @pytest.mark.parametrize("size", [(5, 9), (70, 40), (100, 10)])
 def test_the_nearest_picture_is_itself_or_what_is_least_changed(size, monkeypatch):
-    monkeypatch.setattr("elman.data.nearest.CHUNK", 4)
+    monkeypatch.setattr("elman.data.images.nearest.CHUNK", 4)
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for _ in range(11)]
     changed = [np.clip(p.astype(int) + 9, 0, 255).astype(np.uint8) for p in pictures]

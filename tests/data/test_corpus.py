@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from elman.data.corpus import Streams, encode_part, require_enough
-from elman.data.tokenizers import tokenizer_class
+from elman.data.text.corpus import Streams, encode_part, require_enough
+from elman.data.text.tokenizers import tokenizer_class
 from elman.errors import DataError
 
 

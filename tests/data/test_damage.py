@@ -11,22 +11,22 @@ import pytest
 import soundfile
 from PIL import Image
 
-from elman.data.audio import read_sound
-from elman.data.captions import captioned_pictures
-from elman.data.files import read_json
-from elman.data.idx import read_idx
-from elman.data.images import image_size, read_image
-from elman.data.labelled import labelled_texts
-from elman.data.lines import read_lines
-from elman.data.music import pieces
-from elman.data.numbers import StandardScaler
-from elman.data.panel import mapped_npy
-from elman.data.series import labelled_series
-from elman.data.series_files import read_npz
-from elman.data.sound_files import transcribed_sounds
-from elman.data.source import SkipLog
-from elman.data.tokenizers import load_tokenizer
-from elman.data.tracks import tracks
+from elman.data.audio.samples import read_sound
+from elman.data.audio.sound_files import transcribed_sounds
+from elman.data.core.files import read_json
+from elman.data.core.lines import read_lines
+from elman.data.core.records import SkipLog
+from elman.data.core.scalers import StandardScaler
+from elman.data.images.arrays import image_size, read_image
+from elman.data.images.captions import captioned_pictures
+from elman.data.images.idx import read_idx
+from elman.data.music.rolls import pieces
+from elman.data.series.labelled import labelled_series
+from elman.data.series.panel import mapped_npy
+from elman.data.series.series_files import read_npz
+from elman.data.text.labelled import labelled_texts
+from elman.data.text.tokenizers import load_tokenizer
+from elman.data.tracks.boxes import tracks
 from elman.errors import DataError, RunError
 from elman.train.metrics import read_metrics
 from tests.data import mutations

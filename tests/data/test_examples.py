@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elman.data import examples as module
-from elman.data.examples import Examples, write_examples
-from elman.data.sealed import write_sealed
+from elman.data.core import examples as module
+from elman.data.core.examples import Examples, write_examples
+from elman.data.core.sealed import write_sealed
 from elman.errors import DataError, OptionError, RunError, ShapeError
 
 

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from elman.data.files import read_json, write_json, write_text, written_aside
+from elman.data.core.files import read_json, write_json, write_text, written_aside
 from elman.errors import RunError
 
 

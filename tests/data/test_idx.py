@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from elman.data.idx import is_idx, read_idx, read_idx_images, read_idx_labels
+from elman.data.images.idx import is_idx, read_idx, read_idx_images, read_idx_labels
 from elman.errors import DataError
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}

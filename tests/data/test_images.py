@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elman.data.images import (
+from elman.data.core.records import SkipLog
+from elman.data.images.arrays import (
     find_images,
     find_labelled_images,
     parse_size,
@@ -14,7 +15,6 @@ from elman.data.images import (
     readable_image,
     write_sheet,
 )
-from elman.data.source import SkipLog
 from elman.errors import DataError, OptionError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

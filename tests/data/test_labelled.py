@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from elman.data.labelled import labelled_texts, labels_of_files
-from elman.data.source import RecordSource, split
+from elman.data.core.records import RecordSource, split
+from elman.data.text.labelled import labelled_texts, labels_of_files
 from elman.errors import DataError, OptionError
 
 

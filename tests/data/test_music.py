@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from mido import Message, MetaMessage, MidiFile, MidiTrack
 
-from elman.data.midi import LOWEST, read_midi, write_midi
-from elman.data.music import parts_of, pieces
-from elman.data.source import SkipLog
-from elman.data.tunes import tunes
+from elman.data.core.records import SkipLog
+from elman.data.music.midi import LOWEST, read_midi, write_midi
+from elman.data.music.rolls import parts_of, pieces
+from elman.data.synthetic.tunes import tunes
 from elman.errors import DataError
 
 ON, OFF = "note_on", "note_off"

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from elman.data.panel import Panel
-from elman.data.panel_files import write_panel
-from elman.data.panel_roles import Named
-from elman.data.panel_rows import PanelRows
-from elman.data.panel_rules import Cuts, Rules
-from elman.data.source import SkipLog
-from elman.data.windows import WindowBatches, Windows, shuffled
+from elman.data.core.records import SkipLog
+from elman.data.series.panel import Panel
+from elman.data.series.panel_files import write_panel
+from elman.data.series.panel_roles import Named
+from elman.data.series.panel_rows import PanelRows
+from elman.data.series.panel_rules import Cuts, Rules
+from elman.data.series.windows import WindowBatches, Windows, shuffled
 from elman.errors import DataError, OptionError, RunError
 
 
@@ -180,9 +180,9 @@ def test_the_embedded_sunspots(tmp_path):
 
 
 def test_small_chunks_give_the_same(tmp_path, monkeypatch):
-    import elman.data.panel_files as files
-    import elman.data.panel_grid as grid
-    import elman.data.panel_rows as table_rows
+    import elman.data.series.panel_files as files
+    import elman.data.series.panel_grid as grid
+    import elman.data.series.panel_rows as table_rows
 
     rows = [f"{day},{'' if i % 7 == 3 else i},{i * i % 11}" for i, day in enumerate(days(60))]
     rows[30:30] = [rows[29].replace(",", ",1", 1)]

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from elman.data.embedded import embedded_file
-from elman.data.pictures import (
+from elman.data.images.pictures import (
     from_levels,
     grey_digits,
     is_pictures,
@@ -14,7 +14,7 @@ from elman.data.pictures import (
     pixel_order,
     to_levels,
 )
-from elman.data.series import labelled_series
+from elman.data.series.labelled import labelled_series
 from elman.errors import DataError, OptionError
 
 

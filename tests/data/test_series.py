@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from elman.data.series import labelled_series
+from elman.data.series.labelled import labelled_series
 from elman.errors import DataError, OptionError
 
 HEAD = "# a comment\n@problemName p\n@timeStamps false\n@univariate false\n@dimensions 2\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from elman.data.sound_files import are_sounds, labelled_sounds, transcribed_sounds
+from elman.data.audio.sound_files import are_sounds, labelled_sounds, transcribed_sounds
 from elman.errors import DataError
 from tests.data.sounds import write_sounds
 

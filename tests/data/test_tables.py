@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elman.data.source import SkipLog
-from elman.data.tables import Table, read_rows
+from elman.data.core.records import SkipLog
+from elman.data.tables.table import Table, read_rows
 from elman.errors import DataError, OptionError
 
 

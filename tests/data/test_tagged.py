@@ -1,7 +1,7 @@
 import pytest
 
-from elman.data.pairs import text_pairs
-from elman.data.tagged import parallel_files, tagged_sentences
+from elman.data.text.pairs import text_pairs
+from elman.data.text.tagged import parallel_files, tagged_sentences
 from elman.errors import DataError, OptionError
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from elman.data import text as text_module
-from elman.data.text import Text
+from elman.data.text import blocks as text_module
+from elman.data.text.blocks import Text
 from elman.errors import DataError
 
 

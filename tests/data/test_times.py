@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from elman.data.frequency import Frequency, calendar, frequency_named, inferred, written
-from elman.data.times import FORMATS, TimeFormat
+from elman.data.series.frequency import Frequency, calendar, frequency_named, inferred, written
+from elman.data.series.times import FORMATS, TimeFormat
 from elman.errors import DataError, OptionError
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.byte_pairs import BPETokenizer, spread
-from elman.data.tokenizers import TOKENIZERS, check_vocab_size, load_tokenizer, tokenizer_class
+from elman.data.text.byte_pairs import BPETokenizer, spread
+from elman.data.text.tokenizers import TOKENIZERS, check_vocab_size, load_tokenizer, tokenizer_class
 from elman.errors import DataError, OptionError, RunError
 
 TEXT = "The cat sat.\nThe naïve cat — 'tis 42 — sat on the mat…\n\tThe end\n" * 4

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from elman.data.tracks import made_tracks, tracks
+from elman.data.tracks.boxes import made_tracks, tracks
 from elman.errors import DataError, OptionError
 
 

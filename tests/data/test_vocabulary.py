@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elman.data.sentences import TextEncoder
-from elman.data.source import SkipLog
-from elman.data.tokenizers import SENTENCE_TOKENIZERS
-from elman.data.vocabulary import Labels
+from elman.data.core.records import SkipLog
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.labels import Labels
+from elman.data.text.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import DataError, OptionError, RunError
 
 TEXTS = ["The cat sat.", "the naïve cat — 'tis 42 — sat", "The mat…  the cat"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from elman.data.log_mel import LogMel
-from elman.data.numbers import StandardScaler
+from elman.data.audio.log_mel import LogMel
+from elman.data.core.scalers import StandardScaler
 from elman.errors import OptionError
-from elman.models.augment import Augmentation
+from elman.models.audio.augment import Augmentation
 
 FEATURES = LogMel(8000, num_mels=20, frames=2)
 SCALE = StandardScaler(tuple(np.linspace(5, 9, 40)), tuple(np.linspace(1, 3, 40)))

@@ -7,7 +7,7 @@ from torch import nn
 from elman.errors import OptionError, ShapeError
 from elman.models import Captioner, PictureEncoder
 from elman.models.decoding import Decoding, decode
-from elman.models.picture_changes import Augment
+from elman.models.images.augment import Augment
 
 V, START, END = 9, 7, 8
 KINDS = [

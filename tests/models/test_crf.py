@@ -7,7 +7,7 @@ import torch
 
 from elman.errors import DataError, OptionError, ShapeError
 from elman.models import CRF
-from elman.models.spans import forbidden_by_bio
+from elman.models.text.spans import forbidden_by_bio
 from tests.support import assert_close, assert_equal, gradients
 
 K = 3

@@ -8,8 +8,8 @@ import torch
 
 from elman.errors import OptionError, ShapeError
 from elman.models import LanguageModel, Transcriber
-from elman.models.ctc import Collapse, best_paths, prefix_search, required_steps
-from elman.models.prior import LanguagePrior
+from elman.models.audio.ctc import Collapse, best_paths, prefix_search, required_steps
+from elman.models.text.lm_fusion import LanguagePrior
 
 SIZES = [(4, 2), (5, 3), (6, 1)]
 

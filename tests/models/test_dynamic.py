@@ -3,7 +3,7 @@ import torch
 
 from elman.errors import OptionError
 from elman.models import LanguageModel
-from elman.models.dynamic import Dynamic, DynamicModel
+from elman.models.text.dynamic import Dynamic, DynamicModel
 
 
 def tokens(T, seed=0):

@@ -5,7 +5,7 @@ import torch
 
 from elman.errors import OptionError, ShapeError
 from elman.models import AutoregressiveForecaster, Forecaster, output_named
-from elman.models.outputs import OUTPUTS, Normal, Quantiles, Student
+from elman.models.series.distribution_head import OUTPUTS, Normal, Quantiles, Student
 
 LEVELS = (0.1, 0.5, 0.9)
 

@@ -6,7 +6,7 @@ from torch import distributions as D
 
 from elman.errors import OptionError, ShapeError
 from elman.models import FromVector, SequenceVAE, interpolate
-from elman.models.latent import gaussian_kl
+from elman.models.common.latent import gaussian_kl
 from tests.support import mapped, randomise
 
 END = 3

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from elman.errors import OptionError, ShapeError
-from elman.models.pixels import PixelModel
+from elman.models.images.pixels import PixelModel
 
 SHAPES = [((5, 4, 1), 2), ((3, 4, 3), 4), ((1, 6, 1), 256)]
 ORDERS = [None, 3]
@@ -63,7 +63,7 @@ def test_the_probabilities_of_all_pictures_sum_to_one(permute):
 @pytest.mark.parametrize("permute", ORDERS)
 @pytest.mark.parametrize("context", [0, 2])
 def test_step_by_step_has_the_likelihood_of_all_at_once(shape, levels, permute, context):
-    from elman.models.pixels import Telling
+    from elman.models.images.pixels import Telling
 
     net = model(shape, levels, permute=permute, context=context, num_layers=2)
     x = drawn(shape, levels)

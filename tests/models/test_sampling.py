@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from elman.errors import OptionError, RunError
-from elman.models.sampling import sample
+from elman.models.common.sampling import sample
 
 LOGITS = torch.tensor([0.5, 0.1, 0.3, 0.1]).log()
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from elman.errors import DataError, ShapeError
-from elman.models import scores
-from elman.models.spans import Span, is_bio, spans
+from elman.models.common import scores
+from elman.models.text.spans import Span, is_bio, spans
 
 TYPES = ("PER", "LOC", "date.from-to")
 TAGS = ["O", *(f"{prefix}-{kind}" for prefix in "BI" for kind in TYPES)]

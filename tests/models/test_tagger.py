@@ -4,8 +4,8 @@ from torch import nn
 
 from elman.errors import OptionError, ShapeError
 from elman.models import CRF, Tagger
-from elman.models.spans import forbidden_by_bio
-from elman.models.words import CharacterEncoder
+from elman.models.common.words import CharacterEncoder
+from elman.models.text.spans import forbidden_by_bio
 from tests.models.inputs import (
     LENGTHS,
     VOCAB,

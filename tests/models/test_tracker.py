@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from elman.errors import OptionError, ShapeError
-from elman.models.tracker import Tracker, constant_velocity
+from elman.models.tracks.tracker import Tracker, constant_velocity
 
 WAYS = [
     {"decoder": decoder, "coordinates": coordinates, "change_from": change}

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import elman as library
-from elman.data.scenes import scenes
+from elman.data.synthetic.scenes import scenes
 from elman.errors import ShapeError
 from elman.models.decoding import Decoding
 from elman.tasks.base.text_scores import caption_scores

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import elman as library
-from elman.data.midi import LOWEST, read_midi, write_midi
-from elman.data.source import SkipLog
+from elman.data.core.records import SkipLog
+from elman.data.music.midi import LOWEST, read_midi, write_midi
 from elman.tasks.music.predictor import frame
 from elman.tasks.music.task import MusicOptions, moved
 

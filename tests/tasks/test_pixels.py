@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import elman as library
-from elman.data.images import read_image
+from elman.data.images.arrays import read_image
 from elman.errors import DataError, OptionError
 from elman.tasks.base.streaming import answers
 from elman.tasks.pixels.task import PixelOptions

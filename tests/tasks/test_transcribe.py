@@ -10,9 +10,9 @@ import soundfile
 import torch
 
 import elman as library
-from elman.data.audio import Sound
-from elman.data.batches import collate
-from elman.data.source import RecordSource, SkipLog
+from elman.data.audio.samples import Sound
+from elman.data.core.batches import collate
+from elman.data.core.records import RecordSource, SkipLog
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
 from elman.tasks.base.audio import AudioProcessor

@@ -209,7 +209,7 @@ def test_the_schedule_reaches_the_loss(schedule, tmp_path):
         def loss(self, **given):
             told.append(given["sampling"])
 
-    from elman.data.batch import Batch
+    from elman.data.core.batch import Batch
 
     options = TranslateOptions(sampling=0.4, sampling_schedule=schedule)
     task, model = Translation(Run(tmp_path), options), Model()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from elman.data.corpus import Streams
+from elman.data.text.corpus import Streams
 from elman.errors import OptionError, TrainingError
 from elman.models import LanguageModel
 from elman.train.average import running_mean

@@ -3,7 +3,7 @@ from dataclasses import asdict
 
 import pytest
 
-from elman.data.typed import typed
+from elman.data.core.typed import typed
 from elman.errors import OptionError
 from elman.tasks.lm.task import LanguageModelOptions
 from elman.train.custom_cell import cell_class, cell_options

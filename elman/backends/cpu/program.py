@@ -23,7 +23,7 @@ from elman.backends.cpu.threads import openmp
 from elman.backends.cpu.threads.partition import Share, Workload, share
 from elman.backends.operands import address
 from elman.backends.ragged import RaggedLayout
-from elman.compiler.ir import Node
+from elman.compiler.ir.nodes import Node
 from elman.compiler.plan import Plan
 from elman.schedule import slots
 from elman.schedule.slots import Places, Targets

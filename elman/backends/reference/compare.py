@@ -12,7 +12,7 @@ from elman import settings
 from elman.backends.base import BackwardBuffers, Engine, ForwardBuffers, PlannedLoop
 from elman.backends.ragged import RaggedLayout
 from elman.backends.reference.eager import Eager
-from elman.compiler.ir import Node
+from elman.compiler.ir.nodes import Node
 from elman.compiler.plan import Plan
 from elman.errors import CheckError
 

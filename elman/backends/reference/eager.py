@@ -7,8 +7,8 @@ from torch import Tensor
 
 from elman.backends.base import BackwardBuffers, ForwardBuffers, PlannedLoop
 from elman.backends.ragged import CUT, STOP
-from elman.compiler.interpret import evaluate
-from elman.compiler.ir import Node
+from elman.compiler.ir.interpret import evaluate
+from elman.compiler.ir.nodes import Node
 from elman.compiler.plan import Plan
 
 

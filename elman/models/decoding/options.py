@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from elman.errors import OptionError, require_positive
-from elman.models.sampling import check_sampling
+from elman.models.common.sampling import check_sampling
 from elman.settings import option
 
 
@@ -24,7 +24,7 @@ class Decoding:
     beams: how many unfinished sequences are kept; 1 takes the likeliest token each time.
     n_best: sequences a sentence: the best of the beams, or independent draws.
     temperature: 0 draws nothing; above, each token is drawn. top_k, top_p: see
-        `elman.models.sampling.sample`.
+        `elman.models.common.sampling.sample`.
     max_length: tokens at most, the end among them; a sequence that reaches it without an end is
         taken as it is. min_length: tokens before an end may come.
     no_repeat_ngram: n: no n tokens in a row are written twice; 0 allows all.

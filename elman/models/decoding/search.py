@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from elman.errors import OptionError, ShapeError, require_positive
+from elman.models.common.sampling import require_finite, sample
 from elman.models.decoding.choose import best_continuations
 from elman.models.decoding.options import Decoding, Hypothesis
 from elman.models.decoding.rows import Rows, Select, first_tokens, select_rows
 from elman.models.decoding.rules import Rules
 from elman.models.decoding.trail import Trail
-from elman.models.sampling import require_finite, sample
 
 #: tokens [N], state -> logits [N, V], state and, where there is attention, its weights [N, S]
 Step = Callable[[Tensor, Any], tuple[Tensor, Any] | tuple[Tensor, Any, Tensor | None]]

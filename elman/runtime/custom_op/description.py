@@ -18,10 +18,10 @@ from elman.backends.notices import say_once
 from elman.backends.sequence import Regularisation
 from elman.cells.cell import Cell, weights_of
 from elman.cells.hooks import is_hooked
-from elman.compiler.ir import Node
+from elman.compiler.ir.nodes import Node
+from elman.compiler.ir.serialise import plan_text, read_plan
 from elman.compiler.plan import Plan
-from elman.compiler.serialise import plan_text, read_plan
-from elman.compiler.untraced import untraced
+from elman.compiler.trace.untraced import untraced
 from elman.errors import BackendError, SavedPlanError, UnsupportedError
 from elman.runtime.custom_op.guards import recompile_unless
 from elman.runtime.dispatch import Execution, plan_of

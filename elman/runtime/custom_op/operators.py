@@ -5,7 +5,7 @@
 
 A graph holds one node for a loop, whatever its length: layouts, checks of values and kernels live
 inside the operator, which runs what the eager mode runs. What it runs stands in the graph as text
-(`description`, `elman.compiler.serialise`), so a saved graph runs in any process that has elman:
+(`description`, `elman.compiler.ir.serialise`), so a saved graph runs in any process that has elman:
 the operator knows nothing of the cell.
 """
 

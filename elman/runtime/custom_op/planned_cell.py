@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from elman.cells.cell import Cell, State, bind
-from elman.compiler.interpret import evaluate
-from elman.compiler.ir import Node, walk
+from elman.compiler.ir.interpret import evaluate
+from elman.compiler.ir.nodes import Node, walk
 from elman.compiler.plan import Plan
 
 

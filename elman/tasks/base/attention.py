@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from elman.data.images import Pixels
+from elman.data.images.arrays import Pixels
 from elman.tasks.base.figures import figure_of, label_axis, panels, plain, save_figure
 
 #: Words whose looks are drawn.

@@ -10,18 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.audio import Samples, Sound, checked_rate, first_rate
-from elman.data.corpus import ProgressCallback
-from elman.data.files import loaded, write_json
-from elman.data.log_mel import LogMel
-from elman.data.numbers import StandardScaler
-from elman.data.pcm import pcm_pieces
-from elman.data.sound_files import labelled_sounds
-from elman.data.source import RecordSource, SkipLog
-from elman.data.typed import as_type
+from elman.data.audio.log_mel import LogMel
+from elman.data.audio.pcm import pcm_pieces
+from elman.data.audio.samples import Samples, Sound, checked_rate, first_rate
+from elman.data.audio.sound_files import labelled_sounds
+from elman.data.core.files import loaded, write_json
+from elman.data.core.records import RecordSource, SkipLog
+from elman.data.core.scalers import StandardScaler
+from elman.data.core.typed import as_type
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import DataError, OptionError
-from elman.models.augment import Augmentation
-from elman.models.targets import inside
+from elman.models.audio.augment import Augmentation
+from elman.models.common.targets import inside
 from elman.tasks.base.audio_options import SoundOptions
 from elman.tasks.base.inputs import Inputs
 
@@ -139,7 +139,7 @@ class AudioStream:
         self.features = hearing.features.stream()
 
     def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
-        """Samples, the time of a step at once: see `elman.data.pcm.pcm_pieces`."""
+        """Samples, the time of a step at once: see `elman.data.audio.pcm.pcm_pieces`."""
         features = self.hearing.features
         return pcm_pieces(stdin, features.sample_rate, features.step_seconds)
 

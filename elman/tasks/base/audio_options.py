@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from elman.data.audio import Sound, checked_rate
-from elman.data.log_mel import LogMel
-from elman.data.source import RecordSource, SkipLog
+from elman.data.audio.log_mel import LogMel
+from elman.data.audio.samples import Sound, checked_rate
+from elman.data.core.records import RecordSource, SkipLog
 from elman.errors import OptionError
-from elman.models.augment import Augmentation
+from elman.models.audio.augment import Augmentation
 from elman.settings import option
 from elman.tasks.base.options import MediaOptions
 

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.batch import Batches
-from elman.data.batches import Batched
-from elman.data.corpus import ProgressCallback
-from elman.data.examples import Examples, write_examples
-from elman.data.source import RecordSource, split
+from elman.data.core.batch import Batches
+from elman.data.core.batches import Batched
+from elman.data.core.examples import Examples, write_examples
+from elman.data.core.records import RecordSource, split
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import DataError, OptionError
 from elman.tasks.base.options import ExampleOptions
-from elman.tasks.base.predictor import NO_STEP, Prediction, Predictor
+from elman.tasks.base.prediction import NO_STEP, Prediction
+from elman.tasks.base.predictor import Predictor
 from elman.tasks.base.scoring import ScoredTask
 from elman.train.progress import reported
 from elman.train.run import Run

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.data.files import written_aside
+from elman.data.core.files import written_aside
 from elman.errors import OptionError
 
 #: Words under a picture are broken after so many characters.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.files import loaded, write_json
+from elman.data.core.files import loaded, write_json
 
 KINDS = ("text", "binary", "normal", "levels")
 #: The smallest deviation of a normal distribution, in deviations of its channel.

@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.files import loaded, write_json
-from elman.data.images import FITS, parse_size
-from elman.data.labelled import TEXT_NAMES, LabelledText, labelled_texts, text_of
-from elman.data.lines import read_lines, unpacked_name
-from elman.data.numbers import Binarizer, StandardScaler, scale_from_json
-from elman.data.pictures import PictureOptions, is_pictures, pixel_order
-from elman.data.sentences import TextEncoder
-from elman.data.series import LabelledSeries, labelled_series
-from elman.data.series_files import as_float32
-from elman.data.source import RecordSource, SkipLog
-from elman.data.tables import Table, is_table
+from elman.data.core.files import loaded, write_json
+from elman.data.core.lines import read_lines, unpacked_name
+from elman.data.core.records import RecordSource, SkipLog
+from elman.data.core.scalers import Binarizer, StandardScaler, scale_from_json
+from elman.data.images.arrays import FITS, parse_size
+from elman.data.images.pictures import PictureOptions, is_pictures, pixel_order
+from elman.data.series.labelled import LabelledSeries, labelled_series
+from elman.data.series.series_files import as_float32
+from elman.data.tables.table import Table, is_table
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.labelled import TEXT_NAMES, LabelledText, labelled_texts, text_of
 from elman.errors import DataError, OptionError, unknown
 from elman.settings import option
 from elman.tasks.base.options import MediaOptions, TextOptions

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from elman.data.byte_pairs import BPE_SAMPLE
-from elman.data.lines import checked_encoding
-from elman.data.tables import TableOptions
-from elman.data.tokenizers import SENTENCE_TOKENIZERS
+from elman.data.core.lines import checked_encoding
+from elman.data.tables.table import TableOptions
+from elman.data.text.byte_pairs import BPE_SAMPLE
+from elman.data.text.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, unknown
 from elman.settings import option
 from elman.train.options import ModelOptions

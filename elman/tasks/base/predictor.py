@@ -3,33 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from elman.errors import OptionError
 from elman.models.decoding import Decoding
+from elman.tasks.base.streaming import Streaming
 from elman.train.run import Run
-
-if TYPE_CHECKING:
-    from elman.tasks.base.streaming import Streaming
-
-#: Why an input has no answer.
-NO_STEP = "the input is empty"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model answers to one input.
-
-    text: for people. record: for programs, as JSON knows it; {"left_out": why} and no text where
-    there is no answer. attention: [steps, inputs] weights with the names of both, where the model
-    has them.
-    """
-
-    text: str
-    record: dict[str, Any]
-    attention: Any = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +42,7 @@ class Predictor:
         """The input that a line of text stands for."""
         raise self._cannot("predict", "sample")
 
-    def stream(self) -> "Streaming":
+    def stream(self) -> Streaming:
         """The model in the middle of a sequence: answers while the input comes."""
         raise OptionError(
             f"{self.run.folder}: a run of '{self.run.config['task']}' answers nothing before the "

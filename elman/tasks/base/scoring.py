@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from elman.data.batch import Batches
-from elman.data.corpus import ProgressCallback
-from elman.data.files import write_json
+from elman.data.core.batch import Batches
+from elman.data.core.files import write_json
+from elman.data.text.corpus import ProgressCallback
 from elman.train.custom_cell import cell_argument
 from elman.train.options import ModelOptions
 from elman.train.task import Task

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.data.sentences import TextEncoder
-from elman.data.tokenizer import Ids
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.tokenizer import Ids
 from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.tasks.base.examples import ExamplePredictor, answered
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 
 
 @dataclass(frozen=True)

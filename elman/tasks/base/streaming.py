@@ -11,7 +11,7 @@ import torch
 from elman.errors import DataError, OptionError
 from elman.layers import Recurrent, Stack
 from elman.layers.stream import Stream
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 
 
 class Streaming(Protocol):

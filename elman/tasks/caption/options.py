@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, fields
 
-from elman.data.captions import CaptionOptions
-from elman.data.images import FITS, parse_size
+from elman.data.images.arrays import FITS, parse_size
+from elman.data.images.captions import CaptionOptions
 from elman.errors import OptionError, require_positive, require_probability, unknown
-from elman.models.backbones import check_name, is_backbone
-from elman.models.picture_changes import Augment
+from elman.models.images.augment import Augment
+from elman.models.images.backbones import check_name, is_backbone
 from elman.settings import option
 from elman.tasks.base.options import MediaOptions, TextOptions
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elman.data.captions import pictures_in
-from elman.data.images import Pixels, fit_image, read_image
-from elman.data.sentences import TextEncoder
+from elman.data.images.arrays import Pixels, fit_image, read_image
+from elman.data.images.captions import pictures_in
+from elman.data.text.encoder import TextEncoder
 from elman.errors import ShapeError
-from elman.models.captioner import Captioner
 from elman.models.decoding import Decoding, Hypothesis
-from elman.tasks.base.predictor import Prediction
+from elman.models.images.captioner import Captioner
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.seq2seq import Seq2SeqPredictor, symbol
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from elman.data.images import Pixels
+from elman.data.images.arrays import Pixels
 from elman.tasks.base.figures import panels, plain, save_figure
 
 

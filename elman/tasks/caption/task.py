@@ -14,20 +14,20 @@ from rich.table import Table as Shown
 from torch import Tensor, nn
 
 from elman.cells import Cell
-from elman.data.batch import Batch
-from elman.data.captions import CaptionedPicture, captioned_pictures
-from elman.data.corpus import ProgressCallback
-from elman.data.examples import Examples
-from elman.data.files import write_text
-from elman.data.images import Pixels, fit_image, image_size, parse_size, readable_image
-from elman.data.nearest import nearest_pictures
-from elman.data.scenes import SIDE, scenes
-from elman.data.sentences import TextEncoder
-from elman.data.source import RecordSource, SkipLog
-from elman.models.backbones import backbone, is_backbone
-from elman.models.captioner import Captioner
-from elman.models.loss import Loss
-from elman.models.picture_encoder import PictureEncoder
+from elman.data.core.batch import Batch
+from elman.data.core.examples import Examples
+from elman.data.core.files import write_text
+from elman.data.core.records import RecordSource, SkipLog
+from elman.data.images.arrays import Pixels, fit_image, image_size, parse_size, readable_image
+from elman.data.images.captions import CaptionedPicture, captioned_pictures
+from elman.data.images.nearest import nearest_pictures
+from elman.data.synthetic.scenes import SIDE, scenes
+from elman.data.text.corpus import ProgressCallback
+from elman.data.text.encoder import TextEncoder
+from elman.models.common.loss import Loss
+from elman.models.images.backbones import backbone, is_backbone
+from elman.models.images.captioner import Captioner
+from elman.models.images.picture_encoder import PictureEncoder
 from elman.tasks.base.attention import draw_attention
 from elman.tasks.base.examples import ExampleTask, load_best
 from elman.tasks.base.text_scores import caption_scores

@@ -11,20 +11,20 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.audio import Sound
-from elman.data.batch import Batch
-from elman.data.batches import collate
-from elman.data.corpus import ProgressCallback
+from elman.data.audio.samples import Sound
+from elman.data.audio.sound_files import are_sounds, labelled_sounds
+from elman.data.core.batch import Batch
+from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
+from elman.data.core.records import RecordSource
 from elman.data.embedded import embedded_file
-from elman.data.examples import Examples
-from elman.data.sound_files import are_sounds, labelled_sounds
-from elman.data.source import RecordSource
-from elman.data.vocabulary import Labels
+from elman.data.text.corpus import ProgressCallback
+from elman.data.text.labels import Labels
 from elman.errors import OptionError, require_probability, unknown
 from elman.layers.pooling import KINDS as POOLINGS
-from elman.models.classifier import Classifier
-from elman.models.loss import Loss
-from elman.models.scores import accuracy, accuracy_counts
+from elman.models.common.classifier import Classifier
+from elman.models.common.loss import Loss
+from elman.models.common.scores import accuracy, accuracy_counts
 from elman.settings import option
 from elman.tasks.base.audio import FILE as HEARING
 from elman.tasks.base.audio import AudioProcessor, SoundInputs
@@ -32,7 +32,7 @@ from elman.tasks.base.audio_options import SoundOptions, at_speeds
 from elman.tasks.base.examples import ExamplePredictor, ExampleTask, answered, batched, load_best
 from elman.tasks.base.figures import draw_confusion
 from elman.tasks.base.inputs import KINDS, InputOptions, Inputs, Record, value_of
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines, stack_stream
 from elman.train.custom_cell import cell_class
 

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.batch import Batch
-from elman.data.corpus import ProgressCallback
-from elman.data.windows import WindowBatches
-from elman.models.forecaster import Forecast
+from elman.data.core.batch import Batch
+from elman.data.series.windows import WindowBatches
+from elman.data.text.corpus import ProgressCallback
+from elman.models.series.forecaster import Forecast
 
 #: What needs no model.
 NAIVE = ("last value", "seasonal naive")

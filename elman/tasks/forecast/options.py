@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from elman.data.frequency import CYCLES, Frequency
-from elman.data.lines import checked_encoding
-from elman.data.panel_grid import DUPLICATES
-from elman.data.panel_roles import Named
-from elman.data.panel_rules import FILLS, Cuts, Rules
-from elman.data.tables import TableOptions
-from elman.data.typed import typed
+from elman.data.core.lines import checked_encoding
+from elman.data.core.typed import typed
+from elman.data.series.frequency import CYCLES, Frequency
+from elman.data.series.panel_grid import DUPLICATES
+from elman.data.series.panel_roles import Named
+from elman.data.series.panel_rules import FILLS, Cuts, Rules
+from elman.data.tables.table import TableOptions
 from elman.errors import OptionError, require_positive, unknown
-from elman.models.forecaster import CHANGES, DECODERS
-from elman.models.forecaster import LEVELS as WINDOW_LEVELS
-from elman.models.outputs import LEVELS, OUTPUTS, output_named
+from elman.models.series.distribution_head import LEVELS, OUTPUTS, output_named
+from elman.models.series.forecaster import CHANGES, DECODERS
+from elman.models.series.forecaster import LEVELS as WINDOW_LEVELS
 from elman.settings import option
 from elman.train.options import ModelOptions
 

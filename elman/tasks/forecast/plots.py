@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from elman.data.files import written_aside
-from elman.data.windows import Windows
+from elman.data.core.files import written_aside
+from elman.data.series.windows import Windows
 from elman.tasks.forecast.backtest import NAIVE, naive
 from elman.tasks.forecast.task import Forecasting
 

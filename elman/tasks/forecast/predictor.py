@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from elman.data.batch import Batch
-from elman.data.corpus import ProgressCallback
-from elman.data.frequency import written
-from elman.data.panel import Panel, Unit
-from elman.data.source import SkipLog
+from elman.data.core.batch import Batch
+from elman.data.core.records import SkipLog
+from elman.data.series.frequency import written
+from elman.data.series.panel import Panel, Unit
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError
 from elman.tasks.base.examples import batched
-from elman.tasks.base.predictor import Prediction, Predictor
+from elman.tasks.base.prediction import Prediction
+from elman.tasks.base.predictor import Predictor
 from elman.tasks.base.streaming import Streaming
 from elman.tasks.forecast.task import Forecasting
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.batch import Batch
-from elman.data.frequency import Frequency, calendar, written
-from elman.data.panel_roles import numbers
-from elman.data.times import TimeFormat
+from elman.data.core.batch import Batch
+from elman.data.series.frequency import Frequency, calendar, written
+from elman.data.series.panel_roles import numbers
+from elman.data.series.times import TimeFormat
 from elman.errors import DataError, OptionError
-from elman.models.forecaster import Forecast, Forecaster
-from elman.tasks.base.predictor import Prediction
+from elman.models.series.forecaster import Forecast, Forecaster
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines
 from elman.tasks.forecast.predictor import ForecastPredictor, History, answer_of
 

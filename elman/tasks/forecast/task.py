@@ -13,22 +13,22 @@ from rich.console import Console
 from torch import nn
 
 from elman.cells import Cell
-from elman.data.batch import Batch, Batches
-from elman.data.corpus import ProgressCallback
+from elman.data.core.batch import Batch, Batches
+from elman.data.core.files import loaded, remove, write_json, write_text
+from elman.data.core.records import SkipLog
+from elman.data.core.typed import as_type
 from elman.data.embedded import embedded_file
-from elman.data.files import loaded, remove, write_json, write_text
-from elman.data.frequency import frequency_named
-from elman.data.panel import PARTS, Panel
-from elman.data.panel_files import Learnt, write_panel
-from elman.data.panel_rows import PanelRows
-from elman.data.source import SkipLog
-from elman.data.typed import as_type
-from elman.data.windows import WindowBatches, Windows
+from elman.data.series.frequency import frequency_named
+from elman.data.series.panel import PARTS, Panel
+from elman.data.series.panel_files import Learnt, write_panel
+from elman.data.series.panel_rows import PanelRows
+from elman.data.series.windows import WindowBatches, Windows
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import DataError
-from elman.models.autoregressive import AutoregressiveForecaster
-from elman.models.forecaster import Forecast, Forecaster
-from elman.models.loss import Loss
-from elman.models.outputs import output_named
+from elman.models.common.autoregressive import AutoregressiveForecaster
+from elman.models.common.loss import Loss
+from elman.models.series.distribution_head import output_named
+from elman.models.series.forecaster import Forecast, Forecaster
 from elman.tasks.base.scoring import ScoredTask
 from elman.tasks.forecast.backtest import NAIVE, Backtest, error_scores, error_sums
 from elman.tasks.forecast.options import SUNSPOTS, ForecastOptions, Shape

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elman.data.numbers import StandardScaler
-from elman.data.source import SkipLog
-from elman.data.vocabulary import Labels
+from elman.data.core.records import SkipLog
+from elman.data.core.scalers import StandardScaler
+from elman.data.text.labels import Labels
 from elman.errors import DataError, OptionError, unknown
 
 #: So many of them are shown at the end of training.

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.data.batches import collate
+from elman.data.core.batches import collate
 from elman.errors import OptionError, require_positive
+from elman.models.common.latent import interpolate
+from elman.models.common.sampling import check_sampling
 from elman.models.decoding import Decoding, Hypothesis, decode
-from elman.models.latent import interpolate
-from elman.models.sampling import check_sampling
 from elman.tasks.base.examples import ExamplePredictor, answered, batched
 from elman.tasks.base.figures import draw_sheet
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 
 AT_ONCE = 64
 

@@ -12,19 +12,19 @@ import torch
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.batch import Batch
-from elman.data.batches import collate
-from elman.data.corpus import ProgressCallback
+from elman.data.core.batch import Batch
+from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
+from elman.data.core.files import write_text
+from elman.data.core.records import RecordSource
 from elman.data.embedded import embedded_file
-from elman.data.examples import Examples
-from elman.data.files import write_text
-from elman.data.series import LabelledSeries
-from elman.data.source import RecordSource
-from elman.data.tokenizers import SENTENCE_TOKENIZERS
+from elman.data.series.labelled import LabelledSeries
+from elman.data.text.corpus import ProgressCallback
+from elman.data.text.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, unknown
-from elman.models.from_vector import FromVector
-from elman.models.latent import SequenceVAE
-from elman.models.loss import Loss
+from elman.models.common.from_vector import FromVector
+from elman.models.common.latent import SequenceVAE
+from elman.models.common.loss import Loss
 from elman.settings import option
 from elman.tasks.base.examples import ExampleTask, batched, load_best
 from elman.tasks.base.figures import draw_sheet

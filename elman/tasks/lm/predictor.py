@@ -9,19 +9,20 @@ from typing import Any
 
 import torch
 
-from elman.data.batches import collate
-from elman.data.corpus import Part, ProgressCallback
-from elman.data.lines import read_lines
-from elman.data.text import Text
-from elman.data.tokenizer import Tokenizer
-from elman.data.typed import as_type
+from elman.data.core.batches import collate
+from elman.data.core.lines import read_lines
+from elman.data.core.typed import as_type
+from elman.data.text.blocks import Text
+from elman.data.text.corpus import Part, ProgressCallback
+from elman.data.text.tokenizer import Tokenizer
 from elman.errors import DataError, OptionError
 from elman.models import LanguageModel
+from elman.models.common.sampling import check_sampling
 from elman.models.decoding import Decoding, Hypothesis, decode
-from elman.models.dynamic import Dynamic, DynamicModel
-from elman.models.sampling import check_sampling
+from elman.models.text.dynamic import Dynamic, DynamicModel
 from elman.tasks.base.examples import answered
-from elman.tasks.base.predictor import Prediction, Predictor
+from elman.tasks.base.prediction import Prediction
+from elman.tasks.base.predictor import Predictor
 from elman.tasks.lm.scores import (
     Measure,
     language_scores,
@@ -56,7 +57,7 @@ class TextGenerator(Predictor):
         """What the model writes after the prompt, piece by piece.
 
         prompt: None begins with `prompt`, a line end where the model knows one. length: in
-        tokens. temperature, top_k, top_p: see `elman.models.sampling.sample`. seed: the same
+        tokens. temperature, top_k, top_p: see `elman.models.common.sampling.sample`. seed: the same
         writes the same; None draws another every time.
         """
         decoder = self.tokenizer.decoder()

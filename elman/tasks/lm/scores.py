@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.corpus import Part, ProgressCallback
-from elman.data.text import Text
-from elman.data.tokenizer import Tokenizer
+from elman.data.text.blocks import Text
+from elman.data.text.corpus import Part, ProgressCallback
+from elman.data.text.tokenizer import Tokenizer
 from elman.train.task import perplexity
 
 #: ids [T + 1, 1], state -> the loss in nats of the T that follow the first, the state

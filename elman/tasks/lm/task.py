@@ -7,9 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.batch import Batch, Batches
-from elman.data.byte_pairs import BPE_SAMPLE
-from elman.data.corpus import (
+from elman.data.core.batch import Batch, Batches
+from elman.data.core.files import RESTORE, write_text
+from elman.data.text.blocks import Text
+from elman.data.text.byte_pairs import BPE_SAMPLE
+from elman.data.text.corpus import (
     Part,
     ProgressCallback,
     Streams,
@@ -17,10 +19,8 @@ from elman.data.corpus import (
     fit_tokenizer,
     require_enough,
 )
-from elman.data.files import RESTORE, write_text
-from elman.data.text import Text
-from elman.data.tokenizer import Tokenizer
-from elman.data.tokenizers import check_vocab_size, load_tokenizer, tokenizer_class
+from elman.data.text.tokenizer import Tokenizer
+from elman.data.text.tokenizers import check_vocab_size, load_tokenizer, tokenizer_class
 from elman.errors import (
     DataError,
     OptionError,
@@ -29,7 +29,7 @@ from elman.errors import (
     require_probability,
 )
 from elman.models import LanguageModel
-from elman.models.loss import Loss
+from elman.models.common.loss import Loss
 from elman.settings import option
 from elman.tasks.lm.predictor import TextGenerator
 from elman.train.custom_cell import cell_argument, cell_class

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.batches import collate
-from elman.data.midi import KEYS, LOWEST, write_midi
+from elman.data.core.batches import collate
+from elman.data.music.midi import KEYS, LOWEST, write_midi
 from elman.errors import DataError, OptionError, require_positive
-from elman.models.frames import Binary
-from elman.models.tagger import Tagger
+from elman.models.common.frames import Binary
+from elman.models.text.tagger import Tagger
 from elman.tasks.base.examples import ExamplePredictor, answered, batched
 from elman.tasks.base.figures import draw_rolls
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines, stack_stream
 
 AT_ONCE = 64

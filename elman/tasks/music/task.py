@@ -10,19 +10,19 @@ from rich.console import Console
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.data.batch import Batch
-from elman.data.corpus import ProgressCallback
-from elman.data.examples import Examples
-from elman.data.files import loaded, write_json
-from elman.data.midi import KEYS
-from elman.data.music import Piece, parts_of, pieces
-from elman.data.source import RecordSource, SkipLog, split
-from elman.data.tunes import tunes
-from elman.data.typed import as_type
+from elman.data.core.batch import Batch
+from elman.data.core.examples import Examples
+from elman.data.core.files import loaded, write_json
+from elman.data.core.records import RecordSource, SkipLog, split
+from elman.data.core.typed import as_type
+from elman.data.music.midi import KEYS
+from elman.data.music.rolls import Piece, parts_of, pieces
+from elman.data.synthetic.tunes import tunes
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError, require_positive
-from elman.models.loss import Loss
-from elman.models.scores import multi_label_counts, multi_label_scores
-from elman.models.tagger import Tagger
+from elman.models.common.loss import Loss
+from elman.models.common.scores import multi_label_counts, multi_label_scores
+from elman.models.text.tagger import Tagger
 from elman.settings import option
 from elman.tasks.base.examples import ExampleTask, load_best
 from elman.tasks.base.options import MediaOptions

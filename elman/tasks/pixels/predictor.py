@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from elman.data.images import BLANK, Pixels, write_sheet
-from elman.data.pictures import Picture, to_levels
+from elman.data.images.arrays import BLANK, Pixels, write_sheet
+from elman.data.images.pictures import Picture, to_levels
 from elman.errors import DataError, OptionError, require_positive
-from elman.models.pixels import PixelModel, Telling
-from elman.models.sampling import check_sampling
+from elman.models.common.sampling import check_sampling
+from elman.models.images.pixels import PixelModel, Telling
 from elman.tasks.base.examples import ExamplePredictor, batched
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines
 
 AT_ONCE = 64

@@ -10,16 +10,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.batch import Batch
-from elman.data.corpus import ProgressCallback
+from elman.data.core.batch import Batch
+from elman.data.core.examples import Examples
+from elman.data.core.files import RESTORE
+from elman.data.core.records import RecordSource
 from elman.data.embedded import embedded_file
-from elman.data.examples import Examples
-from elman.data.files import RESTORE
-from elman.data.images import FITS, parse_size, reshaped, write_sheet
-from elman.data.pictures import Picture, from_levels, grey_digits, pictures, pixel_order, to_levels
-from elman.data.source import RecordSource
+from elman.data.images.arrays import FITS, parse_size, reshaped, write_sheet
+from elman.data.images.pictures import (
+    Picture,
+    from_levels,
+    grey_digits,
+    pictures,
+    pixel_order,
+    to_levels,
+)
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import DataError, OptionError, RunError, unknown
-from elman.models.pixels import PixelModel
+from elman.models.images.pixels import PixelModel
 from elman.settings import option
 from elman.tasks.base.examples import ExampleTask, load_best
 from elman.tasks.base.independent import Independent

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from elman.data.batch import Batch
-from elman.data.batches import collate
-from elman.data.lines import read_lines, unpacked_name
-from elman.data.tagged import PARALLEL, untagged_sentences
+from elman.data.core.batch import Batch
+from elman.data.core.batches import collate
+from elman.data.core.lines import read_lines, unpacked_name
+from elman.data.text.tagged import PARALLEL, untagged_sentences
 from elman.errors import OptionError
-from elman.models.scores import named
-from elman.models.spans import spans
-from elman.models.tagger import Tagger
+from elman.models.common.scores import named
+from elman.models.text.spans import spans
+from elman.models.text.tagger import Tagger
 from elman.tasks.base.examples import ExamplePredictor, answered, batched
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines, stack_stream
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from elman.data.vocabulary import Labels
-from elman.models.scores import (
+from elman.data.text.labels import Labels
+from elman.models.common.scores import (
     accuracy,
     accuracy_counts,
     frame_counts,

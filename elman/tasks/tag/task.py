@@ -10,20 +10,20 @@ import torch
 from rich.console import Console
 
 from elman.cells import Cell
-from elman.data.batch import Batch
-from elman.data.batches import collate
-from elman.data.corpus import ProgressCallback
+from elman.data.core.batch import Batch
+from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
+from elman.data.core.records import RecordSource
 from elman.data.embedded import embedded_file
-from elman.data.examples import Examples
-from elman.data.sentences import TextEncoder
-from elman.data.source import RecordSource
-from elman.data.tagged import TaggedSentence, tagged_sentences
-from elman.data.vocabulary import Labels
+from elman.data.text.corpus import ProgressCallback
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.labels import Labels
+from elman.data.text.tagged import TaggedSentence, tagged_sentences
 from elman.errors import DataError, require_positive, unknown
 from elman.layers.pooling import KINDS as POOLINGS
-from elman.models.loss import Loss
-from elman.models.spans import forbidden_by_bio, is_bio
-from elman.models.tagger import Tagger
+from elman.models.common.loss import Loss
+from elman.models.text.spans import forbidden_by_bio, is_bio
+from elman.models.text.tagger import Tagger
 from elman.settings import option
 from elman.tasks.base.examples import ExampleTask, batched, load_best
 from elman.tasks.base.figures import draw_confusion

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elman.data.batches import collate
-from elman.data.tracks import Track
+from elman.data.core.batches import collate
+from elman.data.tracks.boxes import Track
 from elman.errors import DataError, ShapeError
-from elman.models.tracker import Now, Tracker, constant_velocity, height
+from elman.models.tracks.tracker import Now, Tracker, constant_velocity, height
 from elman.tasks.base.examples import ExamplePredictor, answered
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines, stack_stream
 from elman.tasks.track.plots import draw_tracks
 

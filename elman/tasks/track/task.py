@@ -11,16 +11,23 @@ from rich.console import Console
 from torch import Tensor
 
 from elman.cells import Cell
-from elman.data.batch import Batch
-from elman.data.batches import collate
-from elman.data.corpus import ProgressCallback
-from elman.data.examples import Examples
-from elman.data.numbers import StandardScaler
-from elman.data.source import RecordSource, SkipLog, split
-from elman.data.tracks import GAPS, USUAL, Track, made_tracks, tracks
+from elman.data.core.batch import Batch
+from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
+from elman.data.core.records import RecordSource, SkipLog, split
+from elman.data.core.scalers import StandardScaler
+from elman.data.text.corpus import ProgressCallback
+from elman.data.tracks.boxes import GAPS, USUAL, Track, made_tracks, tracks
 from elman.errors import OptionError, require_positive, require_probability, unknown
-from elman.models.loss import Loss
-from elman.models.tracker import CHANGES, COORDINATES, DECODERS, Tracker, at, constant_velocity
+from elman.models.common.loss import Loss
+from elman.models.tracks.tracker import (
+    CHANGES,
+    COORDINATES,
+    DECODERS,
+    Tracker,
+    at,
+    constant_velocity,
+)
 from elman.settings import option
 from elman.tasks.base.examples import ExampleTask, batched, load_best
 from elman.tasks.base.options import ExampleOptions

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from elman.data.files import written_aside
-from elman.data.log_mel import LogMel
+from elman.data.audio.log_mel import LogMel
+from elman.data.core.files import written_aside
 
 #: What is drawn of a sound: log energies [T, F], the text found, the wanted one, and the units
 #: found with the steps they begin with.

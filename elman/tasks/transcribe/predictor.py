@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from elman.data.audio import Sound
-from elman.data.batches import collate
-from elman.data.corpus import ProgressCallback
-from elman.data.sentences import TextEncoder
-from elman.data.source import SkipLog
-from elman.data.symbols import CharTokenizer
+from elman.data.audio.samples import Sound
+from elman.data.core.batches import collate
+from elman.data.core.records import SkipLog
+from elman.data.text.corpus import ProgressCallback
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.symbols import CharTokenizer
 from elman.errors import OptionError
-from elman.models.ctc import Labelling, best_paths, prefix_search
+from elman.models.audio.ctc import Labelling, best_paths, prefix_search
+from elman.models.audio.transcriber import Transcriber
 from elman.models.decoding import Decoding
-from elman.models.prior import LanguagePrior
-from elman.models.transcriber import Transcriber
+from elman.models.text.lm_fusion import LanguagePrior
 from elman.tasks.base.audio import as_sound, sounds_in
 from elman.tasks.base.examples import ExamplePredictor, batched
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.transcribe.stream import LiveTranscript
 
 if TYPE_CHECKING:

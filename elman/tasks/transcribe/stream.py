@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from elman.data.audio import Samples
-from elman.models.ctc import Collapse
-from elman.tasks.base.predictor import Prediction
+from elman.data.audio.samples import Samples
+from elman.models.audio.ctc import Collapse
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import stack_stream
 
 if TYPE_CHECKING:

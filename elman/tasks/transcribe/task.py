@@ -12,20 +12,20 @@ from rich.markup import escape
 from rich.table import Table as Shown
 
 from elman.cells import Cell
-from elman.data.audio import Sound
-from elman.data.batch import Batch
-from elman.data.corpus import ProgressCallback
-from elman.data.examples import Examples
-from elman.data.files import write_text
-from elman.data.sentences import TextEncoder
-from elman.data.sound_files import transcribed_sounds
-from elman.data.source import RecordSource, SkipLog
-from elman.data.tokenizers import SENTENCE_TOKENIZERS
-from elman.data.tones import RATE, dialled
+from elman.data.audio.samples import Sound
+from elman.data.audio.sound_files import transcribed_sounds
+from elman.data.core.batch import Batch
+from elman.data.core.examples import Examples
+from elman.data.core.files import write_text
+from elman.data.core.records import RecordSource, SkipLog
+from elman.data.synthetic.tones import RATE, dialled
+from elman.data.text.corpus import ProgressCallback
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import DataError, OptionError, require_positive
-from elman.models.ctc import best_paths, required_steps
-from elman.models.loss import Loss
-from elman.models.transcriber import Transcriber
+from elman.models.audio.ctc import best_paths, required_steps
+from elman.models.audio.transcriber import Transcriber
+from elman.models.common.loss import Loss
 from elman.settings import option
 from elman.tasks.base.audio import AudioProcessor
 from elman.tasks.base.audio_options import SoundOptions, at_speeds

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from elman.data.batches import collate
-from elman.data.labelled import text_of
-from elman.data.lines import read_lines
-from elman.data.pairs import SOURCE_NAMES
-from elman.data.sentences import TextEncoder
-from elman.data.source import SkipLog
-from elman.data.tables import Table, is_table
+from elman.data.core.batches import collate
+from elman.data.core.lines import read_lines
+from elman.data.core.records import SkipLog
+from elman.data.tables.table import Table, is_table
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.labelled import text_of
+from elman.data.text.pairs import SOURCE_NAMES
+from elman.models.common.seq2seq import EncoderDecoder
 from elman.models.decoding import Decoding, Hypothesis
-from elman.models.seq2seq import EncoderDecoder
-from elman.tasks.base.predictor import Prediction
+from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.seq2seq import Seq2SeqPredictor, symbol
 
 if TYPE_CHECKING:

@@ -13,18 +13,18 @@ from rich.markup import escape
 from rich.table import Table as Shown
 
 from elman.cells import Cell
-from elman.data.batch import Batch
-from elman.data.corpus import ProgressCallback
-from elman.data.dates import dates
-from elman.data.examples import Examples
-from elman.data.files import write_text
-from elman.data.pairs import Pair, text_pairs
-from elman.data.sentences import TextEncoder
-from elman.data.source import RecordSource, SkipLog
-from elman.data.tokenizers import SENTENCE_TOKENIZERS
+from elman.data.core.batch import Batch
+from elman.data.core.examples import Examples
+from elman.data.core.files import write_text
+from elman.data.core.records import RecordSource, SkipLog
+from elman.data.synthetic.dates import dates
+from elman.data.text.corpus import ProgressCallback
+from elman.data.text.encoder import TextEncoder
+from elman.data.text.pairs import Pair, text_pairs
+from elman.data.text.tokenizers import SENTENCE_TOKENIZERS
 from elman.errors import OptionError, require_positive, require_probability, unknown
-from elman.models.loss import Loss
-from elman.models.seq2seq import EncoderDecoder
+from elman.models.common.loss import Loss
+from elman.models.common.seq2seq import EncoderDecoder
 from elman.settings import option
 from elman.tasks.base.attention import draw_attention
 from elman.tasks.base.examples import ExampleTask, load_best

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 from elman.backends.cpu.codegen.code import Code
 from elman.backends.cpu.jit.target import Target
-from elman.compiler.ir import COMPARE, Node, walk
+from elman.compiler.ir.nodes import COMPARE, Node, walk
 from elman.compiler.plan import Plan
 from elman.schedule.slots import Places, Targets
 

@@ -20,9 +20,9 @@ def emit(
 ) -> str:
     """Write ``op(*args)``; returns the name of the value.
 
-    op: a name of `elman.compiler.ir.ELEMENTWISE`. args: values of type ``ty``; truth values, which
-    "and", "or", "not" and the first argument of "where" take and comparisons give, are of type
-    ``ty.bool``. features: of the processor, as LLVM names them.
+    op: a name of `elman.compiler.ir.nodes.ELEMENTWISE`. args: values of type ``ty``; truth values,
+    which "and", "or", "not" and the first argument of "where" take and comparisons give, are of
+    type ``ty.bool``. features: of the processor, as LLVM names them.
     """
     return EMIT[op](Lanes(code, ty, features), *args)
 

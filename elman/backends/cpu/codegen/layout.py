@@ -8,7 +8,7 @@ from functools import cached_property
 
 from elman.backends.cpu.codegen.code import Code, Vector
 from elman.backends.cpu.jit.target import Target
-from elman.compiler.ir import Node
+from elman.compiler.ir.nodes import Node
 from elman.schedule.stages import Group, Lowered, Map, Slot
 
 #: Rows that go through the units of a map together: their accumulators stay in the L1 cache.

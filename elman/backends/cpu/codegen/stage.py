@@ -8,7 +8,7 @@ from elman.backends.cpu.codegen.addresses import Addresses
 from elman.backends.cpu.codegen.layout import ROWS, Pack
 from elman.backends.cpu.codegen.tile import emit_tile, tallest
 from elman.backends.cpu.codegen.values import Values
-from elman.compiler.ir import REDUCE, Node
+from elman.compiler.ir.nodes import REDUCE, Node
 from elman.schedule.stages import Map, pieces
 
 #: Steps of an inner product between two loads of its accumulators, so that a block of weights

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from elman.backends.cpu.codegen.addresses import Addresses
 from elman.backends.cpu.codegen.tile import splat
-from elman.compiler.ir import Node
+from elman.compiler.ir.nodes import Node
 from elman.schedule.stages import STRUCTURE, Slot, Store, spread
 
 

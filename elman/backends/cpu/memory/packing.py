@@ -16,8 +16,8 @@ from elman.backends import limits
 from elman.backends.cpu.codegen.code import Vector
 from elman.backends.cpu.codegen.layout import Pack
 from elman.backends.cpu.memory.fingerprint import fingerprint
-from elman.compiler.interpret import evaluate
-from elman.compiler.ir import Node, walk
+from elman.compiler.ir.interpret import evaluate
+from elman.compiler.ir.nodes import Node, walk
 from elman.compiler.plan import Plan
 
 #: Of weights that a plan computes anew for each run, so many versions are kept.

@@ -1,0 +1,1 @@
+"""The language of one step: what it is, what it means, how it is checked and kept."""

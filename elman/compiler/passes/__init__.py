@@ -1,0 +1,1 @@
+"""What a step goes through, one pass a file."""

@@ -1,0 +1,1 @@
+"""Steps and plans for readers."""

@@ -1,0 +1,1 @@
+"""From the step of a cell to the language of the compiler."""

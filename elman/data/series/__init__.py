@@ -1,0 +1,1 @@
+"""Series of numbers, with labels or on calendars."""

@@ -1,0 +1,1 @@
+"""Texts, their units, and what is labelled, tagged or paired of them."""

@@ -1,0 +1,1 @@
+"""What sequence models share: encoders, decoders, attention bridges, losses, scores."""
