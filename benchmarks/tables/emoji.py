@@ -20,7 +20,7 @@ from elman.data.core.files import write_text
 RECIPE = (
     "--features 128 --hidden 256 --dropout 0.4 --drop-features 0.1 --label-smoothing 0.1 "
     "--shift 0.06 --zoom 0.06 --weight-decay 0.05 --warmup 100 --learning-rate 0.003 "
-    "--epochs 40 --keep last"
+    "--epochs 40 --keep-weights last"
 )
 TONE = re.compile(r"(medium-light|medium-dark|medium|light|dark) skin tone")
 

@@ -24,8 +24,8 @@ OFFICIAL = (
     "--frequency-mask 4 --gain 6"
 )
 SPEAKERS = (
-    "--per-sound --dynamic-range 30 --hidden 96 --dropout 0.5 --variational 0.3 --pooling mean "
-    "--batch-size 64 --learning-rate 0.004 --epochs 5"
+    "--per-sound --dynamic-range 30 --hidden 96 --dropout 0.5 --variational-dropout 0.3 "
+    "--pooling mean --batch-size 64 --learning-rate 0.004 --epochs 5"
 )
 STRINGS = "--frames 3 --hidden 128 --dropout 0.2 --batch-size 16 --learning-rate 0.004 --epochs 6"
 #: Strings of each part.

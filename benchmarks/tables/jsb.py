@@ -17,7 +17,7 @@ RECIPE = (
 #: What differs from it, by the validation pieces: without gates a lower rate, for the GRU a higher
 #: one, a running mean of the weights and their decay.
 OWN = {
-    "gru": " --dropout 0.2 --learning-rate 0.016 --average 0.99 --weight-decay 0.3",
+    "gru": " --dropout 0.2 --learning-rate 0.016 --ema-decay 0.99 --weight-decay 0.3",
     "elman": " --dropout 0.2 --learning-rate 0.002",
 }
 #: Cell, published by Bai et al. 2018, Table 1.

@@ -15,7 +15,7 @@ from elman.data.images.idx import read_idx
 
 RECIPE = (
     "--hidden 128 --pooling max --dropout 0.2 --learning-rate 0.003 --batch-size 128 "
-    "--average 0.99 --epochs 8"
+    "--ema-decay 0.99 --epochs 8"
 )
 
 

@@ -16,7 +16,7 @@ from folds import Example, cross_validated
 
 RECIPE = (
     "--tokenizer token --min-count 2 --hidden 64 --embedding 64 --pooling mean --dropout 0.5 "
-    "--word-dropout 0.1 --learning-rate 0.01 --average 0.99 --batch-size 50 --epochs 5"
+    "--word-dropout 0.1 --learning-rate 0.01 --ema-decay 0.99 --batch-size 50 --epochs 5"
 )
 
 

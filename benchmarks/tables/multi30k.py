@@ -31,7 +31,7 @@ MODELS = (
     ),
     (
         "attention",
-        f"--dropout 0.4 --average 0.999 --keep last --epochs 12 {SHARED}",
+        f"--dropout 0.4 --ema-decay 0.999 --keep-weights last --epochs 12 {SHARED}",
         1.3,
         "28.30 (with attention, bentrevett)",
     ),

@@ -23,7 +23,7 @@ from elman.data.text.tagged import TaggedSentence, tagged_sentences
 RECIPE = (
     "--cell gru --layers 2 --hidden 8 --embedding 16 --no-characters --window 15 "
     "--global-context --pooling mean --dropout 0.2 --word-dropout 0.3 --weight-decay 1.0 "
-    "--average 0.99 --learning-rate 0.01 --batch-size 8 --epochs 60 --keep last"
+    "--ema-decay 0.99 --learning-rate 0.01 --batch-size 8 --epochs 60 --keep-weights last"
 )
 FOLDS = 5
 #: What makes two proteins like each other: the share of their runs of so many residues.

@@ -17,7 +17,7 @@ from elman.data.core.files import write_text
 
 RECIPE = (
     "--min-count 2 --hidden 200 --embedding 200 --crf --dropout 0.5 --word-dropout 0.05 "
-    "--global-context --learning-rate 0.002 --average 0.999 --batch-size 32 --epochs 20"
+    "--global-context --learning-rate 0.002 --ema-decay 0.999 --batch-size 32 --epochs 20"
 )
 SOURCE = "slot-gated BiLSTM, Goo et al. 2018"
 WORDS = "each word's commonest tag"
@@ -50,7 +50,7 @@ def on_thirds(options: Options) -> tuple[list[Row], list[float]]:
 
     A tag that stands in one third alone is left out with its sentence.
     """
-    recipe = f"{RECIPE} --keep last --skip-unknown-labels"
+    recipe = f"{RECIPE} --keep-weights last --skip-unknown-labels"
     thirds = folds(options, options.data / "snips" / "train")
     done = [
         [

@@ -16,7 +16,7 @@ from common import Row, parsed, report, train
 
 from elman.train.watch import read_metrics
 
-SMALL = "--hidden 256 --dropout 0.1 --average 0.99 --epochs 10"
+SMALL = "--hidden 256 --dropout 0.1 --ema-decay 0.99 --epochs 10"
 LARGE = (
     "--hidden 512 --layers 2 --dropout 0.4 --bptt 128 --batch-size 64 --learning-rate 0.003 "
     "--epochs 15"

@@ -38,7 +38,7 @@ class SequenceModule(L.LightningModule):
         self.task = task
         self.model = model
         self.options: TrainOptions = task.options
-        share = self.options.average
+        share = self.options.ema_decay
         self.average: AveragedModel | None = running_mean(model, share) if share else None
         self.train_batches = train
         self.valid_batches = valid

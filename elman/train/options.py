@@ -48,13 +48,13 @@ class TrainOptions:
     clip_value: float = option(
         0.0, "Clip each element of the gradient to +-this, before --clip; 0: never.", "Optimisation"
     )
-    average: float = option(
+    ema_decay: float = option(
         0.0,
         "Judge and keep a running mean of the weights: this share of it stays at each step, as "
         "0.99; 0: the weights themselves.",
         "Optimisation",
     )
-    keep: str = option(
+    keep_weights: str = option(
         "best",
         "Which weights: best in validation, or last: where the loss does not tell how good the "
         "texts are that a model writes.",
@@ -83,7 +83,7 @@ class TrainOptions:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
-            ("keep", KEPT),
+            ("keep_weights", KEPT),
         ):
             if getattr(self, name) not in valid:
                 raise unknown(name, getattr(self, name), valid)
@@ -92,8 +92,8 @@ class TrainOptions:
         maybe = ("epochs", "steps", "patience", "validate_every", "threads")
         require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
         require_probability(momentum=self.momentum)
-        if not 0 <= self.average < 1:
-            raise OptionError(f"average must be 0 or above and below 1, got {self.average}")
+        if not 0 <= self.ema_decay < 1:
+            raise OptionError(f"average must be 0 or above and below 1, got {self.ema_decay}")
         for name, most in (("minutes", 1e6), ("learning_rate", 1e3)):
             value = getattr(self, name)
             if value is not None and not 0 < value <= most:
@@ -149,7 +149,7 @@ class ModelOptions(TrainOptions):
     residual: bool = option(False, "Add each layer's input to its output.", "Model")
     layer_norm: bool = option(False, "Normalise what enters each layer.", "Model")
     dropout: float = option(0.0, "On embeddings, between layers, on outputs.", "Regularisers")
-    variational: float = option(
+    variational_dropout: float = option(
         0.0, "Dropout on each layer's input and state, one mask for all steps.", "Regularisers"
     )
     zoneout: float = option(0.0, "Share of the state that keeps its old value.", "Regularisers")
@@ -165,8 +165,8 @@ class ModelOptions(TrainOptions):
             "cell": cell,
             "cell_options": cell_options(self.cell_option),
             "dropout": self.dropout,
-            "input_dropout": self.variational,
-            "state_dropout": self.variational,
+            "input_dropout": self.variational_dropout,
+            "state_dropout": self.variational_dropout,
             "zoneout": self.zoneout,
             "weight_drop": self.weight_drop,
             "residual": self.residual,

@@ -158,7 +158,7 @@ class RunCallback(L.Callback):
                 f"valid {self.task.show(module.scores)}{'  best' if best else ''}",
                 highlight=False,
             )
-            if best or module.options.keep == "last":
+            if best or module.options.keep_weights == "last":
                 save_model(self.run.weights_file, module.judged)
             if time.monotonic() - self._drawn > DRAW_SECONDS:
                 self._draw(module)

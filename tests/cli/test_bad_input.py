@@ -20,7 +20,7 @@ from tests.cli.conftest import SMALL
         (["text.txt", "--hidden", "0"], 2, "hidden_size must be"),
         (["text.txt", "--layers", "-1"], 2, "num_layers must be"),
         (["text.txt", "--dropout", "1.5"], 2, "dropout must be a probability"),
-        (["text.txt", "--cell", "min-gru", "--variational", "0.1"], 2, "state_dropout"),
+        (["text.txt", "--cell", "min-gru", "--variational-dropout", "0.1"], 2, "state_dropout"),
         (["text.txt", "--tie", "--embedding", "5"], 2, "must have one size"),
         (["text.txt", "--hidden", "many"], 2, "Invalid value for '--hidden'"),
         (["text.txt", "--colour", "red"], 2, "No such option"),

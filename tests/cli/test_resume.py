@@ -14,7 +14,7 @@ from elman.data.text.blocks import embedded_text
 COMMAND = [
     *(sys.executable, "-m", "elman.cli"),
     *("train", "lm", "text.txt", "--steps", "60", "--hidden", "24", "--batch-size", "8"),
-    *("--bptt", "24", "--validate-every", "20", "--dropout", "0.2", "--variational", "0.1"),
+    *("--bptt", "24", "--validate-every", "20", "--dropout", "0.2", "--variational-dropout", "0.1"),
     *("--zoneout", "0.1", "--weight-drop", "0.1", "--checkpoint-seconds", "0.05"),
     *("--threads", "1", "--keep-checkpoints", "1"),
 ]

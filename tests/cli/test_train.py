@@ -53,7 +53,7 @@ def test_the_validation_loss_is_that_of_the_weights_kept(trained, elman):
 
 
 def test_the_same_seed_trains_the_same_model(elman, text):
-    noisy = ["--dropout", 0.1, "--variational", 0.1, "--zoneout", 0.1, "--weight-drop", 0.1]
+    noisy = ["--dropout", 0.1, "--variational-dropout", 0.1, "--zoneout", 0.1, "--weight-drop", 0.1]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         done = elman(
             "train", "lm", text, *SMALL, *noisy, "--steps", 12, "--out", name, "--seed", seed

@@ -136,11 +136,13 @@ def test_bad_tables_say_where_and_what_to_do(tmp_path, rows, header, said):
 def test_roles_that_a_person_names(tmp_path):
     rows = [f"{day},{i},{i % 3},{i % 4},x" for i, day in enumerate(days(50))]
     file = table(tmp_path / "a.csv", rows, "time,a,price,mood,note")
-    found, _, source = panel(file, tmp_path, targets=("a",), known=("price",), observed=("mood",))
+    found, _, source = panel(
+        file, tmp_path, targets=("a",), future_covariates=("price",), past_covariates=("mood",)
+    )
     assert found.roles.numbers == ("a", "price", "mood") and found.roles.ignored == ("note",)
-    assert "known 'price', observed 'mood', not read 'note'" in source.about
+    assert "future covariates 'price', past covariates 'mood', not read 'note'" in source.about
     with pytest.raises(OptionError, match="'a' cannot be two things"):
-        panel(file, tmp_path, targets=("a",), known=("a",), name="b")
+        panel(file, tmp_path, targets=("a",), future_covariates=("a",), name="b")
     with pytest.raises(DataError, match="did you mean 'price'"):
         panel(file, tmp_path, targets=("prize",), name="c")
 

@@ -107,7 +107,7 @@ def test_a_stream_says_what_the_whole_window_says():
 def test_an_autoregressive_model_learns_and_draws(name):
     torch.manual_seed(0)
     model = AutoregressiveForecaster(
-        4, 12, output=output_named(name), hidden_size=24, level="mean", paths=50
+        4, 12, output=output_named(name), hidden_size=24, level="mean", num_samples=50
     )
     first, last, model = fitted(model, 120)
     assert last < first

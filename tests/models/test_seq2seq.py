@@ -275,14 +275,14 @@ def test_sampling_draws_at_every_step_and_for_every_sentence(monkeypatch):
         model.decoder, "_own", lambda u, h, drawn: draws.append(drawn) or own(u, h, drawn)
     )
     words = torch.randint(TARGETS, (3, 2000))
-    model.loss(words, None, words, None, sampling=0.3).total.backward()
+    model.loss(words, None, words, None, scheduled_sampling=0.3).total.backward()
     drawn = torch.stack(draws).double()
     assert drawn.shape == (3, 2000)
     assert (drawn.mean(1) - 0.3).abs().max() < 0.05
     assert (torch.corrcoef(drawn) - torch.eye(3)).abs().max() < 0.1
     for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(OptionError, match="sampling"):
-            model.loss(*pairs(), sampling=wrong)
+        with pytest.raises(OptionError, match="scheduled_sampling"):
+            model.loss(*pairs(), scheduled_sampling=wrong)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=label)
@@ -292,7 +292,7 @@ def test_mixed_precision_is_near_to_full(kind):
     full = model.loss(*pairs()).total
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = model.loss(*pairs()).total
-        model.loss(*pairs(), sampling=0.5).total.backward()
+        model.loss(*pairs(), scheduled_sampling=0.5).total.backward()
     assert abs(mixed - full) < 0.05 * full
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
@@ -313,7 +313,7 @@ def test_label_smoothing_is_of_training_alone():
 def test_the_plan_says_what_waits_for_each_step():
     assert built(attention="dot").plan().by_step == ""
     assert "decoder: all steps in one call" in str(built().plan())
-    assert "sampling" in built().plan(sampling=0.2).by_step
+    assert "scheduled sampling" in built().plan(scheduled_sampling=0.2).by_step
     plan = built(attention="dot", input_feeding=True, bidirectional=False).plan()
     assert "decoder: one step at a time: with input feeding attention is part" in str(plan)
     assert "encoder.layers.0: LSTM on" in str(plan)
@@ -379,7 +379,7 @@ def test_what_cannot_be_is_refused():
     )  # fmt: skip
     model = built(state_dropout=0.1)
     with pytest.raises(OptionError, match="scheduled sampling runs"):
-        model.loss(*pairs(), sampling=0.5)
+        model.loss(*pairs(), scheduled_sampling=0.5)
     source, source_lengths, target, target_lengths = pairs()
     with pytest.raises(ShapeError, match="source has 3 sequences, target 4"):
         model.loss(source[:, :3], source_lengths[:3], target, target_lengths)
@@ -408,7 +408,7 @@ def test_words_can_be_learnt_to_be_reversed(options):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(120):
         optimizer.zero_grad()
-        model.loss(source, lengths, target, lengths, sampling=0.1).mean.backward()
+        model.loss(source, lengths, target, lengths, scheduled_sampling=0.1).mean.backward()
         optimizer.step()
     model.eval()
     assert model.loss(source, lengths, target, lengths).mean < 0.05

@@ -50,7 +50,7 @@ def test_the_last_weights_are_kept_where_they_are_asked_for(elman, tmp_path):
     other.write_text(swapped)
     losses = {}
     for keep in ("best", "last"):
-        more = ("--steps", 24, "--validate-every", 1, "--keep", keep, "--out", keep)
+        more = ("--steps", 24, "--validate-every", 1, "--keep-weights", keep, "--out", keep)
         done = elman("train", "classify", data, "--valid", other, *TINY, *more)
         assert done.code == 0, done.err
         losses[keep] = json.loads((tmp_path / keep / "scores.json").read_text())["loss_nats"]

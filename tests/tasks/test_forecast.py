@@ -141,10 +141,10 @@ def test_the_embedded_sunspots(elman, tmp_path):
 @pytest.mark.parametrize(
     "more",
     [
-        ["--decoder", "autoregressive", "--output", "student", "--paths", 20],
+        ["--decoder", "autoregressive", "--output", "student", "--num-samples", 20],
         ["--joint", "--output", "normal", "--no-linear", "--scaled"],
         [
-            *("--known", "south", "--target", "north", "--no-calendar", "--patch", 4),
+            *("--future-covariates", "south", "--target", "north", "--no-calendar", "--patch", 4),
             *("--decoder", "recurrent", "--output", "mean", "--change-from", "season"),
         ],
     ],
@@ -154,7 +154,7 @@ def test_each_kind_of_model_from_the_command_line(elman, tmp_path, more):
     data = series(tmp_path / "load.csv")
     done = elman("train", "forecast", data, *TINY, *more, "--steps", 4, "--out", "run")
     assert done.code == 0, done.err
-    if "--known" in more:
+    if "--future-covariates" in more:
         assert (
             "south: must be given for 4 steps beyond" in elman("predict", "run", "--file", data).err
         )

@@ -124,7 +124,7 @@ def test_draws_repeat_with_their_seed(trained, elman):
 def test_drawing_takes_one_beam(trained, elman):
     done = elman("predict", trained, "eins", "--temperature", 1, "--beams", 3)
     assert done.code == 2 and "beams (3) search and temperature (1.0) draws" in done.err
-    done = elman("train", "translate", "--variational", 0.1, "--input-feeding")
+    done = elman("train", "translate", "--variational-dropout", 0.1, "--input-feeding")
     assert done.code == 2 and "variational is drawn once a sequence" in done.err
 
 
@@ -176,7 +176,7 @@ KINDS = [
     ["--attention", "none", "--feed-context", "--no-bidirectional", "--reverse-source"],
     ["--attention", "dot", "--no-bidirectional"],
     ["--attention", "additive", "--input-feeding", "--label-smoothing", 0.1],
-    ["--attention", "general", "--tie", "--sampling", 0.5],
+    ["--attention", "general", "--tie", "--scheduled-sampling", 0.5],
 ]
 
 
@@ -207,11 +207,11 @@ def test_the_schedule_reaches_the_loss(schedule, tmp_path):
 
     class Model(torch.nn.Module):
         def loss(self, **given):
-            told.append(given["sampling"])
+            told.append(given["scheduled_sampling"])
 
     from elman.data.core.batch import Batch
 
-    options = TranslateOptions(sampling=0.4, sampling_schedule=schedule)
+    options = TranslateOptions(scheduled_sampling=0.4, sampling_schedule=schedule)
     task, model = Translation(Run(tmp_path), options), Model()
     for progress in (0.25, 1.0):
         task.loss(model, Batch({}), None, progress)
@@ -266,7 +266,7 @@ def test_a_cell_of_ones_own_is_named_again(elman, tmp_path):
 
 def test_interrupted_and_resumed_is_the_run_that_was_not(resumes, tmp_path):
     data = table(tmp_path / "a.tsv", 40)
-    options = ["--dropout", 0.2, "--sampling", 0.5, "--beams", 1, "--steps", 6]
+    options = ["--dropout", 0.2, "--scheduled-sampling", 0.5, "--beams", 1, "--steps", 6]
     resumes("translate", data, *TINY, *options, stop=4)
 
 
@@ -288,7 +288,7 @@ GOOD = "source\ttarget\n" + "a b\tx y\n" * 30
         (GOOD, ["--tokenizer", "bpe", "--vocab-size", 99], "at least 256 for bpe"),
         (GOOD, ["--tokenizer", "byte", "--vocab-size", 99], "there are always 256 bytes"),
         (GOOD, ["--tokenizer", "byte", "--min-count", 2], "min_count is for char, word"),
-        (GOOD, ["--sampling", 1.5], "sampling must lie in"),
+        (GOOD, ["--scheduled-sampling", 1.5], "scheduled_sampling must lie in"),
         (GOOD, ["--sampling-schedule", "linar"], "did you mean 'linear'"),
         (GOOD, ["--attention", "none", "--input-feeding"], "choose a kind of attention"),
         (GOOD, ["--feed-context"], "for a model without attention"),

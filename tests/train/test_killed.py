@@ -30,8 +30,8 @@ def folder(tmp_path_factory):
     ("task", "file", "options", "processes"),
     [
         ("classify", "classify.csv", {"precision": "bf16", "word_dropout": 0.1}, 1),
-        ("classify", "classify.csv", {"average": 0.9}, 2),
-        ("translate", "translate.tsv", {"sampling": 0.5, "beams": 1}, 1),
+        ("classify", "classify.csv", {"ema_decay": 0.9}, 2),
+        ("translate", "translate.tsv", {"scheduled_sampling": 0.5, "beams": 1}, 1),
     ],
 )
 def test_a_killed_training_goes_on_to_the_same_weights(folder, task, file, options, processes):

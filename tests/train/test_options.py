@@ -14,7 +14,7 @@ from elman.train.custom_cell import cell_class, cell_options
     [
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"keep": "lst"}, "did you mean 'last'"),
+        ({"keep_weights": "lst"}, "did you mean 'last'"),
         ({"precision": "16"}, "valid are 32, 64, bf16"),
         ({"batch_size": 0}, "batch_size must be a whole number above 0, got 0"),
         ({"bptt": -5}, "bptt must be"),

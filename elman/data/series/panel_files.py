@@ -128,7 +128,7 @@ class _Work:
         if first < 0:
             self.skipped.add("series without a value", s.key or self.rows.about)
             return None
-        known = bool(self.rows.roles.known)
+        known = bool(self.rows.roles.future_covariates)
         beyond = s.rows - last - 1
         if beyond and not known:
             self.skipped.add("row after the last value", s.key or self.rows.about, beyond)

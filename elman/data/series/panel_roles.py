@@ -36,15 +36,15 @@ class Roles:
     """What the columns of a table are.
 
     time: None where the rows are the steps. series: None where a table is wide. targets: what is
-    forecast. known: covariates whose future is known. observed: those whose past alone is.
+    forecast. future_covariates: their future is known. past_covariates: their past alone is.
     ignored: what is not read. time_format: see `TimeFormat`. comma: whether decimals follow one.
     """
 
     time: str | None
     series: str | None
     targets: tuple[str, ...]
-    known: tuple[str, ...] = ()
-    observed: tuple[str, ...] = ()
+    future_covariates: tuple[str, ...] = ()
+    past_covariates: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     time_format: str = STEPS
     comma: bool = False
@@ -52,7 +52,7 @@ class Roles:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The columns of numbers, targets first."""
-        return (*self.targets, *self.known, *self.observed)
+        return (*self.targets, *self.future_covariates, *self.past_covariates)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` makes it from again."""
@@ -71,8 +71,8 @@ class Named:
     time: str | None = None
     series: str | None = None
     targets: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
-    observed: tuple[str, ...] = ()
+    future_covariates: tuple[str, ...] = ()
+    past_covariates: tuple[str, ...] = ()
     day_first: bool = False
 
 
@@ -129,8 +129,10 @@ def find_roles(table: Table, named: Named) -> Roles:
     where, rows = zip(*first, strict=True)
     sample = dict(zip(table.columns, (texts(c) for c in zip(*rows, strict=True)), strict=True))
     said = [n for n in (named.time, named.series) if n]
-    table.require([*said, *named.targets, *named.known, *named.observed])
-    chosen: set[str | None] = {*said, *named.targets, *named.known, *named.observed}
+    future, past = named.future_covariates, named.past_covariates
+    covariates = (*future, *past)
+    table.require([*said, *named.targets, *covariates])
+    chosen: set[str | None] = {*said, *named.targets, *covariates}
     time, form = _time_column(table, sample, where, named, chosen - {named.time})
     comma = table.delimiter != "," and any(
         re.fullmatch(r"-?\d+,\d+", value) for column in sample.values() for value in column
@@ -138,7 +140,6 @@ def find_roles(table: Table, named: Named) -> Roles:
     rest = [c for c in table.columns if c != time]
     of_text = [c for c in rest if _is_text([_pointed(value, comma) for value in sample[c]])]
     series = _series_column(sample, named, rest, of_text)
-    covariates = (*named.known, *named.observed)
     targets = named.targets or tuple(
         c for c in rest if c != series and c not in of_text and c not in covariates
     )
@@ -155,13 +156,13 @@ def find_roles(table: Table, named: Named) -> Roles:
         raise DataError(
             f"{table.file}: has no column of numbers to forecast; it has {', '.join(table.columns)}"
         )
-    twice = set(targets) & {*covariates, time, series} or set(named.known) & set(named.observed)
+    twice = set(targets) & {*covariates, time, series} or set(future) & set(past)
     if twice:
         raise OptionError(f"column '{sorted(map(str, twice))[0]}' cannot be two things at once")
     read = {time, series, *targets, *covariates}
     ignored = tuple(c for c in table.columns if c not in read)
     name = STEPS if form is None else form.name
-    return Roles(time, series, targets, named.known, named.observed, ignored, name, comma)
+    return Roles(time, series, targets, future, past, ignored, name, comma)
 
 
 def _time_column(
@@ -218,7 +219,7 @@ def _series_column(
 ) -> str | None:
     if named.series is not None:
         return named.series
-    taken = {*named.targets, *named.known, *named.observed}
+    taken = {*named.targets, *named.future_covariates, *named.past_covariates}
     by_name = {c.lower(): c for c in reversed(rest) if c not in taken}
     for name in SERIES_NAMES:
         column = by_name.get(name)

@@ -62,8 +62,8 @@ class PanelRows:
             parts.append(f"series '{r.series}'")
         parts.append(f"forecast {_listed(r.targets)}")
         for word, columns in (
-            ("known", r.known),
-            ("observed", r.observed),
+            ("future covariates", r.future_covariates),
+            ("past covariates", r.past_covariates),
             ("not read", r.ignored),
         ):
             if columns:

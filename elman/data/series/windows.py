@@ -118,12 +118,12 @@ class Windows:
 
     def _covariates(self, rows: Index, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
         """[T + H, B, X]: the known ones at all steps, the observed ones up to T."""
-        known, T = len(self.panel.roles.known), self.context
+        known, T = len(self.panel.roles.future_covariates), self.context
         found = self.panel.values[rows][..., list(self.panel.covariates)]
         if known and not inside.all():
             raise DataError(
-                f"{', '.join(self.panel.roles.known)}: must be given for {self.horizon} steps "
-                "beyond the last value that is forecast from"
+                f"{', '.join(self.panel.roles.future_covariates)}: must be given for "
+                f"{self.horizon} steps beyond the last value that is forecast from"
             )
         found = np.array(found)
         found[T:, :, known:] = 0

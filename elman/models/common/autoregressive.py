@@ -26,7 +26,7 @@ class AutoregressiveForecaster(nn.Module):
 
     y, x, series, channels, covariates, level, scaled, num_series, unseen: see `Forecaster`. What
     is said of the future are the quantiles of drawn paths, which hang together over the steps.
-    paths: how many. The output "mean" feeds its own forecast and draws nothing.
+    num_samples: how many. The output "mean" feeds its own forecast and draws nothing.
 
     Raises OptionError, ShapeError. Source: Salinas et al. 2020.
     """
@@ -44,13 +44,15 @@ class AutoregressiveForecaster(nn.Module):
         num_series: int = 0,
         series_size: int = 8,
         unseen: float = 0.02,
-        paths: int = 100,
+        num_samples: int = 100,
         hidden_size: int = 64,
         num_layers: int = 1,
         **options: Unpack[StackOptions],
     ) -> None:
         super().__init__()
-        require_positive(horizon=horizon, context=context, channels=channels, paths=paths)
+        require_positive(
+            horizon=horizon, context=context, channels=channels, num_samples=num_samples
+        )
         check_window(level, "level", 1, context)
         if isinstance(output, Quantiles):
             raise OptionError(
@@ -59,7 +61,7 @@ class AutoregressiveForecaster(nn.Module):
             )
         self.horizon, self.context, self.channels = horizon, context, channels
         self.covariates, self.level, self.scaled = covariates, level, scaled
-        self.output, self.unseen, self.paths = output, unseen, paths
+        self.output, self.unseen, self.num_samples = output, unseen, num_samples
         self.series = nn.Embedding(num_series + 1, series_size) if num_series else None
         read = channels + covariates + (series_size if num_series else 0)
         self.stack = build_stack(read, hidden_size, num_layers, **options)
@@ -104,11 +106,11 @@ class AutoregressiveForecaster(nn.Module):
         y: Tensor,
         x: Tensor | None = None,
         series: Tensor | None = None,
-        paths: int | None = None,
+        num_samples: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """[P, H, B, C]: paths, each drawn as a whole; one where nothing is drawn."""
-        many = 1 if self.output.size == 1 else paths or self.paths
+        many = 1 if self.output.size == 1 else num_samples or self.num_samples
         B, T, H = y.shape[1], self.context, self.horizon
 
         def each(part: Tensor) -> Tensor:

@@ -128,17 +128,18 @@ class Decoder(nn.Module):
         tokens: Tensor,
         state: DecoderState,
         lengths: Tensor | None = None,
-        sampling: float = 0.0,
+        scheduled_sampling: float = 0.0,
     ) -> tuple[Tensor, Tensor | None]:
         """h~ and the weights of attention at all steps.
 
-        sampling: the probability that a token of `tokens`, but for the first of a sentence, gives
-        way to one that is drawn from what the model has just predicted, at each step and sentence
-        by itself (Bengio et al. 2015, Scheduled Sampling); no gradient flows through the choice.
+        scheduled_sampling: the probability that a token of `tokens`, but for the first of a
+        sentence, gives way to one that is drawn from what the model has just predicted, at each
+        step and sentence by itself (Bengio et al. 2015, Scheduled Sampling); no gradient flows
+        through the choice.
         """
         u = self.dropout(embedded(self.embedding, tokens))
-        if self.by_step(sampling):
-            return self._loop(u, state, sampling)
+        if self.by_step(scheduled_sampling):
+            return self._loop(u, state, scheduled_sampling)
         context = [v.expand(len(u), -1, -1) for v in state.context]
         outputs, _ = self.stack(_beside(u, *context), state.layers, lengths=lengths)
         return self._attended(outputs, state.memory)
@@ -149,26 +150,30 @@ class Decoder(nn.Module):
         hidden, state, weights = self._step(u, DecoderState(*state))
         return self.logits(hidden), state, weights
 
-    def by_step(self, sampling: float = 0.0) -> str:
+    def by_step(self, scheduled_sampling: float = 0.0) -> str:
         """Why `forward` runs one step at a time; "" where it runs all steps in one call."""
         if self.input_feeding:
             return "with input feeding attention is part of the step"
-        return "with sampling a step may read what the one before has written" if sampling else ""
+        return (
+            "with scheduled sampling a step may read what the one before has written"
+            if scheduled_sampling
+            else ""
+        )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """h~: [..., A]   ->   [..., V]"""
         return self.output(self.dropout(hidden))
 
     def _loop(
-        self, u: Tensor, state: DecoderState, sampling: float
+        self, u: Tensor, state: DecoderState, scheduled_sampling: float
     ) -> tuple[Tensor, Tensor | None]:
-        if sampling:
+        if scheduled_sampling:
             self._check_steps("scheduled sampling")
-        drawn = torch.rand(u.shape[:2], device=u.device) < sampling
+        drawn = torch.rand(u.shape[:2], device=u.device) < scheduled_sampling
         hidden: list[Tensor] = []
         looked: list[Tensor | None] = []
         for t, u_t in enumerate(u.unbind()):
-            given = self._own(u_t, hidden[-1], drawn[t]) if sampling and t else u_t
+            given = self._own(u_t, hidden[-1], drawn[t]) if scheduled_sampling and t else u_t
             found, state, weights = self._step(given, state)
             hidden.append(found)
             looked.append(weights)

@@ -150,17 +150,24 @@ class EncoderDecoder(nn.Module):
         source_lengths: Tensor | None,
         target: Tensor,
         target_lengths: Tensor | None,
-        sampling: float = 0.0,
+        scheduled_sampling: float = 0.0,
     ) -> Loss:
         """The cross entropy in nats of all tokens of the target and of end; their count.
 
-        sampling: the probability that the model is fed its own word, see `Decoder.forward`; above
-        0 the decoder runs one step at a time. Training takes label_smoothing in, evaluation not.
+        scheduled_sampling: the probability that the model is fed its own word, see
+        `Decoder.forward`; above 0 the decoder runs one step at a time. Training takes
+        label_smoothing in, evaluation not.
         """
         given = self._lesson(target, target_lengths, source)
         state = self.start_state(source, source_lengths)
         smoothing = self.label_smoothing if self.training else 0.0
-        return taught(self.decoder, given, state, sampling=sampling, label_smoothing=smoothing)
+        return taught(
+            self.decoder,
+            given,
+            state,
+            scheduled_sampling=scheduled_sampling,
+            label_smoothing=smoothing,
+        )
 
     def start_state(self, source: Tensor, lengths: Tensor | None = None) -> DecoderState:
         """What `step` starts from: a nest of tuples of tensors, the batch on axis 0 of each.
@@ -188,7 +195,7 @@ class EncoderDecoder(nn.Module):
         return self.decoder.step(tokens, state)
 
     def plan(
-        self, *, batch_size: int = 16, training: bool | None = None, sampling: float = 0.0
+        self, *, batch_size: int = 16, training: bool | None = None, scheduled_sampling: float = 0.0
     ) -> EncoderDecoderPlan:
         """What would run the model, and whether the decoder waits for each of its steps."""
         training = self.training if training is None else training
@@ -196,7 +203,7 @@ class EncoderDecoder(nn.Module):
             half.stack.plan(batch_size=batch_size, training=training)
             for half in (self.encoder, self.decoder)
         )
-        return EncoderDecoderPlan(encoder, decoder, self.decoder.by_step(sampling))
+        return EncoderDecoderPlan(encoder, decoder, self.decoder.by_step(scheduled_sampling))
 
     def _lesson(self, target: Tensor, lengths: Tensor | None, source: Tensor) -> Lesson:
         given = lesson(target, lengths, self.start, self.end)

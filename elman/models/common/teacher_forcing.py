@@ -37,18 +37,20 @@ def taught(
     given: Lesson,
     state: Any,
     *,
-    sampling: float = 0.0,
+    scheduled_sampling: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Loss:
     """The cross entropy in nats of all labels, ends among them; their count.
 
-    sampling: see `Decoder.forward`. label_smoothing: share of the loss that is spread evenly over
-    the vocabulary. Raises OptionError.
+    scheduled_sampling: see `Decoder.forward`. label_smoothing: share of the loss that is spread
+    evenly over the vocabulary. Raises OptionError.
     """
-    if not 0 <= sampling <= 1:
-        raise OptionError(f"sampling must be a probability in [0, 1], got {sampling!r}")
+    if not 0 <= scheduled_sampling <= 1:
+        raise OptionError(
+            f"scheduled_sampling must be a probability in [0, 1], got {scheduled_sampling!r}"
+        )
     inputs, labels, lengths = given
-    hidden, _ = decoder(inputs, state, lengths, sampling)
+    hidden, _ = decoder(inputs, state, lengths, scheduled_sampling)
     # The logits are by far the largest thing here: none for the padding.
     valid = inside(lengths, len(inputs)).flatten().nonzero()[:, 0]
     logits = decoder.logits(hidden.flatten(0, 1).index_select(0, valid))

@@ -134,17 +134,23 @@ class Captioner(nn.Module):
         target: Tensor,
         target_lengths: Tensor | None = None,
         rows: Tensor | None = None,
-        sampling: float = 0.0,
+        scheduled_sampling: float = 0.0,
     ) -> Loss:
         """The cross entropy in nats of all tokens of the targets and of their ends; their count.
 
-        sampling: the probability that the model is fed its own word, see `Decoder.forward`.
-        Training takes label_smoothing in, evaluation not.
+        scheduled_sampling: the probability that the model is fed its own word, see
+        `Decoder.forward`. Training takes label_smoothing in, evaluation not.
         """
         given = self._lesson(picture, target, target_lengths, rows)
         state = self._started(picture, rows)
         smoothing = self.label_smoothing if self.training else 0.0
-        return taught(self.decoder, given, state, sampling=sampling, label_smoothing=smoothing)
+        return taught(
+            self.decoder,
+            given,
+            state,
+            scheduled_sampling=scheduled_sampling,
+            label_smoothing=smoothing,
+        )
 
     def features(self, picture: Tensor) -> Tensor:
         """m: [S, B, feature_size], the places of a grid line by line."""

@@ -47,7 +47,7 @@ class ScoredTask(Task[O]):
         write_json(self.run.folder / "scores.json", scores)
         beside = baselines_in(scores)
         names = [escape(str(baseline.get("name", ""))) for baseline in beside]
-        chose = scores["part"] == "valid" and self.options.keep == "best"
+        chose = scores["part"] == "valid" and self.options.keep_weights == "best"
         title = SAID[scores["part"]] + (", which chose the weights" if chose else "")
         table = Table("score", "model", *names, title=title)
         for name, value in scores.items():

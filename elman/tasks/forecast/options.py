@@ -35,10 +35,10 @@ class ForecastOptions(ModelOptions):
     target: list[str] = option(
         [], "A column to forecast; may be repeated. [dim]default: all of numbers[/]", "Data"
     )
-    known: list[str] = option(
+    future_covariates: list[str] = option(
         [], "A column whose future is known too, as a price; may be repeated.", "Data"
     )
-    observed: list[str] = option(
+    past_covariates: list[str] = option(
         [], "A column that is read and not forecast; may be repeated.", "Data"
     )
     time_column: str | None = option(
@@ -98,7 +98,7 @@ class ForecastOptions(ModelOptions):
     calendar: bool = option(True, "Tell hour, weekday, day of year, where they fit.", "Model")
     joint: bool = option(False, "Read all columns at once, not each alone.", "Model")
     embedding: int | None = option(8, "Size of the vector of a series; 0: none.", "Model")
-    paths: int = option(100, "Paths that an autoregressive decoder draws.", "Model")
+    num_samples: int = option(100, "Paths that an autoregressive decoder draws.", "Model")
     hidden: int = option(128, "Units in each layer.", "Model")
     dropout: float = option(0.2, "On what is read, between layers, on outputs.", "Regularisers")
     batch_size: int = option(128, "Windows side by side.", "Optimisation")
@@ -109,7 +109,7 @@ class ForecastOptions(ModelOptions):
         checked_encoding(self.encoding)
         maybe = ("horizon", "season", "context", "patch")
         require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
-        require_positive(paths=self.paths)
+        require_positive(num_samples=self.num_samples)
         for name, valid in (
             ("decoder", DECODERS),
             ("output", OUTPUTS),
@@ -163,8 +163,8 @@ class ForecastOptions(ModelOptions):
             self.time_column,
             self.series_column,
             tuple(self.target),
-            tuple(self.known),
-            tuple(self.observed),
+            tuple(self.future_covariates),
+            tuple(self.past_covariates),
             self.day_first,
         )
 

@@ -33,10 +33,10 @@ class RowStream(Lines):
     def __init__(self, trained: ForecastPredictor) -> None:
         self.trained, self.task = trained, trained.task
         roles, options = self.task.panel.roles, trained.options
-        if roles.known:
+        if roles.future_covariates:
             raise OptionError(
                 f"{trained.run.folder}: a stream does not know the future of "
-                f"{', '.join(roles.known)}; give a file: --file"
+                f"{', '.join(roles.future_covariates)}; give a file: --file"
             )
         given = [roles.time, roles.series, *roles.numbers]
         self.columns = [name for name in given if name is not None]

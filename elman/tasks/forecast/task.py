@@ -54,7 +54,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
     [bold]elman train forecast[/]                                yearly sunspots
     [bold]elman train forecast load.csv --horizon 24[/]          a time column, a column each series
     [bold]elman train forecast sales.parquet[/]                  or in rows: time, series, value
-    [bold]elman train forecast load.csv --target kw --known temperature[/]
+    [bold]elman train forecast load.csv --target kw --future-covariates temperature[/]
     [bold]elman train forecast load.csv --decoder autoregressive --output student[/]
     """
     files_help = (
@@ -232,7 +232,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
 
         def forecast(batch: Batch, levels: tuple[float, ...]) -> Forecast:
             t = batch.tensors
-            more = {"generator": generator} if hasattr(model, "paths") else {}
+            more = {"generator": generator} if hasattr(model, "num_samples") else {}
             return spread(model.forecast(t["y"], t.get("x"), t["series"], levels, **more))
 
         return forecast
@@ -387,7 +387,9 @@ def _model(
         **o.stack(cell),
     }
     if o.decoder == "autoregressive":
-        return AutoregressiveForecaster(shape.horizon, shape.context, paths=o.paths, **given)
+        return AutoregressiveForecaster(
+            shape.horizon, shape.context, num_samples=o.num_samples, **given
+        )
     return Forecaster(
         shape.horizon,
         shape.context,

@@ -82,13 +82,15 @@ class TranslateOptions(TextOptions):
     label_smoothing: float = option(
         0.0, "Share of the truth that goes to all units alike.", "Regularisers"
     )
-    sampling: float = option(
+    scheduled_sampling: float = option(
         0.0,
         "How often, 0 to 1, a step is fed the model's own unit by the end of training.",
         "Regularisers",
     )
     sampling_schedule: str = option(
-        "linear", f"How --sampling rises to it: {', '.join(SCHEDULES)}.", "Regularisers"
+        "linear",
+        f"How --scheduled-sampling rises: {', '.join(SCHEDULES)}.",
+        "Regularisers",
     )
     beams: int = option(
         5, "Beams for the scores at the end, and of elman predict where it says none.", "Decoding"
@@ -105,14 +107,16 @@ class TranslateOptions(TextOptions):
             )
         once = ("variational", "weight_drop")
         drawn = [name for name in once if getattr(self, name)]
-        if drawn and (self.input_feeding or self.sampling):
+        if drawn and (self.input_feeding or self.scheduled_sampling):
             raise OptionError(
                 f"{drawn[0]} is drawn once a sequence, and with "
-                f"{'input_feeding' if self.input_feeding else 'sampling'} the decoder runs one "
-                "step at a time: leave out one of them"
+                f"{'input_feeding' if self.input_feeding else 'scheduled_sampling'} the decoder "
+                "runs one step at a time: leave out one of them"
             )
-        if not 0 <= self.sampling <= 1:
-            raise OptionError(f"sampling must lie in [0, 1], got {self.sampling}")
+        if not 0 <= self.scheduled_sampling <= 1:
+            raise OptionError(
+                f"scheduled_sampling must lie in [0, 1], got {self.scheduled_sampling}"
+            )
         for name, valid in (
             ("attention", ATTENTIONS),
             ("sampling_schedule", SCHEDULES),
@@ -214,8 +218,8 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         o = self.options
-        sampling = o.sampling * SCHEDULES[o.sampling_schedule](progress) if model.training else 0.0
-        return model.loss(**batch.tensors, sampling=sampling)
+        share = SCHEDULES[o.sampling_schedule](progress) if model.training else 0.0
+        return model.loss(**batch.tensors, scheduled_sampling=o.scheduled_sampling * share)
 
     # The end
 
