@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from elman.backends.ragged import RaggedLayout
+from elman.cells.cell import State
 from elman.compiler.plan import Plan
 
 
@@ -66,6 +67,25 @@ class PlannedLoop(NamedTuple):
     training: bool
 
 
+class Stepped(Protocol):
+    """Something that runs one step after the other and holds the state between.
+
+    A copy or a pickle goes on by itself, from the state and with the weights that this one has.
+    """
+
+    state: State  # a copy of the one now; setting it goes on from there
+
+    def step(self, x: Tensor) -> Tensor:
+        """x: [B, I], contiguous -> the first part of the new state, the caller's own: [B, O]."""
+        ...
+
+
+class Again(Protocol):
+    """Makes what goes on from a state."""
+
+    def __call__(self, *, state: State) -> Any: ...
+
+
 class Engine(Protocol):
     """Runs the loops of any plan that it does not refuse."""
 
@@ -73,6 +93,20 @@ class Engine(Protocol):
 
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
         """Why the plan cannot run for such tensors; None: it can."""
+
+    def describe(self, loop: PlannedLoop, dtype: torch.dtype, beside: bool = False) -> str:
+        """Which threads do what in a loop. beside: another one runs at the same time."""
+
+    def source(self, plan: Plan, dtype: torch.dtype, loop: str) -> str:
+        """The code of the loop "inference", "training" or "backward"; "" where there is none."""
+
+    def stepper(
+        self, plan: Plan, weights: list[Tensor], state: State, again: Again
+    ) -> Stepped | None:
+        """What runs a streamed plan one step at a time; None: it is a sequence of one step.
+
+        weights: as prepared. again: makes one that goes on from a state, where this is not there.
+        """
 
     def at_once(self, one: PlannedLoop, other: PlannedLoop, dtype: torch.dtype) -> bool:
         """Whether two loops, of which neither waits for the other, are quicker at the same time

@@ -51,7 +51,7 @@ def explain(
         pages.append(plan.page.text(backward))
     pages.append(_runs(plan))
     if source:
-        pages += _sources(made, plan, backward)
+        pages += _sources(plan, backward)
     console.print("\n\n".join(pages), markup=False, highlight=False)
 
 
@@ -106,16 +106,10 @@ def _runs(plan: "CellPlan") -> str:
     return section("runs", lines)
 
 
-def _sources(cell: "Cell", plan: "CellPlan", backward: bool) -> list[str]:
-    from elman.backends.cpu.engine import LLVM
-    from elman.backends.sequence import Regularisation
-    from elman.cells.cell import weights_of
-    from elman.compiler.plan import Plan
-    from elman.runtime.dispatch import plan_of
-
-    compiled = plan_of(cell, weights_of(cell), Regularisation())
-    if plan.backend != "llvm" or not isinstance(compiled, Plan):
-        raise OptionError(f"--source: there is no generated code: the cell runs on {plan.backend}")
-    program = LLVM().program(compiled, plan.dtype)
+def _sources(plan: "CellPlan", backward: bool) -> list[str]:
+    engine, compiled = plan.choice.engine, plan.choice.plan
     loops = ("training", "backward") if backward else ("inference",)
-    return [f"; the loop '{name}'\n{getattr(program, name).source}" for name in loops]
+    if engine is None or compiled is None or not engine.source(compiled, plan.dtype, loops[0]):
+        raise OptionError(f"--source: there is no generated code: the cell runs on {plan.backend}")
+    sources = [(name, engine.source(compiled, plan.dtype, name)) for name in loops]
+    return [f"; the loop '{name}'\n{source}" for name, source in sources]

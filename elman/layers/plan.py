@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.backends.base import PlannedLoop
-from elman.backends.cpu.engine import LLVM
-from elman.backends.cpu.jit.target import host
-from elman.backends.cpu.threads import openmp
-from elman.backends.cpu.threads.partition import share
 from elman.backends.ragged import ragged_layout
-from elman.backends.reference.compare import Checked
 from elman.cells.cell import Cell, like_of
 from elman.compiler.plan import Plan
 from elman.compiler.printing.report import Explanation, explain, section
@@ -151,7 +146,7 @@ def plan_cell(
         dtype=x.dtype,
         device=x.device,
         training=training,
-        threads=_threads(choice, x.dtype, batch_size, training, openmp.max_threads()),
+        threads=_threads(choice, x.dtype, batch_size, training),
         bytes_per_step=plan.bytes_per_row(x.element_size()) if plan and training else 0,
         page=None if plan is None else explain(plan),
         choice=choice,
@@ -177,8 +172,7 @@ def _beside(cell: CellPlan, batch_size: int, executions: Several[Execution]) -> 
     if "recompute" in memory:
         text = f"{cell.threads}; not beside the other direction, as memory is recomputed"
     else:
-        half = max(1, openmp.max_threads() // 2)
-        text = _threads(cell.choice, cell.dtype, batch_size, cell.training, half)
+        text = _threads(cell.choice, cell.dtype, batch_size, cell.training, beside=True)
         text += "; at the same time as the other direction"
         text += "" if memory <= {"save", "auto"} else " unless memory is recomputed"
     return replace(cell, threads=text)
@@ -195,19 +189,11 @@ def _planned(plan: Plan, batch_size: int, training: bool) -> PlannedLoop:
 
 
 def _threads(
-    choice: Choice, dtype: torch.dtype, batch_size: int, training: bool, threads: int
+    choice: Choice, dtype: torch.dtype, batch_size: int, training: bool, beside: bool = False
 ) -> str:
-    engine = choice.engine.engine if isinstance(choice.engine, Checked) else choice.engine
-    if choice.plan is None or not isinstance(engine, LLVM):
+    if choice.plan is None or choice.engine is None:
         return "as torch shares out each of its operations"
-    load = engine.load(_planned(choice.plan, batch_size, training), dtype)
-    shared = share(load, host(), threads)
-    at = f"at batch size {batch_size}"
-    if shared.threads == 1:
-        return f"one {at}"
-    if shared.units:
-        return f"{shared.threads} {at}, each with some of the units, meeting after each step"
-    return f"{shared.threads} {at}, each with rows of its own"
+    return choice.engine.describe(_planned(choice.plan, batch_size, training), dtype, beside)
 
 
 def _list(lines: tuple[str, ...]) -> str:

@@ -7,31 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from elman.backends.cpu.engine import LLVM
+from elman.backends.base import Stepped
 from elman.cells.cell import Cell, State, bind, weights_of
 from elman.cells.checking import reads_past
 from elman.compiler.ir.interpret import evaluate
 from elman.errors import BackendError
 from elman.runtime.dispatch import choose
 from elman.runtime.scan import Execution, Regularisation, scan
-
-
-class Stepped(Protocol):
-    """Something that runs one step after the other and holds the state between.
-
-    A copy or a pickle goes on by itself, from the state and with the weights that this one has.
-    """
-
-    state: State  # a copy of the one now; setting it goes on from there
-
-    def step(self, x: Tensor) -> Tensor:
-        """x: [B, I], contiguous -> the first part of the new state, the caller's own: [B, O]."""
-        ...
 
 
 def stepper(
@@ -52,17 +39,19 @@ def stepper(
         choice = choose(cell, weights, state[0], state, noise, execution, streamed=True)
         kept = _as_it_is(cell, weights)
         plan, engine = choice.plan, choice.engine
-        if plan is None or not isinstance(engine, LLVM):
-            if reads_past(kept, weights_of(cell).values()):
-                raise BackendError(
-                    f"{type(cell).__name__}.stream: the step reads weights of the cell past the "
-                    "copy that a stream runs; a function among its attributes that refers to the "
-                    "cell by itself has to be a method"
-                )
-            return _Scanned(kept, weights, noise, execution, state)
-        again = partial(stepper, kept, weights, noise, execution=execution)
-        prepared = evaluate(plan.prepared, plan.read(kept, weights))
-        return engine.stepper(plan, prepared, state, again)
+        if plan is not None and engine is not None:
+            again = partial(stepper, kept, weights, noise, execution=execution)
+            prepared = evaluate(plan.prepared, plan.read(kept, weights))
+            kernel = engine.stepper(plan, prepared, state, again)
+            if kernel is not None:
+                return kernel
+        if reads_past(kept, weights_of(cell).values()):
+            raise BackendError(
+                f"{type(cell).__name__}.stream: the step reads weights of the cell past the copy "
+                "that a stream runs; a function among its attributes that refers to the cell by "
+                "itself has to be a method"
+            )
+        return _Scanned(kept, weights, noise, execution, state)
 
 
 def _as_it_is(cell: Cell, weights: dict[str, Tensor]) -> Cell:

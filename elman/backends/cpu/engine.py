@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elman.backends.base import BackwardBuffers, ForwardBuffers, PlannedLoop
+from elman.backends.base import Again, BackwardBuffers, ForwardBuffers, PlannedLoop
 from elman.backends.cpu.jit.target import host
 from elman.backends.cpu.program import Program, run
-from elman.backends.cpu.stepper import Again, Stepper
-from elman.backends.cpu.threads.partition import Workload, at_once
+from elman.backends.cpu.stepper import Stepper
+from elman.backends.cpu.threads import openmp
+from elman.backends.cpu.threads.partition import Workload, at_once, share
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
 
@@ -27,6 +28,20 @@ class LLVM:
         if like.dtype not in ELEMENTS:
             return f"there are no kernels for {like.dtype} yet, only for float32 and float64"
         return None
+
+    def describe(self, loop: PlannedLoop, dtype: torch.dtype, beside: bool = False) -> str:
+        threads = openmp.max_threads()
+        shared = share(self.load(loop, dtype), host(), max(1, threads // 2) if beside else threads)
+        at = f"at batch size {loop.layout.batch}"
+        if shared.threads == 1:
+            return f"one {at}"
+        if shared.units:
+            return f"{shared.threads} {at}, each with some of the units, meeting after each step"
+        return f"{shared.threads} {at}, each with rows of its own"
+
+    def source(self, plan: Plan, dtype: torch.dtype, loop: str) -> str:
+        source: str = getattr(self.program(plan, dtype), loop).source
+        return source
 
     def at_once(self, one: PlannedLoop, other: PlannedLoop, dtype: torch.dtype) -> bool:
         return at_once(self.load(one, dtype), self.load(other, dtype), host())

@@ -6,12 +6,12 @@ import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from elman.backends.base import ForwardBuffers
+from elman.backends.base import Again, ForwardBuffers
 from elman.backends.cpu.jit.library import load
 from elman.backends.cpu.program import Arguments, Loop
 from elman.backends.cpu.threads import openmp
@@ -47,12 +47,6 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 #: What stands before the kernel's arguments: its entry, then to, from and bytes of the copy.
 _HEAD, _TO = 4, 1
-
-
-class Again(Protocol):
-    """Makes what goes on from a state."""
-
-    def __call__(self, *, state: State) -> Any: ...
 
 
 class Stepper:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from elman import settings
-from elman.backends.base import BackwardBuffers, Engine, ForwardBuffers, PlannedLoop
+from elman.backends.base import Again, BackwardBuffers, Engine, ForwardBuffers, PlannedLoop
 from elman.backends.ragged import RaggedLayout
 from elman.backends.reference.eager import Eager
+from elman.cells.cell import State
 from elman.compiler.ir.nodes import Node
 from elman.compiler.plan import Plan
 from elman.errors import CheckError
@@ -38,6 +39,15 @@ class Checked:
 
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
         return self.engine.refuses(plan, like)
+
+    def describe(self, loop: PlannedLoop, dtype: torch.dtype, beside: bool = False) -> str:
+        return self.engine.describe(loop, dtype, beside)
+
+    def source(self, plan: Plan, dtype: torch.dtype, loop: str) -> str:
+        return self.engine.source(plan, dtype, loop)
+
+    def stepper(self, plan: Plan, weights: list[Tensor], state: State, again: Again) -> None:
+        return None  # a sequence of one step is compared
 
     def at_once(self, one: PlannedLoop, other: PlannedLoop, dtype: torch.dtype) -> bool:
         return self.engine.at_once(one, other, dtype)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elman.backends.base import BackwardBuffers, ForwardBuffers, PlannedLoop
+from elman.backends.base import Again, BackwardBuffers, ForwardBuffers, PlannedLoop
 from elman.backends.ragged import CUT, STOP
+from elman.cells.cell import State
 from elman.compiler.ir.interpret import evaluate
 from elman.compiler.ir.nodes import Node
 from elman.compiler.plan import Plan
@@ -18,6 +19,15 @@ class Eager:
     name = "eager"
 
     def refuses(self, plan: Plan, like: Tensor) -> str | None:
+        return None
+
+    def describe(self, loop: PlannedLoop, dtype: torch.dtype, beside: bool = False) -> str:
+        return "as torch shares out each of its operations"
+
+    def source(self, plan: Plan, dtype: torch.dtype, loop: str) -> str:
+        return ""
+
+    def stepper(self, plan: Plan, weights: list[Tensor], state: State, again: Again) -> None:
         return None
 
     def at_once(self, one: PlannedLoop, other: PlannedLoop, dtype: torch.dtype) -> bool:
