@@ -15,9 +15,9 @@ LINE = 24
 
 
 def draw_confusion(path: Path, counts: Any, labels: Sequence[str]) -> None:
-    """Truth against answer, as shares of each true label; the numbers where there is room.
+    """Truth against prediction, as shares of each true label; the numbers where there is room.
 
-    counts: [true, answered]
+    counts: [true, predicted]
     """
     side = 2.5 + 0.4 * min(len(labels), 60)
     figure, axes = figure_of((side, side))
@@ -33,7 +33,7 @@ def draw_confusion(path: Path, counts: Any, labels: Sequence[str]) -> None:
                     )
     label_axis(axes.xaxis, labels, rotation=90)
     label_axis(axes.yaxis, labels)
-    axes.set(xlabel="answered", ylabel="true")
+    axes.set(xlabel="predicted", ylabel="true")
     save_figure(figure, path)
 
 

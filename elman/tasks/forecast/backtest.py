@@ -1,4 +1,4 @@
-"""Forecasts from many moments of the past, beside what came and what needs no model."""
+"""Forecasts from many moments of the past, beside the observed values and forecasts that need no model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,7 @@ def error_scores(sums: dict[str, Any]) -> dict[str, float]:
 class Backtest:
     """The errors of a forecaster and of the naive ones over all windows of a pass.
 
-    scores: of the forecaster; where it has quantiles, also the share of what came that lay between
+    scores: of the forecaster; where it has quantiles, also the share of observed values between
     the outermost, as coverage, and the share that ought to. beside: of each naive forecast.
     by_step: {name: [H] mean squared errors}.
     """

@@ -1,4 +1,4 @@
-"""forecasts.png: what was forecast from some moments of the test part, beside what came."""
+"""forecasts.png: forecasts from some moments of the test part, beside the observed values."""
 
 from pathlib import Path
 from typing import Any
@@ -70,17 +70,18 @@ def _draw(axes: Any, task: Forecasting, model: Any, windows: Windows, index: int
         past, ahead = past.astype("datetime64[us]"), ahead.astype("datetime64[us]")
     t = batch.tensors
     axes.plot(past, back(t["y"])[-shown:], color="black", linewidth=0.9)
-    axes.plot(ahead, back(t["target"]), color="black", linewidth=1.2, label="what came")
+    axes.plot(ahead, back(t["target"]), color="black", linewidth=1.2, label="observed")
     again = naive(batch)[NAIVE[1]]
     axes.plot(ahead, back(again), color="C7", linestyle="--", linewidth=1, label=NAIVE[1])
     if found.quantiles is not None:
         spread = [back(found.quantiles[..., q]) for q in range(len(levels))]
+        share = f"{100 * (levels[-1] - levels[0]):.0f} %"
         for q in range(len(levels) // 2):
-            label = f"{levels[-1] - levels[0]:.0%} of what may come" if q == 0 else None
+            label = f"{share} prediction interval" if q == 0 else None
             axes.fill_between(
                 ahead, spread[q], spread[-1 - q], color="C0", alpha=0.2, linewidth=0, label=label
             )
-    axes.plot(ahead, back(found.point), color="C0", linewidth=1.4, label="forecast")
+    axes.plot(ahead, back(found.point), color="C0", linewidth=1.4, label="predicted")
     axes.set_title(unit.name.replace("$", r"\$"), fontsize=9)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)

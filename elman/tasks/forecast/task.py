@@ -220,7 +220,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
     def backtest(
         self, model: Any, windows: Windows, report: ProgressCallback | None = None
     ) -> Backtest:
-        """Forecast from each window, beside what came."""
+        """Forecast from each window, beside the observed values."""
         model.eval()
         batches = self.in_order(windows)
         return Backtest(self.forecasting(model), batches, self.options.levels, report)

@@ -76,7 +76,7 @@ class PixelOptions(MediaOptions):
             raise unknown("fit", self.fit, FITS)
         pixel_order(1, self.permute)
         if self.max_length is not None:
-            raise OptionError("max_length: a picture is told whole; --size makes it smaller")
+            raise OptionError("max_length: a picture is generated whole; --size makes it smaller")
 
     @property
     def passes(self) -> int | None:

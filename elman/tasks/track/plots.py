@@ -1,4 +1,4 @@
-"""Boxes over time, as read, as they came, and as foreseen."""
+"""Boxes over time: given, observed, predicted."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 
 from elman.tasks.base.figures import figure_of, save_figure
 
-COLOURS = {"read": "0.6", "what came": "C0", "foreseen": "C1", "constant velocity": "C3"}
+COLOURS = {"given": "0.6", "observed": "C0", "predicted": "C1", "constant velocity": "C3"}
 
 
 def draw_tracks(path: Path, panels: Sequence[Sequence[Any]]) -> None:
     """A panel for each track, x and y as in the picture: the centres as lines, and a box at the
     end of each.
 
-    panels: [T, 4] boxes that were read, that came, that were foreseen, and that constant velocity
+    panels: [T, 4] boxes that were given, observed and predicted, and that constant velocity
     says; left, top, width, height.
     """
     rows = -(-len(panels) // 3)
@@ -23,7 +23,7 @@ def draw_tracks(path: Path, panels: Sequence[Sequence[Any]]) -> None:
     for axis, panel in zip(np.atleast_1d(axes).flat, panels, strict=False):
         last = panel[0][-1:]
         for (name, colour), boxes in zip(COLOURS.items(), panel, strict=True):
-            line = boxes if name == "read" else np.concatenate((last, boxes))
+            line = boxes if name == "given" else np.concatenate((last, boxes))
             centres = line[:, :2] + line[:, 2:] / 2
             dashed = name == "constant velocity"
             style = "--" if dashed else ".-"

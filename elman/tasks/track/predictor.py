@@ -59,13 +59,13 @@ class TrackPredictor(ExamplePredictor):
             if isinstance(given, Track):
                 last = given.frame + (len(given.boxes) - 1) * given.step
                 record = {"track": given.name, "frame": last, "frame_step": given.step}
-            yield foreseen(found[:, b], record)
+            yield prediction_of(found[:, b], record)
 
     def stream(self) -> "TrackStream":
         return TrackStream(self)
 
     def draw(self, rows: Sequence[Any], path: Path) -> None:
-        """Examples: the boxes that were read, those that came, those that were foreseen."""
+        """Examples: the boxes that were given, observed and predicted."""
         t = collate(rows).tensors
         past, lengths, future = t["past"], t["past_lengths"], t["future"]
         with torch.inference_mode():
@@ -93,7 +93,7 @@ class TrackStream(Lines):
         # The layers' state as a layer returns it: one part by itself, several as a tuple.
         state = tuple(parts[0] if len(parts) == 1 else parts for parts in self.layers.state)
         known = Now(now[None], velocity[None], height(now[None]), hidden[None], state)
-        return foreseen(cornered(self.model.said(known))[:, 0], {})
+        return prediction_of(cornered(self.model.said(known))[:, 0], {})
 
     def end(self) -> None:
         self.layers.reset()
@@ -124,7 +124,7 @@ def cornered(boxes: Tensor) -> Tensor:
     return torch.cat((boxes[..., :2] - size / 2, size), dim=-1)
 
 
-def foreseen(boxes: Tensor, record: dict[str, Any]) -> Prediction:
+def prediction_of(boxes: Tensor, record: dict[str, Any]) -> Prediction:
     """What is said of boxes that follow, [H, 4]."""
     rows = boxes.tolist()
     text = "; ".join(" ".join(f"{value:.1f}" for value in row) for row in rows)

@@ -43,7 +43,7 @@ class TrackOptions(ExampleOptions):
     """What `elman train track` takes beside the files."""
 
     observe: int = option(8, "Boxes of a track that are read.", "Data")
-    predict: int = option(12, "Boxes after them that are told.", "Data")
+    predict: int = option(12, "Boxes after them that are predicted.", "Data")
     stride: int = option(1, "Frames from window to window in a track.", "Data")
     frame_step: int = option(1, "Take only every so manieth frame of a track.", "Data")
     gaps: str = option(
@@ -69,7 +69,7 @@ class TrackOptions(ExampleOptions):
     )  # fmt: skip
     hidden: int = option(64, "Units in each layer.", "Model")
     cell: str = option("gru", "A cell of `elman cells`, or your own as path.py:ClassName.", "Model")
-    decoder: str = option("direct", f"How the boxes are told: {', '.join(DECODERS)}.", "Model")
+    decoder: str = option("direct", f"How the boxes are predicted: {', '.join(DECODERS)}.", "Model")
     coordinates: str = option(
         "offsets", f"What is read of a box: {', '.join(COORDINATES)}.", "Model"
     )
@@ -113,7 +113,7 @@ class Tracking(ExampleTask[TrackOptions, Any]):
 
     name = "track"
     title = "a model of tracks"
-    help = """Train a model that foresees the boxes of each track in a video.
+    help = """Train a model that predicts the next boxes of each track in a video.
 
     [bold]elman train track[/]                                   straight and turning motions, made
     [bold]elman train track TUD-Campus/gt.txt --test TUD-Stadtmitte/gt.txt[/]   MOTChallenge
