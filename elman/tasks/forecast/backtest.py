@@ -1,4 +1,4 @@
-"""Forecasts from many moments of the past, beside the observed values and forecasts that need no model."""
+"""Forecasts from many past moments, beside the observed values and forecasts without a model."""
 
 from collections.abc import Callable
 from typing import Any
