@@ -8,13 +8,13 @@ for the next one, as torch's allocator for GPUs does it.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections import OrderedDict
 from math import prod
-from threading import RLock
 
 import torch
 from torch import Tensor
+
+from elman.backends.locks import Deferred, Rank, held_at_fork
 
 #: Smaller tensors are torch's own affair: the C library keeps their memory as well.
 LEAST = 1 << 20
@@ -55,7 +55,7 @@ class _Kept:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.lock = RLock()  # a lease may end, by garbage collection, while one begins
+        self.lock = Deferred(self._ended)
         self._pieces: OrderedDict[int, Tensor] = OrderedDict()  # by their addresses
         self._sizes: dict[int, list[int]] = {}  # the addresses of the pieces of a size
         self._used = self._leases = 0
@@ -65,8 +65,7 @@ class _Kept:
         """A piece for so many bytes."""
         with self.lock:
             piece = self._fitting(bytes)
-            size = len(piece)  # before the sum: a lease may end while it is counted
-            self._used += size
+            self._used += len(piece)
             self._leases += 1
             if self._leases % WINDOW == 0:
                 self._most = [self._most[1], 0]
@@ -83,15 +82,14 @@ class _Kept:
             size = rounded(size + 1)
         return _new(least)
 
-    def end(self, piece: Tensor) -> None:
+    def _ended(self, piece: Tensor) -> None:
         """A lease has ended."""
         size = len(piece)
-        with self.lock:
-            self._used -= size
-            self._pieces[piece.data_ptr()] = piece
-            self._sizes.setdefault(size, []).append(piece.data_ptr())
-            self.bytes += size
-            self._trim()
+        self._used -= size
+        self._pieces[piece.data_ptr()] = piece
+        self._sizes.setdefault(size, []).append(piece.data_ptr())
+        self.bytes += size
+        self._trim()
 
     def clear(self) -> None:
         with self.lock:
@@ -118,13 +116,7 @@ def _new(size: int) -> Tensor:
 
 
 _kept = _Kept()
-# A child must not inherit the lock in the hands of a thread that it does not have.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_kept.lock.acquire,
-        after_in_parent=_kept.lock.release,
-        after_in_child=_kept.lock.release,
-    )
+held_at_fork(Rank.MEMORY, _kept.lock.lock)
 
 
 def rounded(size: int) -> int:
@@ -157,4 +149,4 @@ def _type(size: int) -> type[ctypes.Array[ctypes.c_char]]:
 def _back(lease: ctypes.Array[ctypes.c_char]) -> None:
     """Keep the memory of a lease that has ended."""
     if _kept is not None:  # the interpreter is closing
-        _kept.end(lease.owner)  # type: ignore[attr-defined]
+        _kept.lock.ask(lease.owner)  # type: ignore[attr-defined]

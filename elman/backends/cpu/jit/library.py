@@ -14,10 +14,12 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
 
 from elman.backends.cpu.jit import cache
 from elman.backends.cpu.jit.once import Once, making
 from elman.backends.cpu.jit.target import Target, host
+from elman.backends.locks import Rank, held_at_fork
 from elman.errors import ElmanError
 from elman.settings import ASSEMBLY, SOURCE, debug, tell, timed
 
@@ -36,6 +38,12 @@ _names = count()
 _FUNCTIONS = re.compile(r"^define (?!internal |private )[^@\n]*@([\w.]+)\(", re.MULTILINE)
 
 F = TypeVar("F")
+
+
+#: llvmlite takes it around each call of LLVM, also where a library goes.
+_lock = getattr(getattr(ffi.lib, "_lock", None), "_lock", None)
+if _lock is not None:
+    held_at_fork(Rank.LLVM, _lock)
 
 
 class Library:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable
 from typing import Generic, ParamSpec, TypeVar
 
+from elman.backends.locks import Rank, held_at_fork
 from elman.cells.plan_cache import making
 
 __all__ = ["Once", "making"]
@@ -13,12 +13,7 @@ __all__ = ["Once", "making"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# A child must not inherit the lock in the hands of a thread that it does not have. Registered after
-# the locks that are taken while this one is held, so that it is acquired before them.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=making.acquire, after_in_parent=making.release, after_in_child=making.release
-    )
+held_at_fork(Rank.MAKING, making)
 
 
 class Once(Generic[P, T]):

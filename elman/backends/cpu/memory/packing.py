@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from threading import RLock
 from typing import Any
 from weakref import ref
 
@@ -16,6 +14,7 @@ from elman.backends import limits
 from elman.backends.cpu.codegen.code import Vector
 from elman.backends.cpu.codegen.layout import Pack
 from elman.backends.cpu.memory.fingerprint import fingerprint
+from elman.backends.locks import Deferred, Rank, held_at_fork
 from elman.compiler.ir.interpret import evaluate
 from elman.compiler.ir.nodes import Node, walk
 from elman.compiler.plan import Plan
@@ -107,7 +106,7 @@ class Kept:
     def __init__(self, limit: int) -> None:
         self.limit, self.bytes = limit, 0
         self._versions: OrderedDict[_Owner, _Version] = OrderedDict()
-        self.lock = RLock()  # a layer may go, by garbage collection, while another's are put here
+        self.lock = Deferred(self._drop)
 
     def get(self, owner: _Owner, seen: tuple[Any, ...]) -> list[Tensor] | None:
         """The owner's, if they were packed from what is seen now."""
@@ -130,38 +129,30 @@ class Kept:
 
         most: how many of its packer's are kept, if not all.
         """
-        gone = [ref(each, lambda _: self._drop(owner)) for each in needs]
+        gone = [ref(each, lambda _: self.lock.ask(owner)) for each in needs]
         version = _Version(seen, packed, gone)
-        size = version.bytes  # before the sum: a layer may go while it is counted
         with self.lock:
             self._drop(owner)
             self._versions[owner] = version
-            self.bytes += size
+            self.bytes += version.bytes
             if most is not None:
                 mine = [each for each in self._versions if each[0] == owner[0]]
-                self._drop(*mine[:-most])
+                for each in mine[:-most]:
+                    self._drop(each)
             while self.bytes > self.limit and len(self._versions) > 1:
                 self._drop(next(iter(self._versions)))
 
     def clear(self) -> None:
         """Let go of all."""
         with self.lock:
-            self._drop(*self._versions)
+            for owner in list(self._versions):
+                self._drop(owner)
 
-    def _drop(self, *owners: _Owner) -> None:
-        with self.lock:
-            for owner in owners:
-                version = self._versions.pop(owner, None)
-                if version is not None:
-                    size = version.bytes
-                    self.bytes -= size
+    def _drop(self, owner: _Owner) -> None:
+        version = self._versions.pop(owner, None)
+        if version is not None:
+            self.bytes -= version.bytes
 
 
 kept = Kept(limits.memory() // 8)
-# A child must not inherit the lock in the hands of a thread that it does not have.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=kept.lock.acquire,
-        after_in_parent=kept.lock.release,
-        after_in_child=kept.lock.release,
-    )
+held_at_fork(Rank.PACKING, kept.lock.lock)
