@@ -344,3 +344,25 @@ def test_transforms_inside_a_compiled_function_equal_eager_mode():
 
     for run in (mapped, slope):
         torch.testing.assert_close(compiled(run)(many), run(many))
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager", "loop"])
+def test_modules_of_a_compiled_cell_may_be_replaced_time_and_again(backend):
+    """The old module goes while torch.compile looks whether its graph still holds."""
+
+    class Cell(elman.Cell):
+        def __init__(self) -> None:
+            super().__init__(3, h=4)
+            self.W, self.U, self.act = nn.Linear(3, 4), nn.Linear(4, 4), "tanh"
+
+        def step(self, x, h):
+            return getattr(torch, self.act)(self.W(x) + self.U(h))
+
+    layer, x = elman.Recurrent(Cell(), backend=backend), torch.randn(4, 2, 3)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="eager")
+    for act in ("tanh", "relu", "sigmoid"):
+        layer.cell.act = act
+        for _ in range(2):
+            layer.cell.U = nn.Linear(4, 4)
+            torch.testing.assert_close(compiled(x)[0], layer(x)[0])

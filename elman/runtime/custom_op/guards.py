@@ -9,6 +9,11 @@ from weakref import ref
 from torch._guards import Guard, TracingContext
 
 from elman.cells.cell import Cell
+from elman.cells.plan_cache import cache_of
+
+#: What guards have replaced. A module that goes while torch.compile walks its guards takes the
+#: guards with it that are being walked; so all of it goes when the next graph is made.
+_replaced: list[Any] = []
 
 
 def recompile_unless(cell: Cell, holds: Callable[[Cell], bool]) -> None:
@@ -20,16 +25,23 @@ def recompile_unless(cell: Cell, holds: Callable[[Cell], bool]) -> None:
     context = TracingContext.try_get()
     if context is None:
         return
+    _replaced.clear()
     from torch._dynamo.source import GlobalStateSource  # there by now, and slow to import before
 
     known = ref(cell)
 
     def unchanged(_: Any) -> bool:
         now = known()
+        if now is None:
+            return False
+        before = cache_of(now).current
         try:
-            return now is not None and holds(now)
+            return holds(now)
         except Exception:  # compiling anew raises it where it can be read
             return False
+        finally:
+            if cache_of(now).current is not before:
+                _replaced.append(before)
 
     def cell_is_unchanged(builder: Any, guard: Guard) -> None:
         said = [f"the step of {type(known()).__name__} is what was compiled"]
