@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from elman.backends.operands import is_freed
+from elman.errors import ShapeError
+
 V = TypeVar("V")
 
 
@@ -34,6 +37,13 @@ def saved_tensors(ctx: Any) -> tuple[Tensor, ...]:
             "and its weights: change a copy of them, as in y = y + x or F.relu(y), not y += x or "
             "F.relu_(y)."
         ) from None
+    for tensor in kept:
+        if is_freed(tensor):
+            raise ShapeError(
+                f"the memory of what an elman layer saved for its backward pass, "
+                f"{list(tensor.shape)} {tensor.dtype}, has been freed (its storage was resized to "
+                "0): free outputs, inputs and weights after backward()"
+            )
     return kept
 
 

@@ -57,7 +57,15 @@ def oddity(name: str, tensor: Tensor) -> str | None:
 
 def is_freed(tensor: Tensor) -> bool:
     """Whether a plain tensor has lost the memory that its numbers were in."""
-    return not tensor.data_ptr() and tensor.numel() > 0
+    try:
+        return _is_null(tensor) and tensor.numel() > 0
+    except RuntimeError:  # torch gives no pointer to what another tensor wraps
+        return False
+
+
+def _is_null(tensor: Tensor) -> bool:
+    """Whether a tensor's storage begins at no address: its own is its offset there."""
+    return tensor.data_ptr() == tensor.storage_offset() * tensor.element_size()
 
 
 def all_plain(tensors: Sequence[Tensor]) -> bool:
@@ -73,7 +81,7 @@ def _lie_in_memory(tensors: Sequence[Tensor]) -> bool:
         for t in tensors:
             if type(t) not in ORDINARY or not t.is_cpu or t.is_neg() or t.layout is not STRIDED:
                 return False
-            if not t.data_ptr() and t.numel():
+            if _is_null(t) and t.numel():
                 return False
     except RuntimeError:  # torch gives no pointer to what another tensor wraps
         return False
@@ -131,7 +139,7 @@ def address(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:
     ):
         raise _unfit(name, tensor, dtype, count)
     place = tensor.data_ptr()
-    if not place and count:
+    if count and _is_null(tensor):
         raise _unfit(name, tensor, dtype, count)
     return place
 

@@ -200,6 +200,7 @@ def make_plan(step: Step, zoneout: Zoneout = PLAIN, streamed: bool = False) -> P
     if streamed:
         reached = walk(outputs)
         prepared = {w: None for node in reached if node.is_row for w in node.args if _is_weight(w)}
+        prepared |= {node: None for node in outputs if _is_weight(node)}
         hoisted = Hoisted(tuple(prepared), (step.x,))
         return Plan(step, tuple(outputs), hoisted, tuple(keeps), False, zoneout, streamed)
     hoisted = hoist(outputs)

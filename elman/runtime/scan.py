@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from elman.backends import torch_fused
-from elman.backends.operands import all_plain, resolved
+from elman.backends.operands import all_plain, dispatch_mode, resolved
 from elman.backends.reference.literal import literal_loop
 from elman.backends.sequence import Regularisation, SequenceInfo
 from elman.cells.cell import Cell, State
@@ -22,6 +22,10 @@ from elman.runtime.prepare import PendingRun, prepare
 from elman.runtime.recompute import in_segments, segment_length
 
 __all__ = ["AUTOMATIC", "Execution", "Regularisation", "Scan", "SequenceInfo", "scan", "scan_all"]
+
+
+#: The mode of `torch.autograd.graph.allow_mutation_on_saved_tensors`.
+MUTATING = "CloneArgBeforeMutateMode"
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,9 @@ def run_alone(scan: Scan, choice: Choice) -> tuple[State, State]:
             )  # fmt: skip
             if pending is not None:
                 return run_all([pending])[0]
+        if dispatch_mode() == MUTATING:
+            # torch loses what it has saved of a view when its base changes: x_t, a gate's rows.
+            weights, x = {name: w.clone() for name, w in weights.items()}, x.clone()
         return literal_loop(cell, weights, x, state, sequence, noise, reverse, all_states)
 
     weights, rest = scan.weights, (scan.x, scan.state, scan.sequence, scan.noise)

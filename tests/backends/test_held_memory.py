@@ -17,7 +17,10 @@ from torch.autograd.graph import (
 from torch.utils.checkpoint import checkpoint
 
 import elman
+from elman import cells
 from elman.cells import GRU, LSTM, SLSTM
+from elman.errors import ShapeError
+from elman.layers import Recurrent
 from tests.backends.layers import FAST, answers, layer_of, literal, weights
 from tests.support import randomise
 
@@ -97,6 +100,39 @@ def test_outputs_changed_in_place_where_torch_is_told_to_allow_it() -> None:
         found = torch.autograd.grad(outputs.mul_(2).square().sum(), weights(layer))
     for f, e in zip(found, expected, strict=True):
         torch.testing.assert_close(f, e)
+
+
+@pytest.mark.parametrize("kind", [elman.RNN, elman.GRU, elman.LSTM, *cells.CELLS.values()])
+def test_everything_that_was_saved_may_be_changed_where_torch_allows_it(kind) -> None:
+    layer = kind(4, 4) if kind.__module__.startswith("elman.layers") else Recurrent(kind(4, 4))
+    x = torch.randn(5, 2, 4)
+    expected = torch.autograd.grad(layer(x)[0].square().sum(), weights(layer), allow_unused=True)
+    with allow_mutation_on_saved_tensors():
+        given = x * 1.0
+        loss = layer(given)[0].square().sum()
+        with torch.no_grad():
+            for tensor in (given, *layer.parameters()):
+                tensor.zero_()
+        found = torch.autograd.grad(loss, weights(layer), allow_unused=True)
+    torch.testing.assert_close(found, expected)
+
+
+@FAST
+def test_a_view_of_memory_that_is_freed_is_refused(backend) -> None:
+    whole = torch.randn(9, 2, 3)
+    x = whole[2:6]
+    whole.untyped_storage().resize_(0)
+    with pytest.raises(ShapeError, match="has been freed"):
+        layer_of(backend)(x)
+
+
+@FAST
+def test_outputs_whose_memory_is_freed_are_refused(backend) -> None:
+    layer = layer_of(backend)
+    outputs, _ = layer(torch.randn(4, 2, 3))
+    outputs.untyped_storage().resize_(0)
+    with pytest.raises(ShapeError, match="has been freed"):
+        torch.autograd.grad(outputs, weights(layer), torch.ones(outputs.shape))
 
 
 INPLACE = {

@@ -430,3 +430,21 @@ def test_what_is_no_state_is_refused(state):
     stream = elman.LSTM(4, 4).stream()
     with pytest.raises(ShapeError, match="the state is what stream.state returns"):
         stream.state = state
+
+
+class OfWeights(elman.Cell):
+    """A part of the state that no input reaches."""
+
+    def __init__(self):
+        super().__init__(3, h=4, q=4)
+        self.W, self.k = torch.nn.Linear(3, 4), torch.nn.Parameter(torch.rand(4))
+
+    def step(self, x, h, q):
+        return torch.tanh(self.W(x) + h + q), torch.sigmoid(self.k).expand_as(q)
+
+
+@pytest.mark.parametrize("backend", ["llvm", "eager", "loop"])
+def test_a_part_made_of_weights_alone_is_streamed(backend):
+    layer, x = elman.Recurrent(OfWeights(), backend=backend).eval(), torch.randn(5, 2, 3)
+    stream = layer.stream(batch_size=2)
+    torch.testing.assert_close(torch.stack([stream(x_t) for x_t in x]), layer(x)[0].detach())

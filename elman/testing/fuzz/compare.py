@@ -97,7 +97,7 @@ def _judge(program: Program) -> Judged:
     exact = play(program, "loop", exact=True) if program.single else loop
     compared, single = 0, program.single
     for number, acts in enumerate(zip(found.records, loop.records, exact.records, strict=False)):
-        whole = not _ends(found, number) and not _ends(loop, number)
+        whole = not any(_ends(outcome, number) for outcome in (found, loop, exact))
         labels = [[label for label, _ in act] for act in acts]
         if whole and not labels[0] == labels[1] == labels[2]:
             extra, missing = (
