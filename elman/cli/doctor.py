@@ -1,6 +1,7 @@
 """`elman doctor`: whether elman works on this machine."""
 
 import re
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import typer
@@ -37,8 +38,10 @@ def doctor(
     """
     from elman.testing.installation import installation
 
-    if min(minutes, programs, seed, first) < 0:
-        raise OptionError("--minutes, --programs, --seed and --first must not be negative")
+    if not min(minutes, programs, seed, first) >= 0 or not isfinite(minutes):
+        raise OptionError(
+            "--minutes, --programs, --seed and --first must be numbers that are not negative"
+        )
     console = Console(soft_wrap=True, emoji=False)
     findings = installation()
     for finding in findings:

@@ -140,6 +140,11 @@ class Layer(nn.Module):
         where the backend that was asked for cannot run it.
         """
         self.check_streams()
+        if state is not None and not isinstance(state, Tensor | tuple | list):
+            raise ShapeError(
+                f"{self._name}.stream: state must be what the layer returned, a tensor or a tuple "
+                f"of tensors, got {state!r}; the batch size is given by its name, batch_size=4"
+            )
         if batch_size is None and state is not None:
             state = self.over_batch_axis(Tensor.unsqueeze, state)
         like = like_of((*self.parameters(), *self.buffers())).detach()
@@ -252,6 +257,8 @@ class Layer(nn.Module):
                     f"reset must have the shape of x without its last axis, here T={T}, B={B}; "
                     f"got {_shape(reset)} as [T, B]"
                 )
+            if reset.is_meta and not x.is_meta:
+                raise ShapeError("reset is on meta, where there are no values; x is not")
             reset = reset.to(x.device)
         return SequenceInfo(lengths, reset, truncate)
 

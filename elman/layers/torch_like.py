@@ -177,7 +177,11 @@ class TorchLike(TorchChecks, Layer):
     def plan(self, *, batch_size: int = 16, training: bool | None = None) -> PlanReport:
         training = self.training if training is None else training
         weight = self.example()
-        assert weight is not None
+        if weight is None:
+            raise OptionError(
+                f"{self._name}.plan: this copy has no parameters of its own, as a replica of "
+                "DataParallel; ask the layer that it was made of"
+            )
         rows = [f"l{k}{suffix}" for k in range(self.num_layers) for suffix in self._directions]
         cells = [self._cell(k) for k in range(self.num_layers) for _ in self._directions]
         plans = [

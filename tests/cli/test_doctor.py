@@ -43,3 +43,9 @@ def test_a_program_that_differs_is_printed_as_a_script(elman, monkeypatch):
 
 def test_negative_numbers_are_refused(elman):
     assert elman("doctor", "--minutes", -1).code == 2
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "-1"])
+def test_minutes_are_a_number(elman, minutes):
+    done = elman("doctor", "--minutes", minutes)
+    assert done.code == 2 and "not negative" in done.err

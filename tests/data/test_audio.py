@@ -209,3 +209,34 @@ def test_keys_are_heard_in_their_tones():
         for tone in {tone for key in keys for tone in PAIRS[key]}:
             near = np.abs(hertz - tone) < 0.015 * tone
             assert spectrum[near].max() > 4 * np.median(spectrum)
+
+
+def small_wav(samples: int, rate: int = 8000, promised: int | None = None) -> bytes:
+    data = b"\0\1" * samples
+    head = struct.pack("<HHIIHH", 1, 1, rate, 2 * rate, 2, 16)
+    size = len(data) if promised is None else promised
+    body = b"WAVEfmt " + struct.pack("<I", 16) + head + b"data" + struct.pack("<I", size) + data
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("promised", "noted"), [(None, False), (1600, True), (0xFFFFFFFF, False), (0x7FFFFFFF, False)]
+)
+def test_a_sound_that_ends_early_is_counted(tmp_path, promised, noted):
+    """A length that was not known when the head was written is none that is not kept."""
+    file, skipped = tmp_path / "a.wav", SkipLog()
+    file.write_bytes(small_wav(8, promised=promised))
+    samples, _ = read_sound(file, skipped)
+    assert len(samples) == 8
+    assert ("before its head says" in str(skipped)) == noted
+
+
+@pytest.mark.parametrize("rate", [1, 999, 400_001])
+def test_a_rate_that_no_sound_has_is_refused(tmp_path, rate):
+    """Brought to 16,000 Hz a second of it would fill the memory."""
+    file = tmp_path / "a.wav"
+    file.write_bytes(small_wav(100, rate))
+    with pytest.raises(DataError, match=f"rate is {rate} Hz"):
+        read_sound(file, SkipLog())
+    with pytest.raises(DataError, match=f"rate is {rate} Hz"):
+        list(pcm_pieces(io.BytesIO(small_wav(100, rate)), 16_000))

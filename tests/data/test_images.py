@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ from elman.data.core.records import SkipLog
 from elman.data.images.arrays import (
     find_images,
     find_labelled_images,
+    image_size,
     parse_size,
     read_image,
     readable_image,
@@ -189,3 +191,19 @@ def test_sizes_are_one_number_or_two():
     for wrong in ("", "0", "3x", "3x4x5", "-3", "a"):
         with pytest.raises(OptionError, match="a size must be"):
             parse_size(wrong)
+
+
+def test_no_other_program_is_run_to_read_a_picture(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, whatever the name of the file."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\necho 10.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    file = tmp_path / "a.png"
+    file.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(DataError, match="no picture"):
+        read_image(file)
+    assert image_size(file) is None
+    assert not (tmp_path / "ran").exists()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elman.data.core import lines
 from elman.data.core.records import SkipLog
 from elman.data.tables.table import Table, read_rows
 from elman.errors import DataError, OptionError
@@ -209,3 +210,12 @@ def test_the_account_of_what_was_skipped():
     skipped.add("empty line", "a: line 9", 4)
     assert skipped.total == 5
     assert skipped.first == {"empty line": "a: line 3"}
+
+
+def test_a_line_without_an_end_is_refused(tmp_path, monkeypatch):
+    """A small packed file may hold one that fills the memory."""
+    monkeypatch.setattr(lines, "LONGEST", 1000)
+    file = tmp_path / "a.csv.gz"
+    file.write_bytes(gzip.compress(b"text,label\n" + b"x" * 3000))
+    with pytest.raises(DataError, match="line 2: is longer than 1,000 characters"):
+        list(Table(file).values(SkipLog()))

@@ -129,3 +129,35 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         part = text[begin : begin + 40]
         assert tokenizer.encode(part).tolist() == tokenizer.inner.encode(part).ids
         assert sum(map(len, tokenizer._known)) <= 90
+
+
+FOREIGN = {
+    "padding": lambda t: t.update(
+        padding={
+            "strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "a",
+        }
+    ),
+    "truncation": lambda t: t.update(
+        truncation={
+            "max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right",
+        }
+    ),
+    "pre_tokenizer": lambda t: t.update(pre_tokenizer={"type": "WhitespaceSplit"}),
+    "normalizer": lambda t: t.update(normalizer={"type": "Lowercase"}),
+    "numbered": lambda t: t["model"].update(
+        vocab={unit: 10 * i for unit, i in t["model"]["vocab"].items()}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_pairs_that_elman_did_not_write_are_refused(what, tmp_path):
+    """They would cut, pad or change texts without a word, or take all memory."""
+    saved = BPETokenizer.fit(["one two red"], 260).to_json()
+    inner = json.loads(saved["tokenizers"])
+    FOREIGN[what](inner)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps({"unit": "bpe", "tokenizers": json.dumps(inner)}))
+    with pytest.raises(RunError, match=what):
+        load_tokenizer(file)

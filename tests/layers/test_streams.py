@@ -448,3 +448,9 @@ def test_a_part_made_of_weights_alone_is_streamed(backend):
     layer, x = elman.Recurrent(OfWeights(), backend=backend).eval(), torch.randn(5, 2, 3)
     stream = layer.stream(batch_size=2)
     torch.testing.assert_close(torch.stack([stream(x_t) for x_t in x]), layer(x)[0].detach())
+
+
+@pytest.mark.parametrize("wrong", [4, "a", 1.5])
+def test_a_state_that_is_none_is_named(wrong):
+    with pytest.raises(ShapeError, match=r"batch_size=4"):
+        elman.GRU(3, 4).eval().stream(wrong)

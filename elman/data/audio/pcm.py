@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from elman.data.audio.samples import Samples
+from elman.data.audio.samples import RATES, Samples
 from elman.errors import DataError
 
 #: Seconds that are read at a time.
@@ -71,6 +71,11 @@ def _wav_header(source: BinaryIO) -> tuple[int, int]:
         raise DataError(
             f"standard input: a WAV stream must be 16-bit PCM, got {bits} bits of kind {kind}; "
             "convert it, as with ffmpeg -i IN -c:a pcm_s16le -f wav -"
+        )
+    if not RATES[0] <= rate <= RATES[1]:
+        raise DataError(
+            f"standard input: the WAV file's rate is {rate} Hz, not one of {RATES[0]} ... "
+            f"{RATES[1]}"
         )
     return channels, rate
 

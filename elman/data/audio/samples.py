@@ -1,5 +1,6 @@
 """Sounds: files as the samples of one channel, at one rate."""
 
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ MP3_DENSEST, DENSEST = 64, 8192
 PIECE = 1 << 16
 
 Samples = NDArray[np.float32]
+#: The rates, in Hz, of sounds that are heard.
+RATES = 1000, 400_000
+#: A length of this or more in a WAV file's head stands for one that was not known.
+UNKNOWN = 0x7FFF_0000
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ def read_sound(file: Path, skipped: SkipLog, where: str = "") -> tuple[Samples, 
         pieces = list(_pieces(opened, file.stat().st_size))
         x = np.concatenate(pieces) if pieces else np.zeros((0, opened.channels), np.float32)
         rate = int(opened.samplerate)
+    if _ends_early(file):
+        skipped.add("sound that ends before its head says", where or str(file))
     if not (np.abs(x) <= LOUDEST).all():
         raise DataError(f"{file}: holds samples that are no numbers, or far beyond full scale")
     if x.shape[1] > 1:
@@ -122,6 +129,9 @@ def opened_sound(file: Path) -> Iterator[Any]:
     with reading(file, "a sound", cure=cure), soundfile.SoundFile(file) as opened:
         if opened.format == "MP3" and not _begins_as_mp3(file):
             raise ValueError("it holds what looks like MP3, but does not begin so")
+        least, most = RATES
+        if not least <= opened.samplerate <= most:
+            raise ValueError(f"its rate is {opened.samplerate} Hz, not one of {least} ... {most}")
         yield opened
 
 
@@ -130,6 +140,21 @@ def _begins_as_mp3(file: Path) -> bool:
     with file.open("rb") as source:
         head = source.read(3)
     return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+
+
+def _ends_early(file: Path) -> bool:
+    """Whether a WAV file holds less than its head says: it was not copied whole."""
+    size = file.stat().st_size
+    with file.open("rb") as source:
+        head = source.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return False
+        while len(chunk := source.read(8)) == 8:
+            name, length = struct.unpack("<4sI", chunk)
+            if name == b"data":  # a program that writes as it records may not know the length
+                return length < UNKNOWN and source.tell() + length > size
+            source.seek(length + length % 2, 1)
+    return False
 
 
 def resampled(x: Samples, rate: float, sample_rate: float) -> Samples:
@@ -143,8 +168,9 @@ def resampled(x: Samples, rate: float, sample_rate: float) -> Samples:
 
 def checked_rate(sample_rate: int | None) -> int | None:
     """A rate that makes sense for sounds that are heard; OptionError for others."""
-    if sample_rate is not None and not 1000 <= sample_rate <= 400_000:
-        raise OptionError(f"sample_rate must lie in 1000 ... 400000 Hz, got {sample_rate}")
+    least, most = RATES
+    if sample_rate is not None and not least <= sample_rate <= most:
+        raise OptionError(f"sample_rate must lie in {least} ... {most} Hz, got {sample_rate}")
     return sample_rate
 
 

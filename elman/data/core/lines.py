@@ -24,10 +24,27 @@ def read_lines(file: Path, encoding: str = "utf-8") -> Iterator[str]:
 
     def lines() -> Iterator[str]:
         with opened_text(file, encoding) as source:
-            for line in source:
+            for line in whole_lines(source, file):
                 yield line.removesuffix("\n")
 
     return lines()
+
+
+#: No line of text is longer, in characters: a packed file of this program's memory would be.
+LONGEST = 1 << 26
+
+
+def whole_lines(source: IO[str], file: Path) -> Iterator[str]:
+    """The lines of an open text with their ends. Raises DataError for one that has no end."""
+    number = 0
+    while line := source.readline(LONGEST):
+        number += 1
+        if len(line) == LONGEST and not line.endswith("\n"):
+            raise DataError(
+                f"{file}: line {number}: is longer than {LONGEST:,} characters; is it no text, or "
+                "are its line ends lost?"
+            )
+        yield line
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,25 @@ def read_image(
         # A small file may unpack to more than the memory holds.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
                 pixels = np.asarray(_mended(image, size, MODES[mode], fit))
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: has too many pixels ({error}); save it smaller") from error
         except UnidentifiedImageError as error:
             raise DataError(f"{path}: is no picture of a kind that Pillow reads") from error
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+#: Kinds of pictures that Pillow hands to another program, or to a plugin: nothing that is read may
+#: run either, whatever the file's name says.
+_FOREIGN = {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"}
+
+
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """The kinds of pictures that Pillow decodes itself."""
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - _FOREIGN))
 
 
 def readable_image(
@@ -91,7 +104,7 @@ def fit_image(pixels: Pixels, size: tuple[int, int], fit: str = "crop") -> Pixel
 def image_size(file: str | Path) -> tuple[int, int] | None:
     """(H, W) of a picture as `read_image` turns it, from its first bytes; None where it is none."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_formats()) as image:
             # Of a TIFF file Pillow gives, by its version, the turned size.
             stored = getattr(image, "tag_v2", {})
             width, height = stored.get(256, image.width), stored.get(257, image.height)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from elman.data.core.lines import opened_text, read_lines
+from elman.data.core.lines import opened_text, read_lines, whole_lines
 from elman.data.core.reading import reading
 from elman.data.core.records import SkipLog
 from elman.errors import DataError
@@ -34,7 +34,9 @@ def read_cells(
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     name, line = str(file), 1
     with opened_text(file, encoding) as source:
-        reader = csv.reader(source, delimiter=delimiter, quoting=quoting, strict=True)
+        reader = csv.reader(
+            whole_lines(source, file), delimiter=delimiter, quoting=quoting, strict=True
+        )
         try:
             for cells in reader:
                 where = f"{name}: line {line}"

@@ -1,5 +1,6 @@
 """Byte pairs: units of text that are learnt from it, and in which all can be written."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -76,7 +77,26 @@ class BPETokenizer(Tokenizer):
     def from_json(cls, value: dict[str, Any]) -> "BPETokenizer":
         from tokenizers import Tokenizer as Inner
 
+        _require_own(json.loads(value["tokenizers"]))
         return cls(Inner.from_str(value["tokenizers"]))
+
+
+def _require_own(value: dict[str, Any]) -> None:
+    """Raise ValueError for what `BPETokenizer.fit` does not make: a tokenizer that pads, cuts or
+    changes texts in another way than by its pairs."""
+    for name in ("padding", "truncation", "normalizer", "post_processor"):
+        if value[name] is not None:
+            raise ValueError(f"it has a {name}")
+    if value["added_tokens"]:
+        raise ValueError("it has added tokens")
+    for name in ("pre_tokenizer", "decoder"):
+        if value[name]["type"] != "ByteLevel":
+            raise ValueError(f"its {name} is {value[name]['type']}, not ByteLevel")
+    model = value["model"]
+    if model["type"] != "BPE" or not model["vocab"]:
+        raise ValueError(f"its model is {model['type']} with {len(model['vocab'])} units")
+    if sorted(model["vocab"].values()) != list(range(len(model["vocab"]))):
+        raise ValueError("its units are not numbered from 0 without a gap")
 
 
 def _pieces(block: str, size: int = 1 << 14) -> Iterator[str]:
