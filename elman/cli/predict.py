@@ -126,7 +126,7 @@ def _answers(
     """The answers to what was given, else to standard input, as its lines come."""
     if texts or files:
         given = ((f"input {number}", text) for number, text in enumerate(texts, 1))
-        inputs = chain(_parsed(loaded, given), *(loaded.inputs(file) for file in files))
+        inputs = chain(_parsed(loaded, given), *(loaded.read_inputs(file) for file in files))
         return loaded.predict(inputs, **how)
     if sys.stdin.isatty():
         print("an input a line; Ctrl-D ends", file=sys.stderr)

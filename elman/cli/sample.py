@@ -77,10 +77,10 @@ def sample(
 
 
 def _require_taken(loaded: Any, given: dict[str, Any], odd: list[str]) -> None:
-    """Raise OptionError for what this task's `write` does not take, and for ``odd``."""
-    takes = signature(loaded.write).parameters
+    """Raise OptionError for what this task's `generate` does not take, and for ``odd``."""
+    takes = signature(loaded.generate).parameters
     if any(p.kind is Parameter.VAR_KEYWORD for p in takes.values()):
-        loaded.write()  # says that it cannot
+        loaded.generate()  # says that it cannot
     left = [name for name in given if name not in takes] + odd
     if left:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in left)
@@ -103,7 +103,7 @@ def _stream(loaded: Any, given: dict[str, Any], probabilities: bool) -> None:
         for token, probability in loaded.write_scored(**how):
             print(f"{_escaped(token)}\t{probability:.6f}", flush=True)
         return
-    for number, piece in enumerate(loaded.write(**how)):
+    for number, piece in enumerate(loaded.generate(**how)):
         if number == 0:
             sys.stdout.write(how["prompt"])
         sys.stdout.write(piece)
@@ -120,7 +120,7 @@ def _escaped(token: str) -> str:
 
 def _each(loaded: Any, given: dict[str, Any], out: Path | None, as_json: bool) -> None:
     """Sequences, each in a line, or all in a file."""
-    written = loaded.write(**given)
+    written = loaded.generate(**given)
     if out is not None:
         loaded.save(written, out)
         return

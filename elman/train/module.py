@@ -58,7 +58,7 @@ class SequenceModule(L.LightningModule):
         self._valid_state: Any = None
 
     @property
-    def judged(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """What is validated and kept: the model, or the one that has the mean of its weights."""
         return self.model if self.average is None else self.average.module
 
@@ -229,7 +229,7 @@ class SequenceModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         state = None if batch.first else self._valid_state
-        sums, self._valid_state = self.task.measure(self.judged, batch, state)
+        sums, self._valid_state = self.task.measure(self.eval_model, batch, state)
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * batch.weight
 
@@ -240,7 +240,7 @@ class SequenceModule(L.LightningModule):
         self.scores = self.task.scores(dict(zip(self._sums, found, strict=True)))
         for name, score in self.scores.items():
             self._require_finite(f"validation {name.removesuffix('_nats')}", score)
-        self.position.history.append(self.task.judge(self.scores))
+        self.position.history.append(self.task.monitor(self.scores))
         self._agree()
 
     # Checkpoints

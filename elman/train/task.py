@@ -95,7 +95,7 @@ class Task(ABC, Generic[O]):
     def summary(self) -> str:
         """The data in a line for people."""
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         """The loss of a training batch. progress: the share of the training done, 0 to 1."""
@@ -114,7 +114,7 @@ class Task(ABC, Generic[O]):
         """Scores as people compare them."""
         return "  ".join(f"{_label(name)} {value:.4f}" for name, value in scores.items())
 
-    def judge(self, scores: dict[str, float]) -> float:
+    def monitor(self, scores: dict[str, float]) -> float:
         """The criterion as a number of which less is better."""
         value = scores[self.criterion]
         return -value if self.larger_is_better else value

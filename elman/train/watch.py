@@ -98,7 +98,7 @@ class RunCallback(L.Callback):
         if module.interrupted:
             self._checkpoint(module)
             if self.leads and not self.run.weights_file.is_file():
-                save_model(self.run.weights_file, module.judged)
+                save_model(self.run.weights_file, module.eval_model)
 
     # Steps
 
@@ -159,7 +159,7 @@ class RunCallback(L.Callback):
                 highlight=False,
             )
             if best or module.options.keep_weights == "last":
-                save_model(self.run.weights_file, module.judged)
+                save_model(self.run.weights_file, module.eval_model)
             if time.monotonic() - self._drawn > DRAW_SECONDS:
                 self._draw(module)
         self._checkpoint(module)

@@ -179,7 +179,7 @@ def test_the_empty_folder_that_one_is_in_may_become_the_run(elman, text, tmp_pat
 
 def test_python_loads_what_the_command_line_trained(trained):
     loaded = library.load(trained)
-    pieces = loaded.write("the ", 20, temperature=0)
+    pieces = loaded.generate("the ", 20, temperature=0)
     assert "".join(pieces)
     assert not loaded.model.training
     logits, _ = loaded.model(torch.tensor([[1], [2]]))

@@ -110,8 +110,8 @@ def _answers(run: Path, given: Path) -> Read:
         loaded = load(run)
         task = loaded.run.config["task"]
         if task in ("lm", "generate"):
-            return [list(islice(loaded.write(seed=0, **_short(task)), 3))]
-        return [answer.record for answer in islice(loaded.predict(loaded.inputs(given)), 3)]
+            return [list(islice(loaded.generate(seed=0, **_short(task)), 3))]
+        return [answer.record for answer in islice(loaded.predict(loaded.read_inputs(given)), 3)]
 
     return read
 

@@ -238,7 +238,7 @@ def test_sampling_feeds_the_words_that_the_model_has_drawn(kind):
         model.decoder.output.weight.mul_(1e4)
         model.decoder.embedding.weight.mul_(5)
     source, source_lengths, target, target_lengths = pairs()
-    inputs, _, lengths = model._lesson(target, target_lengths, source)
+    inputs, _, lengths = model._teacher_forced(target, target_lengths, source)
     fed = inputs.clone()
     state = model.start_state(source, source_lengths)
     for t in range(len(inputs)):

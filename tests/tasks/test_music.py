@@ -78,7 +78,7 @@ def test_a_loss_is_that_of_the_next_frame_summed_over_keys(elman, rounds, tmp_pa
     assert elman("train", "music", rounds, *SMALL, "--steps", 2, "--valid", rounds).code == 0
     trained = library.load(tmp_path / "run")
     nats, frames, seen = 0.0, 0, []
-    for roll in trained.inputs(rounds):
+    for roll in trained.read_inputs(rounds):
         shares = torch.from_numpy(trained.probabilities(roll)[:-1]).double()
         wanted = torch.from_numpy(roll[1:]).double()
         nats += float(F.binary_cross_entropy(shares, wanted, reduction="sum"))

@@ -43,18 +43,18 @@ def test_a_run_has_scores_and_pictures(trained):
 
 def test_a_saved_run_draws_completes_and_scores(trained):
     loaded = library.load(trained / "run")
-    one, two = (list(loaded.write(3, seed=4)) for _ in range(2))
+    one, two = (list(loaded.generate(3, seed=4)) for _ in range(2))
     assert all((a == b).all() for a, b in zip(one, two, strict=True))
     assert one[0].shape == (6, 4, 1) and set(np.unique(one)) <= {0, 85, 170, 255}
     prompt = trained / "stripes/03.png"
     given = read_image(prompt, mode="grey")
-    completed = list(loaded.write(2, prompt=prompt, prompt_length=2, seed=0))
+    completed = list(loaded.generate(2, prompt=prompt, prompt_length=2, seed=0))
     assert len(completed) == 2 and all((p[:2] == given[:2]).all() for p in completed)
-    greedy = next(loaded.write(1, prompt=prompt, temperature=0))
+    greedy = next(loaded.generate(1, prompt=prompt, temperature=0))
     assert (greedy == given).mean() > 0.8
-    assert len(list(loaded.write(5, prompt=trained / "stripes"))) == 5
+    assert len(list(loaded.generate(5, prompt=trained / "stripes"))) == 5
     assert "\n" in loaded.line(one[0]) and np.shape(loaded.record(one[0])["picture"]) == (6, 4)
-    nats = [a.record["nats"] for a in loaded.predict(loaded.inputs(trained / "stripes"))]
+    nats = [a.record["nats"] for a in loaded.predict(loaded.read_inputs(trained / "stripes"))]
     whole = loaded.evaluate(trained / "stripes")
     assert np.mean(nats) == pytest.approx(whole["loss_nats"], rel=1e-5)
     noise = np.random.default_rng(1).integers(0, 256, (6, 4)).astype(np.uint8)
@@ -64,14 +64,14 @@ def test_a_saved_run_draws_completes_and_scores(trained):
     with pytest.raises(DataError, match="holds several pictures"):
         loaded.parse(str(trained / "stripes"))
     with pytest.raises(OptionError, match=r"prompt_length must lie in 0 \.\.\. 6"):
-        list(loaded.write(1, prompt=prompt, prompt_length=7))
+        list(loaded.generate(1, prompt=prompt, prompt_length=7))
     with pytest.raises(OptionError, match="prompt_length is of a --prompt"):
-        list(loaded.write(1, prompt_length=2))
+        list(loaded.generate(1, prompt_length=2))
 
 
 def test_rows_from_standard_input_are_scored_as_they_come(trained):
     loaded = library.load(trained / "run")
-    pictures = list(loaded.inputs(trained / "stripes"))[:2]
+    pictures = list(loaded.read_inputs(trained / "stripes"))[:2]
     lines = [" ".join(map(str, row)) for p in pictures for row in p.pixels[..., 0]]
     found = list(answers(loaded.stream(), io.BytesIO("\n".join(lines).encode())))
     assert [a.record["row"] for a in found] == [*range(6), *range(6)]
@@ -114,7 +114,7 @@ def test_colour_in_an_order_of_its_own_mended_in_size(elman, tmp_path):
     assert done.code == 0, done.err
     assert "1 x picture that cannot be read" in done.out and "4x3 pixels" in done.out
     loaded = library.load(tmp_path / "run")
-    assert next(loaded.write(1)).shape == (4, 3, 3)
+    assert next(loaded.generate(1)).shape == (4, 3, 3)
     with pytest.raises(OptionError, match="order of its own"):
         loaded.stream()
     order = loaded.model.order.numpy()
@@ -142,7 +142,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_made(elman, t
         (["--permute", -1], "permute must be a seed"),
         (["--size", "big"], "a size must be"),
         (["--fit", "cut"], "unknown fit 'cut'"),
-        (["--max-length", 3], "a picture is told whole"),
+        (["--max-length", 3], "a picture is generated whole"),
     ):
         done = elman("train", "pixels", "--out", "none", *options)
         assert done.code == 2 and message in done.err, done.err

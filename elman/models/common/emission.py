@@ -12,7 +12,7 @@ from elman.models.common.encoder import embedded
 from elman.models.common.sampling import sample
 
 
-class Lesson(NamedTuple):
+class TeacherForced(NamedTuple):
     """A batch as a network that predicts each item from those before it reads it.
 
     previous, targets: [T, B] or [T, B, F], defined past the end too. lengths: [B].
@@ -62,10 +62,12 @@ class Items(nn.Module):
         inside = inside.view(*inside.shape, *[1] * (x.dim() - 2))
         return torch.where(inside, x, x.new_full((), self.blank))
 
-    def lesson(self, x: Tensor, lengths: Tensor | None) -> Lesson:
-        """What is fed and what is to be told: see `Lesson`."""
+    def teacher_forced(self, x: Tensor, lengths: Tensor | None) -> TeacherForced:
+        """What is fed and what is to be told: see `TeacherForced`."""
         x, lengths = self.checked(x, lengths)
-        return Lesson(torch.cat((self.first(x.shape[1])[None].to(x), x[:-1]))[: len(x)], x, lengths)
+        return TeacherForced(
+            torch.cat((self.first(x.shape[1])[None].to(x), x[:-1]))[: len(x)], x, lengths
+        )
 
     def first(self, count: int) -> Tensor:
         """What is fed before the first item of ``count`` sequences: [count, ...]."""
@@ -113,10 +115,10 @@ class Tokens(Items):
         self.fed_size, self.output_size, self.blank = embedding_size, vocab_size, end
         self.embedding = nn.Embedding(vocab_size, embedding_size)
 
-    def lesson(self, x: Tensor, lengths: Tensor | None) -> Lesson:
+    def teacher_forced(self, x: Tensor, lengths: Tensor | None) -> TeacherForced:
         x, lengths = self.checked(x, lengths)
         end = self.first(x.shape[1])[None].to(x)
-        return Lesson(torch.cat((end, x)), torch.cat((x, end)), lengths + self.ends)
+        return TeacherForced(torch.cat((end, x)), torch.cat((x, end)), lengths + self.ends)
 
     def first(self, count: int) -> Tensor:
         return torch.full((count,), self.blank, device=self.embedding.weight.device)

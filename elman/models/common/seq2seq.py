@@ -14,12 +14,12 @@ from elman.models.common.decoder import Decoder, DecoderState
 from elman.models.common.encoder import Encoder, StackOptions
 from elman.models.common.loss import Loss
 from elman.models.common.teacher_forcing import (
-    Lesson,
+    TeacherForced,
     check_teaching,
     checked_tokens,
     inside,
-    lesson,
-    taught,
+    teacher_forced,
+    teacher_forcing_loss,
 )
 
 
@@ -139,7 +139,7 @@ class EncoderDecoder(nn.Module):
         Returns logits [T + 1, B, V] and the weights of attention [T + 1, B, S] or None; past
         target_lengths[b] + 1 they mean nothing.
         """
-        inputs, _, lengths = self._lesson(target, target_lengths, source)
+        inputs, _, lengths = self._teacher_forced(target, target_lengths, source)
         state = self.start_state(source, source_lengths)
         hidden, weights = self.decoder(inputs, state, lengths)
         return self.decoder.logits(hidden), weights
@@ -158,10 +158,10 @@ class EncoderDecoder(nn.Module):
         `Decoder.forward`; above 0 the decoder runs one step at a time. Training takes
         label_smoothing in, evaluation not.
         """
-        given = self._lesson(target, target_lengths, source)
+        given = self._teacher_forced(target, target_lengths, source)
         state = self.start_state(source, source_lengths)
         smoothing = self.label_smoothing if self.training else 0.0
-        return taught(
+        return teacher_forcing_loss(
             self.decoder,
             given,
             state,
@@ -205,8 +205,10 @@ class EncoderDecoder(nn.Module):
         )
         return EncoderDecoderPlan(encoder, decoder, self.decoder.by_step(scheduled_sampling))
 
-    def _lesson(self, target: Tensor, lengths: Tensor | None, source: Tensor) -> Lesson:
-        given = lesson(target, lengths, self.start, self.end)
+    def _teacher_forced(
+        self, target: Tensor, lengths: Tensor | None, source: Tensor
+    ) -> TeacherForced:
+        given = teacher_forced(target, lengths, self.start, self.end)
         B = given.labels.shape[1]
         sources = source.shape[1] if source.dim() == 2 else 1
         if sources != B:

@@ -12,7 +12,7 @@ from elman.models.common.decoder import Decoder
 from elman.models.common.loss import Loss
 
 
-class Lesson(NamedTuple):
+class TeacherForced(NamedTuple):
     """What a decoder reads and what it is to say to it, both [T + 1, B]; lengths: [B], of both."""
 
     inputs: Tensor
@@ -20,7 +20,7 @@ class Lesson(NamedTuple):
     lengths: Tensor
 
 
-def lesson(target: Tensor, lengths: Tensor | None, start: int, end: int) -> Lesson:
+def teacher_forced(target: Tensor, lengths: Tensor | None, start: int, end: int) -> TeacherForced:
     """start before the target, the target with end behind it.
 
     target: [T, B] ids, or [T]; those in the padding can be anything. Raises ShapeError.
@@ -29,12 +29,12 @@ def lesson(target: Tensor, lengths: Tensor | None, start: int, end: int) -> Less
     longer = torch.cat((target, target.new_full((1, target.shape[1]), end)))
     labels = torch.where(inside(lengths, len(longer)), longer, end).long()
     inputs = torch.cat((labels.new_full((1, labels.shape[1]), start), labels[:-1]))
-    return Lesson(inputs, labels, lengths + 1)
+    return TeacherForced(inputs, labels, lengths + 1)
 
 
-def taught(
+def teacher_forcing_loss(
     decoder: Decoder,
-    given: Lesson,
+    given: TeacherForced,
     state: Any,
     *,
     scheduled_sampling: float = 0.0,

@@ -96,7 +96,7 @@ class VectorDecoder(nn.Module):
         lengths: [B], in any order, 0 allowed; None: all T   ->   outputs [T + 1, B, vocab_size]
         for tokens and their end, [T, B, input_size] for frames (logits, or means); [B]
         """
-        previous, targets, lengths = self.items.lesson(x, lengths)
+        previous, targets, lengths = self.items.teacher_forced(x, lengths)
         layers, _ = self.start_state(vector)
         u = self.dropout(self._thinned(self.items.fed(previous)))
         if len(vector) != u.shape[1]:

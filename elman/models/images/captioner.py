@@ -11,7 +11,12 @@ from elman.models.common.decoder import Decoder, DecoderState
 from elman.models.common.encoder import StackOptions
 from elman.models.common.initial_state import Start
 from elman.models.common.loss import Loss
-from elman.models.common.teacher_forcing import Lesson, check_teaching, lesson, taught
+from elman.models.common.teacher_forcing import (
+    TeacherForced,
+    check_teaching,
+    teacher_forced,
+    teacher_forcing_loss,
+)
 from elman.models.decoding import select_rows
 
 #: Of a channel of pictures from 0 to 1, where nothing else is known.
@@ -124,7 +129,7 @@ class Captioner(nn.Module):
         Returns logits [T + 1, N, V] and the weights of attention [T + 1, N, S] or None; past
         target_lengths[n] + 1 they mean nothing.
         """
-        inputs, _, lengths = self._lesson(picture, target, target_lengths, rows)
+        inputs, _, lengths = self._teacher_forced(picture, target, target_lengths, rows)
         hidden, weights = self.decoder(inputs, self._started(picture, rows), lengths)
         return self.decoder.logits(hidden), weights
 
@@ -141,10 +146,10 @@ class Captioner(nn.Module):
         scheduled_sampling: the probability that the model is fed its own word, see
         `Decoder.forward`. Training takes label_smoothing in, evaluation not.
         """
-        given = self._lesson(picture, target, target_lengths, rows)
+        given = self._teacher_forced(picture, target, target_lengths, rows)
         state = self._started(picture, rows)
         smoothing = self.label_smoothing if self.training else 0.0
-        return taught(
+        return teacher_forcing_loss(
             self.decoder,
             given,
             state,
@@ -184,10 +189,10 @@ class Captioner(nn.Module):
         state = self.start_state(picture)
         return state if rows is None else DecoderState(*select_rows(state, rows))
 
-    def _lesson(
+    def _teacher_forced(
         self, picture: Tensor, target: Tensor, lengths: Tensor | None, rows: Tensor | None
-    ) -> Lesson:
-        given = lesson(target, lengths, self.start, self.end)
+    ) -> TeacherForced:
+        given = teacher_forced(target, lengths, self.start, self.end)
         count, wanted = given.labels.shape[1], len(picture) if rows is None else len(rows)
         if count != wanted:
             of = "pictures" if rows is None else "rows"

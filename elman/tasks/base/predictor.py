@@ -18,7 +18,7 @@ class Predictor:
     """A trained model with all that belongs to it.
 
     A subclass has what its task can do: `predict` (inputs to answers), `evaluate` (files to
-    scores), `write` (a text, or sequences).
+    scores), `generate` (a text, or sequences).
     """
 
     run: Run
@@ -34,7 +34,7 @@ class Predictor:
         """A `Prediction` for each input, in order."""
         raise self._cannot("predict", "sample")
 
-    def inputs(self, file: str | Path) -> Iterator[Any]:
+    def read_inputs(self, file: str | Path) -> Iterator[Any]:
         """The inputs in a file of the kind that the model was trained on."""
         raise self._cannot("predict", "sample")
 
@@ -53,7 +53,7 @@ class Predictor:
         """The scores on files of the kind that the model was trained on."""
         raise self._cannot("eval", "predict")
 
-    def write(self, *given: Any, **how: Any) -> Iterator[Any]:
+    def generate(self, *given: Any, **how: Any) -> Iterator[Any]:
         """What the model writes by itself."""
         raise self._cannot("sample", "predict")
 

@@ -43,7 +43,7 @@ class CaptionPredictor(Seq2SeqPredictor):
         """The file that a line names."""
         return Path(text.strip()) if text.strip() else None
 
-    def inputs(self, file: str | Path) -> Iterator[Path]:
+    def read_inputs(self, file: str | Path) -> Iterator[Path]:
         """A picture itself, those of a folder, or those that a table names."""
         return pictures_in(Path(file), **self.options.lists)
 

@@ -180,7 +180,7 @@ class Captioning(ExampleTask[CaptioningOptions, Captioned]):
             f"{self.units.vocab_size} kinds of unit ({self.options.tokenizer})"
         )
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         t = batch.tensors

@@ -175,7 +175,7 @@ class Classification(ExampleTask[ClassifyOptions, Record | Sound]):
             return f"{text}, {self.inputs.size['input_size']} numbers a step"
         return f"{text}, {units.vocab_size} kinds of unit ({units.tokenizer.unit})"
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         t, inputs = dict(batch.tensors), self.inputs
@@ -229,7 +229,7 @@ class ClassifyPredictor(ExamplePredictor):
     def parse(self, text: str) -> Any:
         return self.task.inputs.parse(text)
 
-    def inputs(self, file: str | Path) -> Iterator[Any]:
+    def read_inputs(self, file: str | Path) -> Iterator[Any]:
         # Without a header the last column is the label, so it must be there.
         more = {"labelled": not self.options.header, **self.task.embedded}
         return self.task.inputs.read(file, self.options, **more)

@@ -46,7 +46,7 @@ class ForecastPredictor(Predictor):
 
     task: Forecasting
 
-    def inputs(self, file: str | Path) -> Iterator[History]:
+    def read_inputs(self, file: str | Path) -> Iterator[History]:
         """The series in a file, each at its end."""
         with tempfile.TemporaryDirectory(prefix="elman-") as folder:
             skipped = SkipLog()

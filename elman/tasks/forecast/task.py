@@ -192,7 +192,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
             + f" to {s.horizon}; {counts} windows"
         )
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         return model.loss(**_read(batch))

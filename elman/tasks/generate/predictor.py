@@ -39,7 +39,7 @@ class SequenceGenerator(ExamplePredictor):
         """The likeliest unit at each step; no text of the training data is empty."""
         return Decoding(min_length=1, max_length=self.task.found["length"])
 
-    def write(
+    def generate(
         self,
         count: int = 10,
         length: int | None = None,
@@ -137,7 +137,7 @@ class SequenceGenerator(ExamplePredictor):
     def parse(self, text: str) -> Any:
         return text.strip() if self.options.conditional else self.task.inputs.parse(text)
 
-    def inputs(self, file: str | Path) -> Iterator[Any]:
+    def read_inputs(self, file: str | Path) -> Iterator[Any]:
         """The texts or series in a file; of a conditional model the labels."""
         if self.options.conditional:
             return (record.label for record in self.task.read([str(file)]))
@@ -232,9 +232,9 @@ class SequenceGenerator(ExamplePredictor):
         """What to look at first: draws, inputs as they are written again, what lies between."""
         if self.options.conditional:
             names = self.task.given_to_it.shown
-            return [(name, list(self.write(10, seed=seed, label=name))) for name in names]
+            return [(name, list(self.generate(10, seed=seed, label=name))) for name in names]
         again = self._written(self.encode(given))
-        rows = [("drawn", list(self.write(20, seed=seed)))]
+        rows = [("drawn", list(self.generate(20, seed=seed)))]
         if self.task.inputs.units is None:
             rows = [("drawn", rows[0][1][:10]), ("drawn", rows[0][1][10:])]
             rows += [("given", list(given)), ("again", again)]

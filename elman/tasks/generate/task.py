@@ -212,7 +212,7 @@ class Generation(ExampleTask[GenerateOptions, Record]):
         given = self.given_to_it.size(self.options.latent) if self.options.conditional else None
         return _model(self.options, self.found["kind"], size, given, cell)
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         o, t = self.options, batch.tensors
@@ -245,10 +245,10 @@ class Generation(ExampleTask[GenerateOptions, Record]):
     def _each(self) -> str:
         return f"nats_per_{'token' if self.found['kind'] == 'text' else 'frame'}"
 
-    def judge(self, scores: dict[str, float]) -> float:
+    def monitor(self, scores: dict[str, float]) -> float:
         """What training minimises in the end: with the weight of the KL divergence."""
         if self.options.conditional:
-            return super().judge(scores)
+            return super().monitor(scores)
         return scores["reconstruction_nats"] + self.options.beta * scores["kl_nats"]
 
     def score(

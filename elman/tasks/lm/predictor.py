@@ -44,7 +44,7 @@ class TextGenerator(Predictor):
     tokenizer: Tokenizer
     prompt: str
 
-    def write(
+    def generate(
         self,
         prompt: str | None = None,
         length: int = 500,
@@ -76,7 +76,7 @@ class TextGenerator(Predictor):
         top_p: float | None = None,
         seed: int | None = None,
     ) -> Iterator[tuple[str, float]]:
-        """The tokens that `write` writes, each with its probability: see
+        """The tokens that `generate` writes, each with its probability: see
         `LanguageModel.generate_scored`."""
         for token, log_p in self._tokens(prompt, length, temperature, top_k, top_p, seed):
             yield self.tokenizer.symbol(token), math.exp(log_p)
@@ -91,7 +91,7 @@ class TextGenerator(Predictor):
         top_p: float | None = None,
         seed: int | None = None,
     ) -> dict[str, Any]:
-        """What `write` writes as a record: prompt, text, tokens, and the probability of each."""
+        """What `generate` writes as a record: prompt, text, tokens, and the probability of each."""
         written = list(self._tokens(prompt, length, temperature, top_k, top_p, seed))
         return {
             "prompt": self.prompt if prompt is None else prompt,
@@ -139,7 +139,7 @@ class TextGenerator(Predictor):
             self.tokenizer.require_known(text)
         return text
 
-    def inputs(self, file: str | Path) -> Iterator[str]:
+    def read_inputs(self, file: str | Path) -> Iterator[str]:
         """The lines of a text file."""
         return read_lines(Path(file))
 
@@ -206,7 +206,7 @@ class TextGenerator(Predictor):
             record["n_best"] = several
         return Prediction("\n".join(f"{prompt}{one['text']}" for one in several), record)
 
-    # What it is judged by
+    # Scores
 
     def evaluate(
         self,

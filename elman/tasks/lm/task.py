@@ -150,7 +150,7 @@ class LanguageModelling(Task[LanguageModelOptions]):
             )
         return text
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         return model.loss(**batch.tensors, state=state)
@@ -183,7 +183,7 @@ class LanguageModelling(Task[LanguageModelOptions]):
     def finish(self, cell: type[Cell], console: Console) -> None:
         """Write what the best weights write, and print it."""
         loaded, folder = self.load(cell), self.run.folder
-        sample = "".join(loaded.write(length=1000, temperature=0.7, seed=self.options.seed))
+        sample = "".join(loaded.generate(length=1000, temperature=0.7, seed=self.options.seed))
         write_text(folder / "sample.txt", (loaded.prompt + sample).lstrip("\n") + "\n")
         console.rule(f"{folder / 'sample.txt'}, at temperature 0.7")
         console.print((folder / "sample.txt").read_text("utf-8"), markup=False, highlight=False)

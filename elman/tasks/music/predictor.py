@@ -49,7 +49,7 @@ class MusicPredictor(ExamplePredictor):
         """A roll for programs: the keys of each frame as MIDI numbers."""
         return {"frames": [keys_of(row) for row in found]}
 
-    def inputs(self, file: str | Path) -> Iterator[Roll]:
+    def read_inputs(self, file: str | Path) -> Iterator[Roll]:
         """The pieces in a file."""
         return (piece.roll for piece in self.task.read([str(file)]))
 
@@ -73,7 +73,7 @@ class MusicPredictor(ExamplePredictor):
 
     # Writing
 
-    def write(
+    def generate(
         self,
         count: int = 1,
         length: int | None = None,
@@ -114,7 +114,7 @@ class MusicPredictor(ExamplePredictor):
         if length is not None:
             require_positive(prompt_length=length)
         if isinstance(prompt, str | Path):
-            found = next(self.inputs(prompt), None)
+            found = next(self.read_inputs(prompt), None)
             if found is None:
                 raise DataError(f"{prompt}: holds no note to begin with")
             prompt = found

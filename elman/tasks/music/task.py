@@ -171,7 +171,7 @@ class Music(ExampleTask[MusicOptions, Piece]):
     def summary(self) -> str:
         return f"{super().summary()}, {self.steps_per_beat} frames a beat"
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         t = batch.tensors
@@ -221,7 +221,7 @@ class Music(ExampleTask[MusicOptions, Piece]):
         wanted = int(np.argsort(examples.sizes("x"), kind="stable")[len(examples) // 2])
         row = examples[wanted]
         roll = np.concatenate((np.asarray(row["x"])[:1], np.asarray(row["tags"])))
-        [sample] = trained.write(length=len(roll), seed=self.options.seed)
+        [sample] = trained.generate(length=len(roll), seed=self.options.seed)
         trained.draw(roll, sample, folder / "piano-roll.png")
         trained.save(iter([sample]), folder / "sample.mid")
         use = f"{folder}{cell_argument(self.options.cell)}"

@@ -32,7 +32,7 @@ class PixelPredictor(ExamplePredictor):
     model: PixelModel
     task: Any
 
-    def write(
+    def generate(
         self,
         count: int = 10,
         *,
@@ -62,7 +62,7 @@ class PixelPredictor(ExamplePredictor):
                 yield from self._drawn(len(several), None, 0, temperature, generator)
             return
         rows = self._rows(prompt_length)
-        found = list(islice(self.inputs(prompt), count))
+        found = list(islice(self.read_inputs(prompt), count))
         given = found * count if len(found) == 1 else found
         for pictures in batched(given, AT_ONCE):
             x = self._encoded(pictures)
@@ -71,7 +71,7 @@ class PixelPredictor(ExamplePredictor):
     def complete(
         self, given: Sequence[NDArray[np.integer]], rows: int, *, seed: int | None = None
     ) -> list[Pixels]:
-        """Pictures [D] of levels, with all but the first rows drawn anew; see `write`."""
+        """Pictures [D] of levels, with all but the first rows drawn anew; see `generate`."""
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
         x = torch.from_numpy(np.stack(given, 1).astype(np.int64))
@@ -131,13 +131,13 @@ class PixelPredictor(ExamplePredictor):
 
     # Scoring
 
-    def inputs(self, file: str | Path) -> Iterator[Picture]:
+    def read_inputs(self, file: str | Path) -> Iterator[Picture]:
         """The pictures in a folder, a picture file or an idx file."""
         return iter(self.task.read([str(file)]))
 
     def parse(self, text: str) -> Picture:
         """The picture in a file; DataError for what holds several."""
-        found = list(islice(self.inputs(text), 2))
+        found = list(islice(self.read_inputs(text), 2))
         if len(found) != 1:
             raise DataError(f"{text}: holds {'several pictures' if found else 'no picture'}; an "
                             "input is one, --file takes many")  # fmt: skip

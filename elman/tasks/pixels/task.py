@@ -168,7 +168,7 @@ class PixelTask(ExampleTask[PixelOptions, Picture]):
         kind = "colour" if self.options.colour else "grey"
         return f"{super().summary()}, {H}x{W} pixels, {self.options.levels} levels of {kind}"
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Any:
         return model.loss(batch.tensors["x"])
@@ -214,7 +214,7 @@ class PixelTask(ExampleTask[PixelOptions, Picture]):
     def finish(self, cell: type[Cell], console: Console) -> None:
         trained, folder, seed = self.load(cell), self.run.folder, self.options.seed
         examples = self.final_scores(trained, console)
-        drawn = list(trained.write(50, seed=seed))
+        drawn = list(trained.generate(50, seed=seed))
         write_sheet(folder / "samples.png", [drawn[i : i + 10] for i in range(0, 50, 10)])
         given = [np.asarray(examples[i]["x"]) for i in range(min(10, len(examples)))]
         half = self.shape[0] // 2

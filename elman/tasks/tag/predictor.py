@@ -37,7 +37,7 @@ class TagPredictor(ExamplePredictor):
         """The words of a line: what stands between white space."""
         return text.split()
 
-    def inputs(self, file: str | Path) -> Iterator[list[str]]:
+    def read_inputs(self, file: str | Path) -> Iterator[list[str]]:
         """The words of the sentences in a file; tags, where it has some, are not looked at.
 
         A folder's seq.in, a .txt file, and after a training on folders any file hold a sentence a

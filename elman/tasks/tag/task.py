@@ -223,7 +223,7 @@ class Tagging(ExampleTask[TagOptions, TaggedSentence]):
         text = f"{super().summary()}, {self.words.vocab_size} kinds of word, {len(self.tags)} tags"
         return text if self.labels is None else f"{text}, {len(self.labels)} labels"
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         return model.loss(**known(batch))
@@ -232,17 +232,17 @@ class Tagging(ExampleTask[TagOptions, TaggedSentence]):
         sums, _ = super().measure(model, batch, state)
         given = known(batch)
         tags, label = model.decode(*to_read(given))
-        return {**sums, **self.judged.counts(tags, label, given)}, None
+        return {**sums, **self.tag_scores.counts(tags, label, given)}, None
 
     @property
-    def judged(self) -> TagScores:
+    def tag_scores(self) -> TagScores:
         """The scores that the data allow."""
         return TagScores(self.tags, self.labels, self.found["bio"])
 
     def scores(self, sums: dict[str, float]) -> dict[str, float]:
-        return {**super().scores(sums), **self.judged.scores(sums)}
+        return {**super().scores(sums), **self.tag_scores.scores(sums)}
 
-    def judge(self, scores: dict[str, float]) -> float:
+    def monitor(self, scores: dict[str, float]) -> float:
         """By whole frames where there are labels, else by spans, else by tags."""
         for name in ("frame_accuracy", "span_f1"):
             if name in scores:
@@ -264,9 +264,9 @@ class Tagging(ExampleTask[TagOptions, TaggedSentence]):
         for rows in batched(examples, 256):
             given = collate(rows).tensors
             label = torch.zeros(len(rows), dtype=torch.int64)
-            for name, value in self.judged.counts(best[given["x"]], label, given).items():
+            for name, value in self.tag_scores.counts(best[given["x"]], label, given).items():
                 sums[name] = sums.get(name, 0.0) + value
-        return {"name": "each word's commonest tag", **self.judged.scores(sums)}
+        return {"name": "each word's commonest tag", **self.tag_scores.scores(sums)}
 
     # The end
 

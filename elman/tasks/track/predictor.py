@@ -36,7 +36,7 @@ class TrackPredictor(ExamplePredictor):
             return np.zeros((0, 4), dtype=np.float32)
         return np.stack([box(part) for part in text.split(";")])
 
-    def inputs(self, file: str | Path) -> Iterator[Track]:
+    def read_inputs(self, file: str | Path) -> Iterator[Track]:
         """The tracks in a file, each with as many of its last boxes as the model was trained on."""
         observe = self.options.observe
         for track in self.task.tracks([str(file)]):

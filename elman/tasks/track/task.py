@@ -197,7 +197,7 @@ class Tracking(ExampleTask[TrackOptions, Any]):
         scale, typical = StandardScaler.from_json(self.found["scale"]), self.found["typical"]
         return _model(self.options, cell, **scale.to_json(), typical=typical)
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         t, o = batch.tensors, self.options

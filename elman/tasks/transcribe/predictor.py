@@ -104,7 +104,7 @@ class TranscribePredictor(ExamplePredictor):
         """The sound in the file of this name."""
         return as_sound(text)
 
-    def inputs(self, file: str | Path) -> Iterator[Sound]:
+    def read_inputs(self, file: str | Path) -> Iterator[Sound]:
         """The sounds that a table names, or a folder holds; a sound itself."""
         return sounds_in(file, self.options)
 

@@ -171,7 +171,7 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
             f"{f.sample_rate} Hz, a step of {f.size} numbers every {1000 * f.step_seconds:g} ms"
         )
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         t = dict(batch.tensors)
@@ -203,9 +203,9 @@ class Transcription(ExampleTask[TranscribeOptions, Sound]):
     def scores(self, sums: dict[str, float]) -> dict[str, float]:
         return {**super().scores(sums), **transcript_scores(sums)}
 
-    def judge(self, scores: dict[str, float]) -> float:
+    def monitor(self, scores: dict[str, float]) -> float:
         # Of equal errors, which are frequent on short data, the surer one.
-        return super().judge(scores) + 1e-6 * scores["loss_nats"]
+        return super().monitor(scores) + 1e-6 * scores["loss_nats"]
 
     def score(
         self, model: Any, examples: Examples, report: ProgressCallback | None = None

@@ -39,7 +39,7 @@ class TranslatePredictor(Seq2SeqPredictor):
         """The line itself."""
         return text
 
-    def inputs(self, file: str | Path) -> Iterator[str]:
+    def read_inputs(self, file: str | Path) -> Iterator[str]:
         """The texts of a text file, or the sources of a table."""
         o = self.options
         if not is_table(file):

@@ -214,7 +214,7 @@ class Translation(ExampleTask[TranslateOptions, Pair]):
         sizes = " and ".join(str(self.units(s).vocab_size) for s in ("source", "target"))
         return f"{super().summary()}, {sizes} kinds of unit ({self.found['tokenizer']})"
 
-    # What it is judged by
+    # Scores
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         o = self.options
