@@ -42,6 +42,7 @@ def to_torch(model: Module, *, inplace: bool = False) -> Module:
     input_dropout, weight_drop), and changes nothing then. Warns of layers that torch.nn has no
     counterpart of, which stay as they are.
     """
+    _require_module("to_torch", model)
     found = list(_found(model, TO_TORCH))
     for name, layer in found:
         _require_plain(name, layer)
@@ -53,7 +54,7 @@ def to_torch(model: Module, *, inplace: bool = False) -> Module:
             stacklevel=2,
         )
     if not inplace:
-        model = copy.deepcopy(model)
+        model = _copied("to_torch", model)
     for _, layer in _found(model, TO_TORCH):
         for name in EXTRAS:
             del layer.__dict__[name]
@@ -72,8 +73,9 @@ def from_torch(model: Module, *, inplace: bool = False, **options: Any) -> Modul
     then. Warns of subclasses of torch.nn's layers, which stay as they are: what they do, elman
     cannot know.
     """
+    _require_module("from_torch", model)
     if not inplace:
-        model = copy.deepcopy(model)
+        model = _copied("from_torch", model)
     kinds = tuple(FROM_TORCH)
     left = [
         _named(name, module)
@@ -96,6 +98,22 @@ def from_torch(model: Module, *, inplace: bool = False, **options: Any) -> Modul
             stacklevel=2,
         )
     return model
+
+
+def _require_module(function: str, model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise OptionError(f"{function}: model must be a torch.nn.Module, got {model!r:.60}")
+
+
+def _copied(function: str, model: Module) -> Module:
+    """A copy; OptionError where torch copies none, as of weights that a hook has computed."""
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise OptionError(
+            f"{function}: the model cannot be copied ({error}); convert it in place "
+            f"(inplace=True), or before its weights are pruned, normed or parametrised"
+        ) from error
 
 
 def _found(model: nn.Module, kinds: dict[Any, Any]) -> Iterator[tuple[str, nn.Module]]:

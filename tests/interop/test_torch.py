@@ -280,3 +280,16 @@ def test_autocast_returns_the_dtypes_that_torchs_layers_return(ours, theirs, dty
     assert outputs[0].dtype is expected[0].dtype
     found, wanted = (s if isinstance(s, tuple) else (s,) for s in (state, last))
     assert [s.dtype for s in found] == [s.dtype for s in wanted]
+
+
+@pytest.mark.parametrize("convert", [elman.from_torch, elman.to_torch])
+def test_what_cannot_be_copied_is_converted_in_place(convert):
+    kind = nn.LSTM if convert is elman.from_torch else elman.LSTM
+    model = nn.utils.weight_norm(kind(3, 4), "weight_hh_l0")
+    x = torch.randn(5, 2, 3)
+    expected = model(x)[0]
+    with pytest.raises(OptionError, match="inplace=True"):
+        convert(model)
+    torch.testing.assert_close(convert(model, inplace=True)(x)[0], expected)
+    with pytest.raises(OptionError, match="Module"):
+        convert(3)
