@@ -46,7 +46,7 @@ class RaggedLayout:
 
     @cached_property
     def schedule(self) -> list[tuple[int, int]]:
-        """(first row, how many) of each step, in the order of the layout."""
+        """(first row, how many) of each step, in loop order."""
         return list(zip(self.starts.tolist(), self.counts.tolist(), strict=True))
 
     @cached_property
@@ -68,7 +68,7 @@ class RaggedLayout:
 
     @cached_property
     def final(self) -> Tensor:
-        """[B]: the row of each sequence's last step in the layout; -1 where it has none."""
+        """[B]: the row of each sequence's last step in loop order; -1 where it has none."""
         return self._at_last(self.starts[self._last])
 
     @cached_property
@@ -78,7 +78,7 @@ class RaggedLayout:
 
     @property
     def _last(self) -> Tensor:
-        """[B]: the number of each sequence's last step in the layout."""
+        """[B]: the number of each sequence's last step in loop order."""
         if self.reverse:  # it ends with the first step of all
             return torch.full((self.batch,), self.steps - 1, device="cpu")
         return (self.lengths - 1).clamp(min=0)
@@ -95,7 +95,7 @@ class RaggedLayout:
     @cached_property
     def previous(self) -> Tensor:
         """[rows]: where the state before each row is, in memory that holds the states of all rows
-        and, before them or in reverse behind, the state of each sequence that the layout begins
+        and, before them or in reverse behind, the state of each sequence that the loop begins
         from."""
         had, before = (torch.roll(each, 1) for each in (self.counts, self.starts))
         had[0] = 0
@@ -105,7 +105,7 @@ class RaggedLayout:
         return torch.where(running, self._for_rows(before) + first, given) + b
 
     def _for_rows(self, steps: Tensor) -> Tensor:
-        """[rows]: what each row's step has, of what is known of the steps in the layout."""
+        """[rows]: what each row's step has, of what is known of the steps in loop order."""
         both = (steps, self.counts)
         steps, counts = (each.flip(0) for each in both) if self.reverse else both
         return steps.repeat_interleave(counts, output_size=self.rows)
@@ -174,7 +174,7 @@ class _Scatter(torch.autograd.Function):
 
 def ragged_layout(steps: int, batch: int, sequence: SequenceInfo, reverse: bool) -> RaggedLayout:
     """The layout over [T, B] steps with these lengths, cuts and borders of truncation; all layers
-    that layout over one sequence in one direction share it."""
+    that run over one sequence in one direction share it."""
     if sequence.lengths is None and sequence.reset is None and sequence.truncate is None:
         return _plain(steps, batch, reverse)
     key = steps, batch, reverse

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from elman.backends.cpu import program
 from elman.backends.cpu.jit.target import host
-from elman.backends.cpu.threads.partition import Share, Workload
+from elman.backends.cpu.threads.partition import Partition, Workload
 from elman.cells import CELLS
 from elman.errors import OptionError
 from tests.backends.support import Oracle, mistakes, oracle, problem, randomised
@@ -107,16 +107,18 @@ def isas() -> list[str]:
     return found
 
 
-def shared(threads: int, units: bool) -> Callable[..., Share]:
-    """What stands in for `share`: this number of threads and this way, whatever the sizes."""
+def shared(threads: int, units: bool) -> Callable[..., Partition]:
+    """What stands in for `partition`: this number of threads and this way, whatever the sizes."""
 
-    def share(load: Workload, *others: Any) -> Share:
-        layout = load.layout
+    def partition(workload: Workload, *others: Any) -> Partition:
+        layout = workload.layout
         if units:
-            return Share(threads, True, (0, layout.batch))
-        return Share(threads, False, tuple(layout.batch * i // threads for i in range(threads + 1)))
+            return Partition(threads, True, (0, layout.batch))
+        return Partition(
+            threads, False, tuple(layout.batch * i // threads for i in range(threads + 1))
+        )
 
-    return share
+    return partition
 
 
 # ------------------------------------------------------------------ memory
@@ -194,7 +196,7 @@ def watched(monkeypatch: Any, make: Callable[[int], Any]) -> Iterator[list[int]]
         loop.frames.clear()
         prepare(self, loop, plan, run_buffers, *others)
         self.frame.threads = 0  # no later run takes this frame, whose buffers will be gone
-        size = self.array[loop.places["stride"]] * self.share.threads
+        size = self.array[loop.places["stride"]] * self.partition.threads
         layout = run_buffers.layout
         buffers = {"workspace": torch.empty(size, dtype=torch.uint8)} | self.frame.room
         buffers |= {"starts": layout.starts, "counts": layout.counts, "flags": layout.row_flags}
@@ -230,7 +232,7 @@ def solved(asked: Configuration) -> list[str]:
     """What goes wrong with one configuration between forbidden pages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ELMAN_ISA", asked.isa)
-        patch.setattr(program, "share", shared(asked.threads, asked.units))
+        patch.setattr(program, "partition", shared(asked.threads, asked.units))
         with watched(patch, lambda size: Pages(size, asked.at_end)) as counts:
             wrong = list(mistakes(asked.right, "llvm"))
         walked = asked.right.problem.sequence.lengths

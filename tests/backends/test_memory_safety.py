@@ -35,7 +35,7 @@ def test_nothing_is_written_outside(awkwardness, isa, threads, float64, monkeypa
     problems = list(awkward(*awkwardness))
     with watched(monkeypatch, Canaries) as counts:
         for way in (shared(1, False), shared(2, False), shared(2, True)):
-            monkeypatch.setattr(program, "share", way)
+            monkeypatch.setattr(program, "partition", way)
             for right in problems:
                 assert not [*mistakes(right, "llvm")]
     assert len(counts) == 3 * 2 * len(problems) and min(counts) > 10

@@ -179,7 +179,7 @@ def two_threads():
 @pytest.mark.parametrize("way", [(2, False), (2, True), (3, False), (3, True)])
 @pytest.mark.parametrize("name", ["lstm", "rhn", "layer-norm-lstm"])
 def test_however_the_work_is_shared(name, way, two_threads, float64, monkeypatch) -> None:
-    monkeypatch.setattr(program, "share", shared(*way))
+    monkeypatch.setattr(program, "partition", shared(*way))
     cell = randomised(CELLS[name](3, 40).double())
     for B in (1, 2, 9):
         for options in ((), ("lengths", "reset", "truncate", "reverse", "state")):
@@ -212,7 +212,7 @@ def test_any_number_of_threads_gives_the_same_bits(
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        monkeypatch.setattr(program, "share", shared(threads, units and threads > 1))
+        monkeypatch.setattr(program, "partition", shared(threads, units and threads > 1))
         answers = solve(p, "llvm")
         found.append({name: a for name, a in answers.items() if name not in SUMMED})
     _assert_same_bits(*found)

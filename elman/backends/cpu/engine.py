@@ -10,7 +10,7 @@ from elman.backends.cpu.jit.target import host
 from elman.backends.cpu.program import Program, run
 from elman.backends.cpu.stepper import Stepper
 from elman.backends.cpu.threads import openmp
-from elman.backends.cpu.threads.partition import Workload, at_once, share
+from elman.backends.cpu.threads.partition import Workload, at_once, partition
 from elman.cells.cell import State
 from elman.compiler.plan import Plan
 
@@ -31,7 +31,9 @@ class LLVM:
 
     def describe(self, loop: PlannedLoop, dtype: torch.dtype, beside: bool = False) -> str:
         threads = openmp.max_threads()
-        shared = share(self.load(loop, dtype), host(), max(1, threads // 2) if beside else threads)
+        shared = partition(
+            self.workload(loop, dtype), host(), max(1, threads // 2) if beside else threads
+        )
         at = f"at batch size {loop.layout.batch}"
         if shared.threads == 1:
             return f"one {at}"
@@ -44,7 +46,7 @@ class LLVM:
         return source
 
     def at_once(self, one: PlannedLoop, other: PlannedLoop, dtype: torch.dtype) -> bool:
-        return at_once(self.load(one, dtype), self.load(other, dtype), host())
+        return at_once(self.workload(one, dtype), self.workload(other, dtype), host())
 
     def forward(self, *runs: tuple[Plan, ForwardBuffers]) -> None:
         run(
@@ -63,7 +65,7 @@ class LLVM:
             for plan, buffers, back in runs
         )
 
-    def load(self, loop: PlannedLoop, dtype: torch.dtype) -> Workload:
+    def workload(self, loop: PlannedLoop, dtype: torch.dtype) -> Workload:
         """How much a loop has to do."""
         kernel = self.program(loop.plan, dtype).forward(loop.training).kernel
         return Workload(loop.layout, kernel.weights)

@@ -20,7 +20,7 @@ from elman.backends.cpu.jit.once import making
 from elman.backends.cpu.jit.target import Target
 from elman.backends.cpu.memory.packing import Packer
 from elman.backends.cpu.threads import openmp
-from elman.backends.cpu.threads.partition import Share, Workload, share
+from elman.backends.cpu.threads.partition import Partition, Workload, partition
 from elman.backends.operands import address
 from elman.backends.ragged import RaggedLayout
 from elman.compiler.ir.nodes import Node
@@ -132,7 +132,7 @@ def run(loops: Iterable[tuple[Loop, Plan, ForwardBuffers, BackwardBuffers | None
     threads = max(1, all_threads // len(given))
     runs = [Arguments(*each, threads) for each in given]
     calls = [(each[0].entry, run.address) for each, run in zip(given, runs, strict=True)]
-    most = max(run.share.threads for run in runs)
+    most = max(run.partition.threads for run in runs)
     if len(calls) == 1:
         openmp.run(*calls[0], most)
     else:
@@ -151,13 +151,13 @@ class Frame:
 
     def __init__(self, loop: Loop, layout: RaggedLayout, like: Tensor, threads: int) -> None:
         self.layout, self.threads = layout, threads
-        self.share = share(Workload(layout, loop.kernel.weights), loop.target, threads)
+        self.partition = partition(Workload(layout, loop.kernel.weights), loop.target, threads)
         self.array = (ctypes.c_int64 * len(loop.places))()
-        span = _span(loop, layout, self.share)
+        span = _span(loop, layout, self.partition)
         workspace = loop.kernel.workspace(layout.batch, span)
-        size = workspace * self.share.threads + 128
+        size = workspace * self.partition.threads + 128
         room = torch.empty(size, dtype=torch.uint8, device="cpu")
-        bounds = (ctypes.c_int64 * len(self.share.bounds))(*self.share.bounds)
+        bounds = (ctypes.c_int64 * len(self.partition.bounds))(*self.partition.bounds)
         self.counter = -(-room.data_ptr() // 64) * 64  # in a cache line of its own
         self.room: dict[str, Tensor] = {
             slot.name: like.new_empty(layout.batch, slot.size) for slot in loop.scratch
@@ -172,8 +172,8 @@ class Frame:
         values = {
             "steps": layout.steps,
             "batch": layout.batch,
-            "shared": int(self.share.units),
-            "chunks": len(self.share.bounds) - 1,
+            "shared": int(self.partition.units),
+            "chunks": len(self.partition.bounds) - 1,
             "bounds": ctypes.addressof(bounds),
             "starts": address("starts", layout.starts, torch.int64, layout.steps),
             "counts": address("counts", layout.counts, torch.int64, layout.steps),
@@ -205,7 +205,7 @@ class Arguments:
     ) -> None:
         self.keep: list[object] = []
         self.frame = loop.frame(buffers.layout, buffers.initial_state[0], threads)
-        self.share, self.array = self.frame.share, self.frame.array
+        self.partition, self.array = self.frame.partition, self.frame.array
         self.address = ctypes.addressof(self.array)
         self._places, self.dtype = loop.places, loop.dtype
         ctypes.memset(self.frame.counter, 0, 8)
@@ -280,10 +280,10 @@ def _saved(plan: Plan, buffers: ForwardBuffers) -> Iterable[tuple[Node, Tensor]]
     return zip(plan.saved if buffers.training else (), buffers.saved, strict=True)
 
 
-def _span(loop: Loop, layout: RaggedLayout, share: Share) -> int:
+def _span(loop: Loop, layout: RaggedLayout, partition: Partition) -> int:
     """How many steps are entered at once: a few, so that what enters is still in the L2 cache
     when the loop comes to read it."""
     if not loop.spanned:
         return 1
-    rows = -(-layout.batch // (1 if share.units else share.threads))
+    rows = -(-layout.batch // (1 if partition.units else partition.threads))
     return max(1, min(layout.steps, SPAN_ROWS // max(rows, 1)))

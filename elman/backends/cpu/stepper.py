@@ -69,7 +69,7 @@ class Stepper:
             state, (), [_own(part) for part in state], (), [False] * len(state),
         )  # fmt: skip
         self._held = Arguments(loop, plan, buffers, None, openmp.max_threads())
-        self._threads = self._held.share.threads
+        self._threads = self._held.partition.threads
         self._alone = self._threads == 1
         # Where x and the state stand; one that no code reads goes to the spare place at the end.
         spare, parts = len(loop.places), [s.attrs["name"] for s in plan.states]

@@ -108,7 +108,7 @@ def unrolled(plan: Plan, buffers: ForwardBuffers) -> tuple[list[Tensor], list[Te
 
 
 def _entering(buffers: ForwardBuffers, part: int, state: Tensor, index: int) -> Tensor:
-    """The state that enters a step, cut and stopped where the layout says so."""
+    """The state that enters a step, cut and stopped where its flags say so."""
     start, count = buffers.layout.schedule[index]
     old = state[:count]
     if buffers.layout.flags is None:
@@ -119,7 +119,7 @@ def _entering(buffers: ForwardBuffers, part: int, state: Tensor, index: int) -> 
 
 
 def _state_before(buffers: ForwardBuffers, part: int, index: int) -> Tensor:
-    """[count, S]: the state that enters a step of the layout."""
+    """[count, S]: the state that enters a step."""
     layout = buffers.layout
     start, count = layout.schedule[index]
     before, had = layout.schedule[index - 1] if index else (0, 0)

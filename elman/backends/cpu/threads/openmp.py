@@ -19,7 +19,7 @@ import torch
 from elman.backends import limits
 from elman.backends.cpu.jit.library import load
 from elman.backends.cpu.jit.once import Once
-from elman.backends.cpu.threads.thread_pool import Pool
+from elman.backends.cpu.threads.thread_pool import ThreadPool
 
 # GNU's interface, which LLVM's and Intel's libraries for Linux offer too.
 _GNU = ("GOMP_parallel", "omp_get_num_threads", "omp_get_thread_num")
@@ -149,7 +149,7 @@ attributes #0 = { nounwind }
 """
 
 _LAUNCH = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
-_pool = Pool()
+_pool = ThreadPool()
 _forked = Event()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked.set)

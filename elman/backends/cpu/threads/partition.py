@@ -14,7 +14,7 @@ STEP, RUN = 48 * 1024, 1 << 20
 
 
 @dataclass(frozen=True)
-class Share:
+class Partition:
     """threads: how many. units: they share the units of each step, and meet after it; else each
     has rows of its own, from bounds[i] to bounds[i + 1]."""
 
@@ -40,18 +40,18 @@ class Workload:
         return self.row * self.layout.rows
 
 
-def share(load: Workload, target: Target, threads: int) -> Share:
+def partition(workload: Workload, target: Target, threads: int) -> Partition:
     """Split the rows while a core's L2 cache holds the weights and each has rows enough for its
     tiles; split the units where it does not."""
-    layout = load.layout
-    alone = Share(1, False, (0, layout.batch))
-    if threads == 1 or load.work < RUN:
+    layout = workload.layout
+    alone = Partition(1, False, (0, layout.batch))
+    if threads == 1 or workload.work < RUN:
         return alone
-    rows, step = layout.batch // threads, load.row * layout.batch
-    fits = load.weights <= 0.75 * target.l2
+    rows, step = layout.batch // threads, workload.row * layout.batch
+    fits = workload.weights <= 0.75 * target.l2
     if (rows >= 4 and (fits or rows >= 48)) or (rows and step < STEP):
-        return Share(threads, False, _bounds(layout, threads))
-    return alone if step < STEP else Share(threads, True, alone.bounds)
+        return Partition(threads, False, _bounds(layout, threads))
+    return alone if step < STEP else Partition(threads, True, alone.bounds)
 
 
 def at_once(one: Workload, other: Workload, target: Target) -> bool:
@@ -66,7 +66,7 @@ def at_once(one: Workload, other: Workload, target: Target) -> bool:
     less, more = sorted((one.work, other.work))
     if threads % 2 or 2 * less < RUN:
         return False
-    idle = all(share(load, target, threads).threads == 1 for load in (one, other))
+    idle = all(partition(workload, target, threads).threads == 1 for workload in (one, other))
     return idle or 3 * less >= 2 * more
 
 

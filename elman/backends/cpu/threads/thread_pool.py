@@ -12,7 +12,7 @@ from elman.backends.cpu.jit.once import Once
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
-class Pool:
+class ThreadPool:
     """Python threads that wait for shares of work; they start when first needed."""
 
     def __init__(self) -> None:
