@@ -16,6 +16,7 @@ from elman.backends.operands import all_plain, dispatch_mode, resolved
 from elman.backends.reference.literal import literal_loop
 from elman.backends.sequence import Regularisation, SequenceInfo
 from elman.cells.cell import Cell, State
+from elman.cells.hooks import is_hooked
 from elman.runtime.concurrent import run_all
 from elman.runtime.dispatch import AUTOMATIC, Choice, Execution, choose
 from elman.runtime.prepare import PendingRun, prepare
@@ -206,8 +207,8 @@ def _segments(choice: Choice, scan: Scan) -> int | None:
     if scan.execution.memory == "save" or not torch.is_grad_enabled():
         return None
     wanted = (x, *scan.state, *scan.weights.values())
-    if choice.plan is None and not all_plain(wanted):
-        return None  # what has to see every operation sees it once
+    if choice.plan is None and (is_hooked(scan.cell) or not all_plain(wanted)):
+        return None  # hooks run once, and what has to see every operation sees it once
     if not any(t.requires_grad for t in wanted):
         return None
     if scan.reverse and sequence.lengths is not None and sequence.truncate is not None:

@@ -180,3 +180,28 @@ def test_a_weight_that_a_hook_computes_follows_the_dtype(read) -> None:
 
     layer, x = elman.Recurrent(Normed().double()).float(), torch.randn(3, 2, 5)
     torch.testing.assert_close(layer(x), elman.Recurrent(layer.cell, backend="loop")(x))
+
+
+@pytest.mark.parametrize("memory", ["save", "recompute", 1])
+def test_hooks_run_as_often_under_a_memory_budget(memory):
+    """The spectral norm's hook moves on at each step: run again for the gradients it would give
+    other weights."""
+
+    def gradients(memory):
+        torch.manual_seed(0)
+        layer = nn.utils.spectral_norm(nn.Linear(4, 4))
+
+        class Normed(elman.Cell):
+            def __init__(self):
+                super().__init__(3, h=4)
+                self.W, self.U = nn.Linear(3, 4), layer
+
+            def step(self, x, h):
+                return torch.tanh(self.W(x) + self.U(h))
+
+        cell = elman.Recurrent(Normed(), memory=memory)
+        outputs, _ = cell(torch.randn(6, 2, 3))
+        grads = torch.autograd.grad(outputs.square().sum(), list(cell.parameters()))
+        return [*grads, layer.weight_u.clone()]
+
+    torch.testing.assert_close(gradients(memory), gradients("save"))

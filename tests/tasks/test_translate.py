@@ -125,7 +125,7 @@ def test_drawing_takes_one_beam(trained, elman):
     done = elman("predict", trained, "eins", "--temperature", 1, "--beams", 3)
     assert done.code == 2 and "beams (3) search and temperature (1.0) draws" in done.err
     done = elman("train", "translate", "--variational-dropout", 0.1, "--input-feeding")
-    assert done.code == 2 and "variational is drawn once a sequence" in done.err
+    assert done.code == 2 and "variational_dropout is drawn once a sequence" in done.err
 
 
 def test_attention_is_drawn(trained, elman, tmp_path):

@@ -105,7 +105,7 @@ class TranslateOptions(TextOptions):
                 "attention dot compares vectors of one size, and what is read from both ends has "
                 "twice the decoder's: use general, or --no-bidirectional"
             )
-        once = ("variational", "weight_drop")
+        once = ("variational_dropout", "weight_drop")
         drawn = [name for name in once if getattr(self, name)]
         if drawn and (self.input_feeding or self.scheduled_sampling):
             raise OptionError(

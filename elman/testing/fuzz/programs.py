@@ -43,7 +43,10 @@ class Program(NamedTuple):
     @property
     def single(self) -> bool:
         """Whether float32 has a part in it."""
-        return self.dtype == "float32" or any(act.name == "to float" for act in self.acts)
+        narrowing = ("to float", "there and back")
+        return self.dtype == "float32" or any(act.name in narrowing for act in self.acts)
+            act.name in ("to float", "there and back") for act in self.acts
+        )
 
     def listing(self) -> str:
         """The program for a reader: the cells' source, the layer and the acts."""
