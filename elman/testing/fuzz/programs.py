@@ -45,8 +45,6 @@ class Program(NamedTuple):
         """Whether float32 has a part in it."""
         narrowing = ("to float", "there and back")
         return self.dtype == "float32" or any(act.name in narrowing for act in self.acts)
-            act.name in ("to float", "there and back") for act in self.acts
-        )
 
     def listing(self) -> str:
         """The program for a reader: the cells' source, the layer and the acts."""
