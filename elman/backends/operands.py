@@ -58,9 +58,13 @@ def oddity(name: str, tensor: Tensor) -> str | None:
 def is_freed(tensor: Tensor) -> bool:
     """Whether a plain tensor has lost the memory that its numbers were in."""
     try:
-        return _is_null(tensor) and tensor.numel() > 0
+        return tensor.data_ptr() < HIGH and _is_null(tensor) and tensor.numel() > 0
     except RuntimeError:  # torch gives no pointer to what another tensor wraps
         return False
+
+
+#: No offset is as large as this, and on most machines every address of memory is.
+HIGH = 1 << 46
 
 
 def _is_null(tensor: Tensor) -> bool:
@@ -81,7 +85,7 @@ def _lie_in_memory(tensors: Sequence[Tensor]) -> bool:
         for t in tensors:
             if type(t) not in ORDINARY or not t.is_cpu or t.is_neg() or t.layout is not STRIDED:
                 return False
-            if _is_null(t) and t.numel():
+            if t.data_ptr() < HIGH and _is_null(t) and t.numel():
                 return False
     except RuntimeError:  # torch gives no pointer to what another tensor wraps
         return False
@@ -139,7 +143,7 @@ def address(name: str, tensor: Tensor, dtype: torch.dtype, count: int) -> int:
     ):
         raise _unfit(name, tensor, dtype, count)
     place = tensor.data_ptr()
-    if count and _is_null(tensor):
+    if place < HIGH and count and _is_null(tensor):
         raise _unfit(name, tensor, dtype, count)
     return place
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -28,8 +27,8 @@ def run_loops(launches: Sequence[Launch], inputs: Sequence[LoopInputs]) -> list[
         return run_forward(launches, inputs, training=False)[1]
     if transforming():  # torch.func has to see every operation
         return [launch.unrolled(given) for launch, given in zip(launches, inputs, strict=True)]
-    shapes = [LoopResults(range(one.parts), range(len(one.plan.states))) for one in launches]
-    return _each(shapes, LoopFunction.apply(launches, inputs, *flat))  # type: ignore[no-untyped-call]
+    counts = [(launch.parts, len(launch.plan.states)) for launch in launches]
+    return _each(LoopResults, counts, LoopFunction.apply(launches, inputs, *flat))  # type: ignore[no-untyped-call]
 
 
 def run_forward(
@@ -44,12 +43,13 @@ def run_forward(
 
 
 class _Kept(NamedTuple):
-    """A run between its forward and its backward loop. shapes: of its records."""
+    """A run between its forward and its backward loop. inputs, results, saved: the counts of its
+    records."""
 
     launch: Launch
-    inputs: LoopInputs
-    results: LoopResults
-    saved: SavedForBackward
+    inputs: tuple[int, ...]
+    results: tuple[int, ...]
+    saved: tuple[int, ...]
 
 
 class LoopFunction(torch.autograd.Function):
@@ -60,18 +60,20 @@ class LoopFunction(torch.autograd.Function):
     def forward(
         ctx: Any, launches: Sequence[Launch], inputs: Sequence[LoopInputs], *flat: Tensor
     ) -> tuple[Tensor, ...]:
-        detached = _each(inputs, [t.detach() if t.requires_grad else t for t in flat])
-        all_buffers, results = run_forward(launches, detached, training=True)
-        runs = list(zip(launches, all_buffers, inputs, results, strict=True))
-        saved = [
-            launch.saved_for_backward(buffers, given, found)
-            for launch, buffers, given, found in runs
-        ]
+        counts = [given.counts for given in inputs]
+        detached = tuple([t.detach() if t.requires_grad else t for t in flat])
+        loop_inputs = _each(LoopInputs, counts, detached)
+        all_buffers, results = run_forward(launches, loop_inputs, training=True)
+        kept, saved = [], []
+        for launch, buffers, given, found in zip(
+            launches, all_buffers, inputs, results, strict=True
+        ):
+            tensors = launch.saved_for_backward(buffers, given, found)
+            shapes = given.counts, found.counts, tensors.counts
+            kept.append(_Kept(launch.released(buffers), *shapes))
+            saved.append(tensors)
         ctx.save_for_backward(*_flat(saved))
-        ctx.kept = [
-            _Kept(launch.released(buffers), given.shape, found.shape, tensors.shape)
-            for (launch, buffers, given, found), tensors in zip(runs, saved, strict=True)
-        ]
+        ctx.kept = kept
         ctx.set_materialize_grads(False)
         return _flat(results)
 
@@ -80,10 +82,10 @@ class LoopFunction(torch.autograd.Function):
         if all(d is None for d in d_flat):
             return (None,) * len(ctx.needs_input_grad)
         kept: list[_Kept] = ctx.kept
-        saved = _each([run.saved for run in kept], saved_tensors(ctx))
+        saved = _each(SavedForBackward, [run.saved for run in kept], saved_tensors(ctx))
         d_flat = tuple([d if d is None else resolved(d) for d in d_flat])
-        d_results = _each([run.results for run in kept], d_flat)
-        wanted = _each([run.inputs for run in kept], ctx.needs_input_grad[2:])
+        d_results = _each(LoopResults, [run.results for run in kept], d_flat)
+        wanted = _each(LoopInputs, [run.inputs for run in kept], ctx.needs_input_grad[2:])
         again = torch.is_grad_enabled() or transforming(*d_flat)
         gradients = _double_backward if again else _backward
         return (None, None, *_flat(gradients(kept, saved, d_results, wanted)))
@@ -103,10 +105,10 @@ def _backward(
             continue
         buffers = run.launch.restored(_inputs(run, tensors), tensors)
         loops.append((buffers, run.launch.backward_buffers(buffers, d, want)))
-    runs = [(run, want, loop) for run, want, loop in zip(kept, wanted, loops, strict=True)]
+    runs = list(zip(kept, wanted, loops, strict=True))
     kept[0].launch.engine.backward(*[(run.launch.plan, *loop) for run, _, loop in runs if loop])
     return [
-        run.inputs if loop is None else run.launch.gradients(*loop, want)
+        LoopInputs.nothing(run.inputs) if loop is None else run.launch.gradients(*loop, want)
         for run, want, loop in runs
     ]
 
@@ -119,7 +121,9 @@ def _double_backward(
 ) -> list[LoopInputs]:
     """The gradients of the inputs as functions that can be differentiated again."""
     return [
-        run.inputs if _is_zero(d) else run.launch.double_backward(_inputs(run, tensors), tensors, d)
+        LoopInputs.nothing(run.inputs)
+        if _is_zero(d)
+        else run.launch.double_backward(_inputs(run, tensors), tensors, d)
         for run, tensors, d in zip(kept, saved, d_results, strict=True)
     ]
 
@@ -130,15 +134,19 @@ def _is_zero(d_results: LoopResults) -> bool:
 
 def _inputs(run: _Kept, saved: SavedForBackward) -> LoopInputs:
     """The inputs, by name; without the rows where these were not kept."""
-    shape = run.inputs if not saved.sources else replace(run.inputs, rows=())
-    return shape.of(saved.inputs)
+    rows, *rest = run.inputs
+    return LoopInputs.of((0 if saved.sources else rows, *rest), saved.inputs)
 
 
-def _flat(records: Iterable[Record]) -> tuple[Any, ...]:
+def _flat(records: Sequence[Record]) -> tuple[Any, ...]:
+    if len(records) == 1:
+        return records[0].flat()
     return tuple([value for record in records for value in record.flat()])
 
 
-def _each(shapes: Sequence[R], flat: Sequence[Any]) -> list[R]:
-    """Records of these shapes, one after the other."""
-    counts = [len(shape.flat()) for shape in shapes]
-    return [shape.of(part) for shape, part in zip(shapes, split(flat, counts), strict=True)]
+def _each(kind: type[R], counts: Sequence[tuple[int, ...]], flat: Sequence[Any]) -> list[R]:
+    """Records of these counts, one after the other."""
+    if len(counts) == 1:
+        return [kind.of(counts[0], flat)]
+    parts = split(flat, [sum(each) for each in counts])
+    return [kind.of(each, part) for each, part in zip(counts, parts, strict=True)]

@@ -203,12 +203,13 @@ class Launch:
     ) -> LoopInputs:
         """The gradients of the inputs, after the backward loop."""
         d_rows, d_weights = after_loop(self.plan, buffers, back, wanted)
-        return replace(
-            wanted.of([None] * len(wanted.flat())),
+        return LoopInputs(
             rows=d_rows,
+            zoneout_masks=[None] * len(wanted.zoneout_masks),
             weights=d_weights,
             initial_state=back.d_last_state,
             reset_state=back.d_reset_state or [None] * len(buffers.reset_state),
+            state_mask=[None] * len(wanted.state_mask),
         )
 
     def double_backward(
@@ -223,5 +224,5 @@ class Launch:
             if not self._keeps_rows:
                 inputs = replace(inputs, rows=replace(self, sources=saved.sources).made()[0])
             variables = aliases(inputs.flat())
-            results = self.unrolled(inputs.of(variables)).flat()
-        return inputs.of(gradients_of(results, d_results.flat(), variables))
+            results = self.unrolled(LoopInputs.of(inputs.counts, variables)).flat()
+        return LoopInputs.of(inputs.counts, gradients_of(results, d_results.flat(), variables))

@@ -6,32 +6,45 @@ and is made of one again; whoever adds a new kind of tensor adds a field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from itertools import chain
+from operator import attrgetter
+from typing import Any, ClassVar, Self
+
+from elman.backends.gradients import split
 
 #: One kind of values of a run: tensors, their gradients, or whether those are wanted.
 Values = Sequence[Any]
 
 
-@dataclass
 class Record:
     """Values by name, several under each."""
 
+    #: The values under each name, in order.
+    _values: ClassVar[Callable[[Any], tuple[Values, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        cls._values = attrgetter(*cls.__annotations__)
+
     def flat(self) -> tuple[Any, ...]:
         """All values, one after the other."""
-        names = self.__dataclass_fields__
-        return tuple([value for name in names for value in getattr(self, name)])
-
-    def of(self, flat: Iterable[Any]) -> Self:
-        """A record of as many other values under each name."""
-        rest, names = iter(flat), self.__dataclass_fields__
-        return type(self)(*[tuple([next(rest) for _ in getattr(self, name)]) for name in names])
+        return tuple(chain.from_iterable(type(self)._values(self)))
 
     @property
-    def shape(self) -> Self:
-        """The record without its values: what `of` needs."""
-        return self.of([None] * len(self.flat()))
+    def counts(self) -> tuple[int, ...]:
+        """How many values stand under each name."""
+        return tuple(map(len, type(self)._values(self)))
+
+    @classmethod
+    def of(cls, counts: tuple[int, ...], flat: Sequence[Any]) -> Self:
+        """The record of so many values under each name."""
+        return cls(*split(flat, counts))
+
+    @classmethod
+    def nothing(cls, counts: tuple[int, ...]) -> Self:
+        """The record of as many Nones."""
+        return cls(*[(None,) * count for count in counts])
 
 
 @dataclass
