@@ -311,3 +311,9 @@ def test_a_number_too_far_from_those_of_training_is_refused():
     assert scale(np.array([[1e30]])).tolist() == [[np.float32(1e36)]]
     with pytest.raises(DataError, match="1e\\+35 is too far from the numbers of the training"):
         scale(np.array([[1e35]]))
+
+
+def test_a_key_without_a_name_is_refused(tmp_path):
+    (tmp_path / "a.ts").write_text("@problemName a\n@\n@classLabel true x y\n@data\n1,2:x\n")
+    with pytest.raises(DataError, match=r"line 2: is a key \(@\) without a name"):
+        list(labelled_series([str(tmp_path / "a.ts")]))

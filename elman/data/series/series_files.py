@@ -43,6 +43,8 @@ def read_ts(
         elif reading:
             yield _ts_series(where, text, keys)
         elif text.startswith("@"):
+            if not text[1:].strip():
+                raise DataError(f"{where}: is a key (@) without a name")
             key, *values = text[1:].split()
             keys[key.lower()] = values
             if reading := key.lower() == "data":
