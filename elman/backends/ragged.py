@@ -27,7 +27,7 @@ CUT, STOP = 1, 2
 class RaggedLayout:
     """The rows, in the order in which the loop meets them.
 
-    starts: [steps] int64, the first row of each step, in the order of the layout; counts: [steps]
+    starts: [steps] int64, the first row of each step, in loop order; counts: [steps]
         int64, how many rows it has: the first ``counts`` sequences of the sorted batch.
     flags: [rows] uint8 of CUT and STOP, or None where no row has one.
     order: [B], which sequence of the batch is first, second, ... in the rows; None: as they came.

@@ -67,7 +67,7 @@ def run(
     sequence: SequenceInfo,
     reverse: bool,
 ) -> tuple[State, State]:
-    """As `elman.scan.scan` says."""
+    """As `elman.runtime.scan.scan` says."""
     kernel = getattr(torch._VF, kernel_of(cell) or "")
     given = _side_by_side([weights[name] for name in WEIGHTS if name in weights])
     # One layer without dropout, one direction. Its backward pass needs what it keeps in training.

@@ -1,7 +1,7 @@
 """`elman doctor`: whether elman works on this machine."""
 
 import re
-from math import isfinite
+from math import inf
 from typing import TYPE_CHECKING
 
 import typer
@@ -38,7 +38,7 @@ def doctor(
     """
     from elman.testing.installation import installation
 
-    if not min(minutes, programs, seed, first) >= 0 or not isfinite(minutes):
+    if min(programs, seed, first) < 0 or not 0 <= minutes < inf:
         raise OptionError(
             "--minutes, --programs, --seed and --first must be numbers that are not negative"
         )

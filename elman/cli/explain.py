@@ -109,7 +109,9 @@ def _runs(plan: "CellPlan") -> str:
 def _sources(plan: "CellPlan", backward: bool) -> list[str]:
     engine, compiled = plan.choice.engine, plan.choice.plan
     loops = ("training", "backward") if backward else ("inference",)
-    if engine is None or compiled is None or not engine.source(compiled, plan.dtype, loops[0]):
+    sources = {}
+    if engine is not None and compiled is not None:
+        sources = {name: engine.source(compiled, plan.dtype, name) for name in loops}
+    if not any(sources.values()):
         raise OptionError(f"--source: there is no generated code: the cell runs on {plan.backend}")
-    sources = [(name, engine.source(compiled, plan.dtype, name)) for name in loops]
-    return [f"; the loop '{name}'\n{source}" for name, source in sources]
+    return [f"; the loop '{name}'\n{source}" for name, source in sources.items()]

@@ -65,12 +65,10 @@ class LoopFunction(torch.autograd.Function):
         loop_inputs = _each(LoopInputs, counts, detached)
         all_buffers, results = run_forward(launches, loop_inputs, training=True)
         kept, saved = [], []
-        for launch, buffers, given, found in zip(
-            launches, all_buffers, inputs, results, strict=True
-        ):
+        runs = zip(launches, all_buffers, inputs, counts, results, strict=True)
+        for launch, buffers, given, count, found in runs:
             tensors = launch.saved_for_backward(buffers, given, found)
-            shapes = given.counts, found.counts, tensors.counts
-            kept.append(_Kept(launch.released(buffers), *shapes))
+            kept.append(_Kept(launch.released(buffers), count, found.counts, tensors.counts))
             saved.append(tensors)
         ctx.save_for_backward(*_flat(saved))
         ctx.kept = kept

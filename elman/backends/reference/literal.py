@@ -26,7 +26,7 @@ def literal_loop(
     reverse: bool,
     all_states: bool,
 ) -> tuple[State, State]:
-    """As `elman.scan.scan` says, literally."""
+    """As `elman.runtime.scan.scan` says, literally."""
     loop = _Loop(cell, weights, x, sequence, noise, reverse)
     history: list[State] = []
     for done, t in enumerate(reversed(range(len(x))) if reverse else range(len(x))):

@@ -91,8 +91,8 @@ def read_sound(file: Path, skipped: SkipLog, where: str = "") -> tuple[Samples, 
     with opened_sound(file) as opened:
         pieces = list(_pieces(opened, file.stat().st_size))
         x = np.concatenate(pieces) if pieces else np.zeros((0, opened.channels), np.float32)
-        rate = int(opened.samplerate)
-    if _ends_early(file):
+        rate, is_wav = int(opened.samplerate), opened.format in ("WAV", "WAVEX")
+    if is_wav and _ends_early(file):
         skipped.add("sound that ends before its head says", where or str(file))
     if not (np.abs(x) <= LOUDEST).all():
         raise DataError(f"{file}: holds samples that are no numbers, or far beyond full scale")

@@ -43,9 +43,10 @@ def read_ts(
         elif reading:
             yield _ts_series(where, text, keys)
         elif text.startswith("@"):
-            if not text[1:].strip():
+            words = text[1:].split()
+            if not words:
                 raise DataError(f"{where}: is a key (@) without a name")
-            key, *values = text[1:].split()
+            key, *values = words
             keys[key.lower()] = values
             if reading := key.lower() == "data":
                 _require_readable(file, keys, labelled)

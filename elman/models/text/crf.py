@@ -9,7 +9,7 @@ from elman.models.text import crf_inference
 
 
 class CRF(nn.Module):
-    """How likely whole sequences of tags are: a linear crf_inference.
+    """How likely whole sequences of tags are: a linear chain.
 
         s(y) = start(y_1) + sum_t P_t(y_t) + sum_{t > 1} A(y_{t-1}, y_t) + end(y_n)
         p(y) = exp s(y) / sum_y' exp s(y')

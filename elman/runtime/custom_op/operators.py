@@ -58,7 +58,7 @@ def compiled_scan(
     all_states: bool,
     execution: Execution,
 ) -> tuple[State, State]:
-    """`elman.scan.scan` as one node of the graph that is being made.
+    """`elman.runtime.scan.scan` as one node of the graph that is being made.
 
     Its arguments, results and errors; errors in values are raised when the graph runs. Where the
     backend is "loop", where a cell has no plan, under torch.func's transforms and under autocast

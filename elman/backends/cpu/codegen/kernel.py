@@ -1,4 +1,4 @@
-"""The code of one loop: a lowered step, run over the rows of a walk."""
+"""The code of one loop: a lowered step, run over the rows of a ragged layout."""
 
 from __future__ import annotations
 
