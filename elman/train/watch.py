@@ -3,6 +3,8 @@
 import signal
 import time
 from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -35,6 +37,7 @@ class RunCallback(L.Callback):
         self.run = task.run
         self.console = console
         self._former: dict[int, Any] = {}
+        self._notices: SimpleQueue[str | None] = SimpleQueue()
         self._saved = 0.0
         self._logged = time.monotonic()
         self._units = 0.0
@@ -69,6 +72,8 @@ class RunCallback(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         # Here, as Lightning sets its own before, which ends a training with an error at SIGTERM.
+        self._notifier = Thread(target=self._print_notices, name="elman-notices", daemon=True)
+        self._notifier.start()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._former[number] = signal.signal(number, self._interrupt)
 
@@ -76,11 +81,20 @@ class RunCallback(L.Callback):
         if self._module.asked_to_stop:
             signal.default_int_handler(number, frame)
         self._module.asked_to_stop = True
-        self.console.print("stopping after this step; once more to stop at once")
+        # Not printed here: the signal may have come in the middle of another line, and neither
+        # the console nor the file below it can be entered twice. The queue can.
+        self._notices.put("stopping after this step; once more to stop at once")
+
+    def _print_notices(self) -> None:
+        for notice in iter(self._notices.get, None):
+            self.console.print(notice)
 
     def teardown(self, trainer: L.Trainer, module: Any, stage: str) -> None:
         for number, former in self._former.items():
             signal.signal(number, former)
+        if self._former:
+            self._notices.put(None)
+            self._notifier.join()
         self._former = {}
         if hasattr(self, "bar"):
             self.bar.stop()
