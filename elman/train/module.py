@@ -229,15 +229,16 @@ class SequenceModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         state = None if batch.first else self._valid_state
-        sums, self._valid_state = self.task.measure(self.eval_model, batch, state)
+        sums, self._valid_state = self.task.predictor(self.eval_model).measure(batch, state)
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * batch.weight
 
     def on_validation_epoch_end(self) -> None:
         if not self.validates:
             return
-        found = self._summed(self._sums.values())
-        self.scores = self.task.scores(dict(zip(self._sums, found, strict=True)))
+        summed = self._summed(self._sums.values())
+        predictor = self.task.predictor(self.eval_model)
+        self.scores = predictor.scores(dict(zip(self._sums, summed, strict=True)))
         for name, score in self.scores.items():
             self._require_finite(f"validation {name.removesuffix('_nats')}", score)
         self.position.history.append(self.task.monitor(self.scores))

@@ -10,14 +10,15 @@ from torch import nn
 from elman.cells import Cell
 from elman.data.core.batch import Batch, Batches
 from elman.data.core.files import RESTORE
-from elman.data.core.reading import reading
-from elman.data.core.typed import as_type, typed
+from elman.data.core.typed import typed
 from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError, RunError
 from elman.models.common.loss import Loss
 from elman.train.custom_cell import cell_class
 from elman.train.options import ModelOptions
+from elman.train.processor import Processor
 from elman.train.run import Run
+from elman.train.weights import load_built
 
 O = TypeVar("O", bound=ModelOptions)
 
@@ -25,8 +26,9 @@ O = TypeVar("O", bound=ModelOptions)
 class Task(ABC, Generic[O]):
     """One training of one kind: from the files of a run to its model, and what it is judged by.
 
-    A subclass says what its options are, how files become batches, what the model is, and what a
-    person wants to see at the end. It may say more about the scores.
+    A subclass names its options, its processor (how files become arrays) and its predictor (what a
+    model is used and scored through), builds the model, and says what a person wants to see at the
+    end.
     """
 
     #: What the command is called, and what the model is to people.
@@ -36,40 +38,24 @@ class Task(ABC, Generic[O]):
     help: ClassVar[str]
     files_help: ClassVar[str]
     options_type: ClassVar[type[ModelOptions]]
+    #: What is fitted on the data, and what a trained model is used through.
+    processor_type: ClassVar[type[Processor]]
+    predictor_type: ClassVar[type[Any]]
     #: What the loss is a mean over.
     unit: ClassVar[str] = "sequence"
-    #: What the loss is called in metrics.csv; `scores` has it under this name.
-    loss_name: ClassVar[str] = "loss_nats"
-    #: The score that says which weights are kept, and whether more of it is better.
-    criterion: ClassVar[str] = "loss_nats"
+    #: The score that says which weights are kept, the loss where none is named; and whether more
+    #: of it is better.
+    criterion: ClassVar[str | None] = None
     larger_is_better: ClassVar[bool] = False
 
     def __init__(self, run: Run, options: O) -> None:
         self.run = run
         self.options = options
+        self.processor = self.processor_type(run, options)
 
-    @property
-    def found(self) -> dict[str, Any]:
-        """What `prepare` found in the data."""
-        found = self.run.config.get("found")
-        if not isinstance(found, dict):
-            raise RunError(f"{self.run.config_file}: does not say what its data are; {RESTORE}")
-        return found
-
-    def fact(self, name: str, kind: Any) -> Any:
-        """One of `found`, of this type; RunError where it is missing or of another."""
-        return self._checked(self.found, name, kind)
-
-    @property
-    def files(self) -> list[str]:
-        """The files to train on; none for the embedded data."""
-        return self._checked(self.run.config, "files", list[str])
-
-    def _checked(self, values: dict[str, Any], name: str, kind: Any) -> Any:
-        if name not in values:
-            raise RunError(f"{self.run.config_file}: lacks '{name}'; {RESTORE}")
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            return as_type(kind, values[name], name)
+    def predictor(self, model: nn.Module) -> Any:
+        """A model of this task, with what it needs to predict and to be scored."""
+        return self.predictor_type(self.run, self.options, model, self.processor)
 
     # From data to a model
 
@@ -80,8 +66,8 @@ class Task(ABC, Generic[O]):
 
     @abstractmethod
     def prepare(self, report: ProgressCallback) -> dict[str, Any]:
-        """Write the data as numbers into the run folder; the facts that `found` returns, as JSON
-        knows them."""
+        """Fit the processor, and write the data as numbers into the run folder; the metadata, as
+        JSON knows them."""
 
     @abstractmethod
     def build(self, cell: type[Cell]) -> nn.Module:
@@ -99,16 +85,7 @@ class Task(ABC, Generic[O]):
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         """The loss of a training batch. progress: the share of the training done, 0 to 1."""
-        return model.loss(**batch.tensors)
-
-    def measure(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
-        """What a validation batch adds to each sum, and the state to carry on with."""
-        loss = self.loss(model, batch, state, 1.0)
-        return {"total": float(loss.total), "count": float(loss.count)}, loss.state
-
-    def scores(self, sums: dict[str, float]) -> dict[str, float]:
-        """The scores of a validation from its sums; the loss first."""
-        return {self.loss_name: sums["total"] / max(sums["count"], 1)}
+        return self.predictor(model).loss(batch, state)
 
     def show(self, scores: dict[str, float]) -> str:
         """Scores as people compare them."""
@@ -116,14 +93,15 @@ class Task(ABC, Generic[O]):
 
     def monitor(self, scores: dict[str, float]) -> float:
         """The criterion as a number of which less is better."""
-        value = scores[self.criterion]
+        value = scores[self.criterion or self.processor.loss_name]
         return -value if self.larger_is_better else value
 
     # The end
 
-    @abstractmethod
     def load(self, cell: type[Cell]) -> Any:
-        """The trained model, as `elman.load` returns it."""
+        """The predictor with the best weights, as `elman.load` returns it."""
+        model = load_built(lambda: self.build(cell), self.run.weights_file)
+        return self.predictor(model.eval())
 
     @abstractmethod
     def finish(self, cell: type[Cell], console: Console) -> None:

@@ -65,7 +65,7 @@ def resume(
         run.remove_unfinished()
         if options != former:
             run.save_config({**run.config, "options": asdict(options)})
-        if "found" not in run.config:
+        if "metadata" not in run.config:
             _prepare(kind(run, options), console)
 
     first_does(prepare)
@@ -87,8 +87,8 @@ def trusted_cell(run: Run, options: ModelOptions, cell: str | None) -> str:
 
 def _prepare(task: Task, console: Console) -> None:
     with reported(console) as report:
-        found = task.prepare(report)
-    task.run.save_config({**task.run.config, "found": found})
+        metadata = task.prepare(report)
+    task.run.save_config({**task.run.config, "metadata": metadata})
 
 
 def _seen(folder: Path) -> Run:

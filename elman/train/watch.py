@@ -23,9 +23,10 @@ from elman.train.weights import save_model
 DRAW_SECONDS = 5.0
 
 
-def columns(task: Task | type[Task]) -> list[str]:
+def columns(task: Task) -> list[str]:
     """The columns of metrics.csv that are there before the first validation."""
-    own = [f"train_{task.loss_name}", "grad_norm", f"{task.unit}s_per_s", f"valid_{task.loss_name}"]
+    loss = task.processor.loss_name
+    own = [f"train_{loss}", "grad_norm", f"{task.unit}s_per_s", f"valid_{loss}"]
     return ["step", "epoch", "seconds", "learning_rate", *own]
 
 
@@ -142,7 +143,10 @@ class RunCallback(L.Callback):
             seconds=module.seconds,
             learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
             grad_norm=module.grad_norm,
-            **{f"train_{self.task.loss_name}": module.last_loss, f"{self.task.unit}s_per_s": speed},
+            **{
+                f"train_{self.task.processor.loss_name}": module.last_loss,
+                f"{self.task.unit}s_per_s": speed,
+            },
         )
         self.bar.update(
             self.shown,
@@ -180,7 +184,7 @@ class RunCallback(L.Callback):
 
     def _draw(self, module: Any) -> None:
         path = self.run.folder / "curves.png"
-        draw_curves(path, self.metrics.rows, self.task.loss_name, module.options.clip)
+        draw_curves(path, self.metrics.rows, self.task.processor.loss_name, module.options.clip)
         self._drawn = time.monotonic()
 
     def _checkpoint(self, module: Any) -> None:

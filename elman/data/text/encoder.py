@@ -174,9 +174,17 @@ class TextEncoder:
         write_json(path, self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> "TextEncoder":
-        """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        return loaded(path, "sentences", cls.from_json)
+    def load(cls, path: Path, specials: Sequence[str] = ()) -> "TextEncoder":
+        """Read what `save` wrote; RunError where it is missing, damaged or foreign, or lacks one of
+        the special ids ``specials``."""
+
+        def read(value: Any) -> "TextEncoder":
+            encoder = cls.from_json(value)
+            for name in specials:
+                encoder._special(name)
+            return encoder
+
+        return loaded(path, "sentences", read)
 
 
 def _space(unit: str) -> str:

@@ -5,25 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from elman.data.core.batch import Batch
 from elman.errors import OptionError
+from elman.models.common.loss import Loss
 from elman.models.decoding import Decoding
 from elman.tasks.base.streaming import Streaming
+from elman.train.processor import Processor
 from elman.train.run import Run
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model with all that belongs to it.
+    """A trained model with the processor of its data.
 
     A subclass has what its task can do: `predict` (inputs to answers), `evaluate` (files to
-    scores), `generate` (a text, or sequences).
+    scores), `generate` (a text, or sequences). Training scores its model through one too.
     """
 
     run: Run
     options: Any
-    model: nn.Module
+    model: Any
+    processor: Processor[Any]
 
     @property
     def decoding(self) -> Decoding:
@@ -56,6 +58,21 @@ class Predictor:
     def generate(self, *given: Any, **how: Any) -> Iterator[Any]:
         """What the model writes by itself."""
         raise self._cannot("sample", "predict")
+
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        """The loss of a batch, and the state after it."""
+        return self.model.loss(**batch.tensors)
+
+    def measure(self, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
+        """What a batch adds to each sum, and the state to carry on with."""
+        loss = self.loss(batch, state)
+        return {"total": float(loss.total), "count": float(loss.count)}, loss.state
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        """The scores from the sums over all batches; the loss first."""
+        return {self.processor.loss_name: sums["total"] / max(sums["count"], 1)}
 
     def _cannot(self, command: str, instead: str) -> OptionError:
         task = self.run.config["task"]

@@ -20,23 +20,24 @@ O = TypeVar("O", bound=ModelOptions)
 SAID = {"test": "test part", "valid": "validation part"}
 
 
-class ScoredTask(Task[O]):
-    """A training whose model is scored on batches, beside a trivial answer."""
+def score_batches(
+    predictor: Any, batches: Batches, report: ProgressCallback | None = None
+) -> dict[str, Any]:
+    """The scores of a `Predictor` on all batches of a pass."""
+    sums: dict[str, float] = {}
+    predictor.model.eval()
+    for number in range(len(batches)):
+        with torch.inference_mode():
+            found, _ = predictor.measure(batches.batch(number), None)
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + value
+        if report is not None:
+            report("evaluating", number + 1, len(batches))
+    return predictor.scores(sums)
 
-    def score_batches(
-        self, model: Any, batches: Batches, report: ProgressCallback | None = None
-    ) -> dict[str, Any]:
-        """The scores of a model on all batches of a pass."""
-        sums: dict[str, float] = {}
-        model.eval()
-        for number in range(len(batches)):
-            with torch.inference_mode():
-                found, _ = self.measure(model, batches.batch(number), None)
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if report is not None:
-                report("evaluating", number + 1, len(batches))
-        return self.scores(sums)
+
+class ScoredTask(Task[O]):
+    """A training whose model is scored at the end, beside a trivial answer."""
 
     def keep_scores(self, scores: dict[str, Any], console: Console) -> None:
         """Write scores.json, and print the scores beside those of the baseline.

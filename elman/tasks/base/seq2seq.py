@@ -12,7 +12,7 @@ from torch import Tensor
 from elman.data.text.encoder import TextEncoder
 from elman.data.text.tokenizer import Ids
 from elman.models.decoding import Decoding, Hypothesis, decode
-from elman.tasks.base.examples import ExamplePredictor, answered
+from elman.tasks.base.example_predictor import ExamplePredictor, answered
 from elman.tasks.base.prediction import Prediction
 
 
