@@ -11,7 +11,7 @@ from common import Options, Row, parsed, percent, report, tested, train
 
 from elman.data.core.files import write_text
 from elman.data.synthetic.dates import dates
-from elman.tasks.translate.task import DATES
+from elman.tasks.translate.processor import DATES
 
 RECIPE = "--hidden 128 --epochs 10"
 TESTED = 2000

@@ -62,6 +62,7 @@ class CfC(StackedCell):
             x, dt = x[..., :-1], x[..., -1:]
         z = F.linear(x, self.weight_ih, self.bias_ih)
         z = 1.7159 * torch.tanh(0.666 * (z + F.linear(self.drop_state(h), self.weight_hh)))
-        g, n, a, t = F.linear(z, self.weight_head, self.bias_head).chunk(4, dim=-1)
+        a_g, a_n, a, t = F.linear(z, self.weight_head, self.bias_head).chunk(4, dim=-1)
         s = (a * dt + t if self.timed else a + t).sigmoid()
-        return (1 - s) * g.tanh() + s * n.tanh()
+        g, n = a_g.tanh(), a_n.tanh()
+        return (1 - s) * g + s * n

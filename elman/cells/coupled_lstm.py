@@ -50,7 +50,7 @@ class CoupledLSTM(StackedCell):
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         gates = F.linear(x, self.weight_ih, self.bias_ih)
         gates = gates + F.linear(self.drop_state(h), self.weight_hh)
-        f, g, o = gates.chunk(3, dim=-1)
-        f = f.sigmoid()
-        c = f * c + (1 - f) * g.tanh()
-        return o.sigmoid() * c.tanh(), c
+        a_f, a_g, a_o = gates.chunk(3, dim=-1)
+        f, g, o = a_f.sigmoid(), a_g.tanh(), a_o.sigmoid()
+        c = f * c + (1 - f) * g
+        return o * c.tanh(), c

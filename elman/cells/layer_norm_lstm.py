@@ -59,6 +59,7 @@ class LayerNormLSTM(StackedCell):
         gates = F.layer_norm(F.linear(x, self.weight_ih), (4 * H,), self.gain_ih, self.bias_ih)
         recurrent = F.linear(self.drop_state(h), self.weight_hh)
         gates = gates + F.layer_norm(recurrent, (4 * H,), self.gain_hh)
-        i, f, g, o = gates.chunk(4, dim=-1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * F.layer_norm(c, (H,), self.gain_c, self.bias_c).tanh(), c
+        a_i, a_f, a_g, a_o = gates.chunk(4, dim=-1)
+        i, f, g, o = a_i.sigmoid(), a_f.sigmoid(), a_g.tanh(), a_o.sigmoid()
+        c = f * c + i * g
+        return o * F.layer_norm(c, (H,), self.gain_c, self.bias_c).tanh(), c

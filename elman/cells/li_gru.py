@@ -41,6 +41,6 @@ class LiGRU(StackedCell):
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         gates = F.linear(x, self.weight_ih, self.bias_ih)
         gates = gates + F.linear(self.drop_state(h), self.weight_hh)
-        z, n = gates.chunk(2, dim=-1)
-        z = z.sigmoid()
-        return z * h + (1 - z) * n.relu()
+        a_z, a_n = gates.chunk(2, dim=-1)
+        z, n = a_z.sigmoid(), a_n.relu()
+        return z * h + (1 - z) * n

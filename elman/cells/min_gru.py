@@ -33,6 +33,6 @@ class MinGRU(StackedCell):
         self.build(setup, weight_ih=(G, input_size), bias_ih=(G,) if bias else None)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        z, n = F.linear(x, self.weight_ih, self.bias_ih).chunk(2, dim=-1)
-        z = z.sigmoid()
+        a_z, n = F.linear(x, self.weight_ih, self.bias_ih).chunk(2, dim=-1)
+        z = a_z.sigmoid()
         return (1 - z) * h + z * n

@@ -42,6 +42,6 @@ class MinLSTM(StackedCell):
         self.build(setup, weight_ih=(G, input_size), bias_ih=(G,) if bias else None)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        f, i, n = F.linear(x, self.weight_ih, self.bias_ih).chunk(3, dim=-1)
-        f, i = f.sigmoid(), i.sigmoid()
+        a_f, a_i, n = F.linear(x, self.weight_ih, self.bias_ih).chunk(3, dim=-1)
+        f, i = a_f.sigmoid(), a_i.sigmoid()
         return (f * h + i * n) / (f + i)

@@ -54,7 +54,9 @@ class PeepholeLSTM(StackedCell):
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         gates = F.linear(x, self.weight_ih, self.bias_ih)
         gates = gates + F.linear(self.drop_state(h), self.weight_hh)
-        i, f, g, o = gates.chunk(4, dim=-1)
+        a_i, a_f, a_g, a_o = gates.chunk(4, dim=-1)
         p_i, p_f, p_o = self.weight_peephole.chunk(3)
-        c_next = (f + p_f * c).sigmoid() * c + (i + p_i * c).sigmoid() * g.tanh()
-        return (o + p_o * c_next).sigmoid() * c_next.tanh(), c_next
+        i, f, g = (a_i + p_i * c).sigmoid(), (a_f + p_f * c).sigmoid(), a_g.tanh()
+        c = f * c + i * g
+        o = (a_o + p_o * c).sigmoid()
+        return o * c.tanh(), c

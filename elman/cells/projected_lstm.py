@@ -56,6 +56,7 @@ class ProjectedLSTM(StackedCell):
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         gates = F.linear(x, self.weight_ih, self.bias_ih)
         gates = gates + F.linear(self.drop_state(h), self.weight_hh, self.bias_hh)
-        i, f, g, o = gates.chunk(4, dim=-1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return F.linear(o.sigmoid() * c.tanh(), self.weight_hr), c
+        a_i, a_f, a_g, a_o = gates.chunk(4, dim=-1)
+        i, f, g, o = a_i.sigmoid(), a_f.sigmoid(), a_g.tanh(), a_o.sigmoid()
+        c = f * c + i * g
+        return F.linear(o * c.tanh(), self.weight_hr), c

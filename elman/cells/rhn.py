@@ -57,6 +57,7 @@ class RHN(StackedCell):
         return h
 
     def _highway(self, gates: Tensor, h: Tensor) -> Tensor:
-        n, t, *k = gates.chunk(len(self.gates), dim=-1)
-        t = t.sigmoid()
-        return n.tanh() * t + h * (k[0].sigmoid() if k else 1 - t)
+        a_n, a_t, *a_k = gates.chunk(len(self.gates), dim=-1)
+        n, t = a_n.tanh(), a_t.sigmoid()
+        k = a_k[0].sigmoid() if a_k else 1 - t
+        return n * t + h * k

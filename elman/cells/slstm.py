@@ -61,11 +61,11 @@ class SLSTM(StackedCell):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         gates = F.linear(x, self.weight_ih, self.bias_ih)
         gates = gates + F.linear(self.drop_state(h), self.weight_hh)
-        i, f, z, o = gates.chunk(4, dim=-1)
-        kept = m + (F.logsigmoid(f) if self.forget == "sigmoid" else f)
-        kept = torch.where(n == 0, i, kept)  # nothing is kept yet: m' = i~, whatever f~ is
-        m = torch.maximum(kept, i)
-        i, f = (i - m).exp(), (kept - m).exp()
-        c = f * c + i * z.tanh()
+        a_i, a_f, a_z, a_o = gates.chunk(4, dim=-1)
+        kept = m + (F.logsigmoid(a_f) if self.forget == "sigmoid" else a_f)
+        kept = torch.where(n == 0, a_i, kept)  # nothing is kept yet: m' = i~, whatever f~ is
+        m = torch.maximum(kept, a_i)
+        i, f, z, o = (a_i - m).exp(), (kept - m).exp(), a_z.tanh(), a_o.sigmoid()
+        c = f * c + i * z
         n = f * n + i
-        return o.sigmoid() * c / n, c, n, m
+        return o * c / n, c, n, m

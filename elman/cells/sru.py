@@ -55,7 +55,7 @@ class SRU(StackedCell):
         products = F.linear(x, self.weight_ih)
         n, gates, p = products[..., :H], products[..., H : 3 * H], products[..., 3 * H :]
         v_f, v_r = self.weight_c.chunk(2)
-        f, r = (gates if self.bias_ih is None else gates + self.bias_ih).chunk(2, dim=-1)
-        f, r = (f + v_f * c).sigmoid(), (r + v_r * c).sigmoid()
+        a_f, a_r = (gates if self.bias_ih is None else gates + self.bias_ih).chunk(2, dim=-1)
+        f, r = (a_f + v_f * c).sigmoid(), (a_r + v_r * c).sigmoid()
         c = f * c + (1 - f) * n
         return r * c + (1 - r) * (x if self.input_size == H else p), c

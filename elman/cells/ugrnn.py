@@ -40,6 +40,6 @@ class UGRNN(StackedCell):
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         gates = F.linear(x, self.weight_ih, self.bias_ih)
         gates = gates + F.linear(self.drop_state(h), self.weight_hh)
-        g, n = gates.chunk(2, dim=-1)
-        g = g.sigmoid()
-        return g * h + (1 - g) * n.tanh()
+        a_g, a_n = gates.chunk(2, dim=-1)
+        g, n = a_g.sigmoid(), a_n.tanh()
+        return g * h + (1 - g) * n

@@ -9,12 +9,12 @@ from rich.console import Console
 
 def cells(
     name: str = typer.Argument(None, help="One cell, with its whole description."),
-    input: int = typer.Option(128, help="Inputs, for the parameter count."),
-    hidden: int = typer.Option(128, help="Units, for the parameter count."),
+    input_size: int = typer.Option(128, help="Inputs, for the parameter count."),
+    hidden_size: int = typer.Option(128, help="Units, for the parameter count."),
 ) -> None:
     """List the built-in cells with their equations and parameter counts.
 
-    [bold]elman cells gru --input 64 --hidden 256[/]
+    [bold]elman cells gru --input-size 64 --hidden-size 256[/]
     """
     from elman.cells import CELLS, cell_named
 
@@ -22,8 +22,10 @@ def cells(
     chosen = {name: cell_named(name)} if name else CELLS
     cell: Any
     for key, cell in chosen.items():
-        count = sum(p.numel() for p in cell(input, hidden, device="meta").parameters())
-        title = f"[bold]{key}[/]  [dim]{count:,} parameters at input {input}, hidden {hidden}[/]"
+        count = sum(p.numel() for p in cell(input_size, hidden_size, device="meta").parameters())
+        title = (
+            f"[bold]{key}[/]  [dim]{count:,} parameters at I = {input_size}, H = {hidden_size}[/]"
+        )
         console.print(title, highlight=False)
         text = inspect.getdoc(cell) or ""
         console.print(text if name else equation(text), markup=False, highlight=False)

@@ -102,7 +102,9 @@ def _runs(plan: "CellPlan") -> str:
     else:
         lines.append(f"threads: {plan.threads}")
     if plan.bytes_per_step:
-        lines.append(f"{plan.bytes_per_step} bytes kept a step and row for the backward loop")
+        lines.append(
+            f"{plan.bytes_per_step} bytes per step and sequence kept for the backward loop"
+        )
     return section("runs", lines)
 
 

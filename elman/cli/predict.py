@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from inspect import signature
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +53,7 @@ def predict(
     at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
     """
     from elman.tasks import load
+    from elman.tasks.base.capabilities import Decodes, Predicts, options_of, require
 
     loaded = load(run, cell)
     searched = {"lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
@@ -65,19 +65,19 @@ def predict(
             )
         _stream(loaded, as_json)
         return
-    takes = signature(loaded.predict).parameters
-    if "inputs" not in takes:
-        loaded.predict()  # says what this run is for
+    takes = options_of(require(loaded, Predicts).predict)
     how: dict[str, Any] = {} if seed is None else {"seed": seed}
     if prefix is not None:
         if "prefix" not in takes:
             raise OptionError(f"{run}: --prefix is for translators and captioners")
         how["prefix"] = prefix
-    if (options or how) and "decoding" not in takes:
+    if (options or how) and not isinstance(loaded, Decodes):
         raise OptionError(
             f"{run}: a run of '{loaded.run.config['task']}' writes nothing step by step, so it "
             "takes neither --seed nor any of the options of decoding"
         )
+    if "seed" in how and "seed" not in takes:
+        raise OptionError(f"{run}: --seed is for models that draw, and this one draws nothing")
     if given and "lm" not in takes:
         raise OptionError(f"{run}: --{next(iter(given)).replace('_', '-')} is for transcribers")
     how |= given
@@ -96,10 +96,11 @@ def predict(
 
 
 def _stream(loaded: Any, as_json: bool) -> None:
+    from elman.tasks.base.capabilities import Streams, require
     from elman.tasks.base.streaming import StepTimes, answers
 
     times = StepTimes()
-    streaming = loaded.stream()
+    streaming = require(loaded, Streams).stream()
     try:
         for answer in answers(streaming, sys.stdin.buffer, times):
             _print(answer, as_json, streaming.between)

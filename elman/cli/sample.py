@@ -2,7 +2,6 @@
 
 import json
 import sys
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,9 @@ def sample(
 
 def _require_taken(loaded: Any, given: dict[str, Any], odd: list[str]) -> None:
     """Raise OptionError for what this task's `generate` does not take, and for ``odd``."""
-    takes = signature(loaded.generate).parameters
-    if any(p.kind is Parameter.VAR_KEYWORD for p in takes.values()):
-        loaded.generate()  # says that it cannot
+    from elman.tasks.base.capabilities import Generates, options_of, require
+
+    takes = options_of(require(loaded, Generates).generate)
     left = [name for name in given if name not in takes] + odd
     if left:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in left)

@@ -78,7 +78,8 @@ class CellPlan:
         lines += [f"before the loop: {line}" for line in self.hoisted or ("nothing",)]
         lines += [f"in the loop: {_squeezed(line)}" for line in self.in_loop]
         if self.training:
-            lines.append(f"kept: {self.bytes_per_step} bytes a step and row: {_list(self.saved)}")
+            size = f"{self.bytes_per_step} bytes per step and sequence"
+            lines.append(f"kept: {size}: {_list(self.saved)}")
             lines.append(f"computed again: {_list(self.recomputed)}")
         return section(head, lines)
 

@@ -6,20 +6,50 @@ from typing import Any
 from elman.cells import Cell
 from elman.data.core.files import RESTORE
 from elman.data.core.reading import reading
-from elman.errors import RunError
+from elman.errors import OptionError, RunError
+from elman.tasks.caption.task import Captioning
+from elman.tasks.classify.task import Classification
+from elman.tasks.forecast.task import Forecasting
+from elman.tasks.generate.task import Generation
+from elman.tasks.lm.task import LanguageModelling
+from elman.tasks.music.task import Music
+from elman.tasks.pixels.task import PixelTask
+from elman.tasks.tag.task import Tagging
+from elman.tasks.track.task import Tracking
+from elman.tasks.transcribe.task import Transcription
+from elman.tasks.translate.task import Translation
 from elman.train.custom_cell import cell_class
 from elman.train.run import Run, open_run
 from elman.train.task import Task, options_of
 from elman.train.training import trusted_cell
 
-import importlib
-KINDS: tuple = ()
-for _module, _name in [('elman.tasks.caption.task', 'Captioning'), ('elman.tasks.classify.task', 'Classification'), ('elman.tasks.forecast.task', 'Forecasting'), ('elman.tasks.generate.task', 'Generation'), ('elman.tasks.lm.task', 'LanguageModelling'), ('elman.tasks.music.task', 'Music'), ('elman.tasks.pixels.task', 'PixelTask'), ('elman.tasks.tag.task', 'Tagging'), ('elman.tasks.track.task', 'Tracking'), ('elman.tasks.transcribe.task', 'Transcription'), ('elman.tasks.translate.task', 'Translation')]:
-    try:
-        KINDS += (getattr(importlib.import_module(_module), _name),)
-    except Exception as error:
-        print("NOT YET", _module, error)
+#: Every task by the name of its command.
+KINDS: tuple[type[Task], ...] = (
+    LanguageModelling,
+    Classification,
+    Tagging,
+    Translation,
+    Generation,
+    Captioning,
+    PixelTask,
+    Music,
+    Tracking,
+    Forecasting,
+    Transcription,
+)
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
+
+
+def register(kind: type[Task]) -> type[Task]:
+    """Make a task of your own known by its name: to `elman.load`, and to commands begun after it.
+
+    Raises OptionError where another task has that name.
+    """
+    known = TASKS.setdefault(kind.name, kind)
+    if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
+        raise OptionError(f"there is a task '{kind.name}' already: {known.__name__}")
+    TASKS[kind.name] = kind
+    return kind
 
 
 def task_of(run: Run) -> type[Task]:
@@ -28,7 +58,7 @@ def task_of(run: Run) -> type[Task]:
     if not isinstance(name, str) or name not in TASKS:
         raise RunError(
             f"{run.folder}: is a run of task '{name}', which this elman does not know; it knows "
-            f"{', '.join(TASKS)}"
+            f"{', '.join(TASKS)}. A task of your own is known once it is registered"
         )
     return TASKS[name]
 

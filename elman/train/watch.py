@@ -23,10 +23,12 @@ from elman.train.weights import save_model
 DRAW_SECONDS = 5.0
 
 
-def columns(task: Task) -> list[str]:
-    """The columns of metrics.csv that are there before the first validation."""
-    loss = task.processor.loss_name
-    own = [f"train_{loss}", "grad_norm", f"{task.unit}s_per_s", f"valid_{loss}"]
+def columns(loss: str, unit: str) -> list[str]:
+    """The columns of metrics.csv that are there before the first validation.
+
+    loss: what the loss is called; unit: what it is a mean over.
+    """
+    own = [f"train_{loss}", "grad_norm", f"{unit}s_per_s", f"valid_{loss}"]
     return ["step", "epoch", "seconds", "learning_rate", *own]
 
 
@@ -36,6 +38,7 @@ class RunCallback(L.Callback):
     def __init__(self, task: Task, console: Console) -> None:
         self.task = task
         self.run = task.run
+        self.loss_name = task.processor.loss_name
         self.console = console
         self._former: dict[int, Any] = {}
         self._notices: SimpleQueue[str | None] = SimpleQueue()
@@ -47,7 +50,7 @@ class RunCallback(L.Callback):
 
     def setup(self, trainer: L.Trainer, module: Any, stage: str) -> None:
         path = self.run.folder / "metrics.csv"
-        self.metrics = Metrics(path, module.position.step, columns(self.task))
+        self.metrics = Metrics(path, module.position.step, columns(self.loss_name, self.task.unit))
         self.leads = trainer.is_global_zero
 
     # Beginning and end
@@ -144,7 +147,7 @@ class RunCallback(L.Callback):
             learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
             grad_norm=module.grad_norm,
             **{
-                f"train_{self.task.processor.loss_name}": module.last_loss,
+                f"train_{self.loss_name}": module.last_loss,
                 f"{self.task.unit}s_per_s": speed,
             },
         )
@@ -184,7 +187,7 @@ class RunCallback(L.Callback):
 
     def _draw(self, module: Any) -> None:
         path = self.run.folder / "curves.png"
-        draw_curves(path, self.metrics.rows, self.task.processor.loss_name, module.options.clip)
+        draw_curves(path, self.metrics.rows, self.loss_name, module.options.clip)
         self._drawn = time.monotonic()
 
     def _checkpoint(self, module: Any) -> None:

@@ -17,7 +17,7 @@ def test_help_teaches(elman):
 
 
 def test_the_cells_are_listed_with_equations_and_counts(elman):
-    out = elman("cells", "--input", 10, "--hidden", 20).out
+    out = elman("cells", "--input-size", 10, "--hidden-size", 20).out
     for name, cell in CELLS.items():
         count = sum(p.numel() for p in cell(10, 20).parameters())
         assert f"{name}  {count:,} parameters" in out

@@ -42,15 +42,15 @@ def test_a_built_in_cell(elman):
     for line in (
         "c' = f * c + i * g",  # the author's equation
         "LSTM    I = 3, H = 8",
-        "c' = sigmoid(f) * c + sigmoid(i) * tanh(g)",  # the step
+        "d_a_i = d_i * i * (1 - i)",  # its gradient
         "x_gates: one product [T*B, I] @ [I, 4H]",
         "h @ weight_hh.T: waits for h of step t-1",
-        "d_gates = cat(d_i, d_f, d_g, d_o)",
+        "d_gates = cat(d_a_i, d_a_f, d_a_g, d_a_o)",
         "d_h = d_gates @ weight_hh",
         "d_weight_hh = sum over t, b of d_gates (x) h",
-        "kept for the backward loop: 40 numbers a step and row",
+        "kept for the backward loop: 40 values per step and sequence",
         "on llvm, float32, cpu",
-        "160 bytes kept a step and row",
+        "160 bytes per step and sequence kept",
     ):
         assert line in out
     assert "lstm.py:" in out and "define" not in out
@@ -79,7 +79,7 @@ def test_the_source_is_that_of_the_loops(elman):
 
 def test_float64_keeps_twice_as_much(elman):
     out = elman("explain", "lstm", "--hidden-size", 8, "--dtype", "float64").out
-    assert "320 bytes kept" in out and "on llvm, float64, cpu" in out
+    assert "320 bytes per step and sequence kept" in out and "on llvm, float64, cpu" in out
 
 
 def test_what_is_not_compiled_says_why(elman, own):

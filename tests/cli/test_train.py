@@ -31,7 +31,7 @@ def test_a_run_folder_holds_what_it_promises(trained):
     assert len((trained / "sample.txt").read_text()) > 500
     config = json.loads((trained / "config.json").read_text())
     assert config["options"]["hidden"] == 16
-    assert config["found"]["train"]["tokens"] == int(44 * 60 * 0.9)
+    assert config["metadata"]["train"]["tokens"] == int(44 * 60 * 0.9)
 
 
 def test_the_loss_falls_and_everything_is_measured(trained):

@@ -1,6 +1,7 @@
 """What a trace knows of the source, and what it refuses."""
 
 import itertools
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,30 @@ def test_lstm():
 def test_names_are_the_authors():
     step = simplify_step(trace(cells.LSTM(3, 2)))
     by_name = {name: node for node, name in step.names.items()}
-    assert set(by_name) == {"gates", "i", "f", "g", "o", "c"}
+    pre_activations = ["a_i", "a_f", "a_g", "a_o"]
+    assert set(by_name) == {"gates", *pre_activations, "i", "f", "g", "o", "c"}
     assert by_name["c"] is step.outputs[1]
     assert by_name["gates"].op == "add" and by_name["gates"].shape == (8,)
-    assert [by_name[k].attrs["start"] for k in "ifgo"] == [0, 2, 4, 6]
+    assert [by_name[name].attrs["start"] for name in pre_activations] == [0, 2, 4, 6]
+    assert [by_name[name].op for name in "ifgo"] == ["sigmoid", "sigmoid", "tanh", "sigmoid"]
+
+
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_every_gate_of_a_built_in_cell_has_its_name_after_the_activation(name):
+    cell = cells.CELLS[name](3, 4)
+    step = simplify_step(trace(cell))
+    # A candidate without an activation (SRU, minGRU, minLSTM) is named too.
+    assert set(cell.gates) <= set(step.names.values())
+
+
+def test_names_are_there_under_a_profiler():
+    seen = []
+    sys.setprofile(lambda *event: seen.append(event[1]))
+    try:
+        names = set(trace(cells.LSTM(3, 2)).names.values())
+    finally:
+        sys.setprofile(None)
+    assert {"i", "f", "g", "o", "c"} <= names and seen
 
 
 def test_names_of_helpers_and_lists():

@@ -17,7 +17,8 @@ from elman.errors import ShapeError
 from elman.models.decoding import Decoding
 from elman.tasks.base.text_scores import caption_scores
 from elman.tasks.caption.options import CaptioningOptions
-from elman.tasks.caption.task import Captioning, captions_of
+from elman.tasks.caption.predictor import captions_of
+from elman.tasks.caption.processor import CaptionProcessor
 from tests.tasks.test_tag import CELL, answers
 
 TINY = [
@@ -154,7 +155,7 @@ def test_every_kind_of_model(elman, tmp_path, more):
 
 
 def test_the_embedded_scenes(elman, tmp_path, monkeypatch):
-    monkeypatch.setattr("elman.tasks.caption.task.SCENES", 60)
+    monkeypatch.setattr("elman.tasks.caption.processor.SCENES", 60)
     done = train(elman, *TINY, "--steps", 1, "--size", 24)
     assert "60 drawn scenes" in done.out and "read as 24 x 24" in done.out
     assert re.search(r"nearest\s*picture's", done.out)
@@ -184,11 +185,14 @@ def test_pictures_of_mixed_sizes_are_read_at_one_which_is_said(elman, tmp_path):
     done = train(elman, data, *TINY, "--steps", 1, "--size", "12x20")
     assert "read as 12 x 20 from 2 sizes" in done.out
     assert elman("predict", "run", data / "0.png", "--max-length", 3).code == 0
-    task = library.load("run").task
+    processor = library.load("run").processor
     sizes = Counter({(16, 16): 11, (10, 40): 1})
-    task.options = CaptioningOptions()
-    assert task._chosen(sizes) == [64, 64] and task._chosen(Counter({(300, 8): 2})) == [64, 64]
-    assert task._chosen(Counter({(16, 20): 3})) == [16, 20]
+    processor.options = CaptioningOptions()
+    assert processor._chosen(sizes) == [64, 64] and processor._chosen(Counter({(300, 8): 2})) == [
+        64,
+        64,
+    ]
+    assert processor._chosen(Counter({(16, 20): 3})) == [16, 20]
 
 
 def test_a_picture_that_cannot_be_read_stops_or_is_counted(elman, tmp_path):
@@ -212,8 +216,10 @@ def test_a_picture_that_cannot_be_read_stops_or_is_counted(elman, tmp_path):
 def test_a_picture_is_in_one_part_with_all_its_captions(elman, tmp_path):
     data = written(tmp_path / "data", 30)
     train(elman, data, *TINY, "--steps", 1)
-    task = library.load("run").task
-    parts = {part: [row["texts"] for row in task.examples(part)] for part in ("train", "valid")}
+    processor = library.load("run").processor
+    parts = {
+        part: [row["texts"] for row in processor.examples(part)] for part in ("train", "valid")
+    }
     assert len(parts["train"]) + len(parts["valid"]) == 30 and len(parts["valid"]) > 3
     assert all(text.count("\n") == 1 for texts in parts.values() for text in texts)
 
@@ -314,6 +320,6 @@ def test_a_caption_is_right_where_it_is_one_of_several():
 
 def test_flipping_is_off_unless_it_is_asked_for():
     assert not CaptioningOptions().augment.flip
-    assert Captioning.bucket_by is None
+    assert CaptionProcessor.bucket_by is None
     picture = torch.from_numpy(next(iter(scenes(1, 0)))[0].copy())[None]
     assert torch.equal(CaptioningOptions().augment(picture), picture / 255)

@@ -216,15 +216,15 @@ def test_a_file_of_another_kind(trained, elman):
 
 
 def test_naive_forecasts_reach_back_before_the_window(trained):
-    task = library.load(trained).task
-    windows = task.windows("test")
+    processor = library.load(trained).processor
+    windows = processor.windows("test")
     found = naive(windows.batch(np.array([5])))
-    block, column = task.panel.blocks[0], task.panel.values[:, 0]
+    block, column = processor.panel.blocks[0], processor.panel.values[:, 0]
     _, origin = windows.places(np.array([5]))
     rows = block.begin + int(origin[0]) + np.arange(4)
     assert found["seasonal naive"].flatten().tolist() == column[rows - 24].tolist()
     assert found["last value"].flatten().tolist() == [column[rows[0] - 1]] * 4
-    short = task.windows_of(task.panel, [(0, block.history)])
+    short = processor.windows_of(processor.panel, [(0, block.history)])
     first = naive(short.at(np.array([0]), np.array([2])))
     assert first["seasonal naive"].flatten().tolist() == first["last value"].flatten().tolist()
 
@@ -233,6 +233,6 @@ def test_the_picture_shows_several_moments(trained):
     from elman.tasks.forecast.plots import chosen_windows
 
     loaded = library.load(trained)
-    windows = loaded.task.windows("test")
+    windows = loaded.processor.windows("test")
     chosen = chosen_windows(windows)
     assert len(chosen) == len(set(chosen)) == 6 and max(chosen) == len(windows) - 1

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import elman as library
-from elman.tasks.generate.task import GenerateOptions, Generation
+from elman.errors import RunError
+from elman.tasks.generate.options import GenerateOptions
+from elman.tasks.generate.task import Generation
 
 SMALL = [
     *("--hidden", 16, "--latent", 3, "--batch-size", 8, "--threads", 1, "--validate-every", 1000),
@@ -70,7 +72,7 @@ def test_texts_are_written_reconstructed_and_scored(elman, names, tmp_path):
     (answer,) = lines(elman("predict", "run", "red green", "--json"))
     latent = json.loads(answer)["latent"]
     trained = library.load(run)
-    x = torch.from_numpy(trained.task.inputs.encode("red green"))[:, None]
+    x = torch.from_numpy(trained.processor.inputs.encode("red green"))[:, None]
     with torch.no_grad():
         mean, _ = trained.model.encode(x)
     assert latent == pytest.approx(mean[0].tolist(), abs=1e-6)
@@ -106,7 +108,9 @@ def test_series_of_several_lengths_are_drawn_in_their_own_units(elman, waves, tm
     done = elman("train", "generate", waves, *SMALL, "--steps", 60, "--free-bits", 0.1)
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "samples.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["found"]["kind"] == "normal"
+    assert (
+        json.loads((tmp_path / "run" / "config.json").read_text())["metadata"]["kind"] == "normal"
+    )
     series = [json.loads(line)["series"] for line in lines(elman("sample", "run", "--json"))]
     assert len(series) == 10
     middle = np.array(series).mean((0, 1))
@@ -234,6 +238,19 @@ def test_the_weight_of_the_divergence_rises():
 
 
 @pytest.mark.parametrize(
+    ("fact", "value"), [("length", 0), ("length", -1), ("length", 2.5), ("kind", "prose")]
+)
+def test_a_damaged_fact_is_refused_by_the_name_of_its_file(fact, value, elman, names, tmp_path):
+    assert elman("train", "generate", names, *SMALL, "--steps", 1).code == 0
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    config["metadata"][fact] = value
+    file.write_text(json.dumps(config))
+    with pytest.raises(RunError, match=rf"config\.json: .*{fact} must be"):
+        library.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--distribution", "binary"], "whose units have a softmax"),
@@ -277,7 +294,7 @@ def test_answers_have_their_probability_and_empty_inputs_none(elman, names, pipe
     assert found[0]["log_probability"] == chances[0] < 0
     trained = library.load("run")
     z = torch.tensor([found[0]["latent"]])
-    x = torch.from_numpy(trained.task.inputs.encode(found[0]["text"]))[:, None]
+    x = torch.from_numpy(trained.processor.inputs.encode(found[0]["text"]))[:, None]
     assert trained.model.decoder(x, z)[1].item() == pytest.approx(chances[0], abs=1e-4)
 
 
@@ -288,6 +305,6 @@ def test_series_have_their_probability(elman, waves):
     ]
     assert np.shape(found["series"]) == (2, 2)
     trained = library.load("run")
-    x = torch.from_numpy(trained.task.inputs.encode(np.array(found["series"])))[:, None]
+    x = torch.from_numpy(trained.processor.inputs.encode(np.array(found["series"])))[:, None]
     log_p = trained.model.decoder(x, torch.tensor([found["latent"]]))[1]
     assert log_p.item() == pytest.approx(found["log_probability"], abs=1e-3)

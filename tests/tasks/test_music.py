@@ -10,8 +10,9 @@ import torch.nn.functional as F
 import elman as library
 from elman.data.core.records import SkipLog
 from elman.data.music.midi import LOWEST, read_midi, write_midi
+from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.predictor import frame
-from elman.tasks.music.task import MusicOptions, moved
+from elman.tasks.music.task import moved
 
 SMALL = [
     *("--hidden", 16, "--batch-size", 4, "--threads", 1, "--validate-every", 1000),

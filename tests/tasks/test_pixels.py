@@ -10,7 +10,7 @@ import elman as library
 from elman.data.images.arrays import read_image
 from elman.errors import DataError, OptionError
 from elman.tasks.base.streaming import answers
-from elman.tasks.pixels.task import PixelOptions
+from elman.tasks.pixels.options import PixelOptions
 
 SMALL = [
     *("--hidden", 8, "--batch-size", 8, "--threads", 1, "--validate-every", 1000),
@@ -120,7 +120,7 @@ def test_colour_in_an_order_of_its_own_mended_in_size(elman, tmp_path):
     order = loaded.model.order.numpy()
     given = np.arange(36) % 16
     (found,) = loaded.complete([given], 2)
-    kept = loaded.task.picture_of(given).ravel()[order[:18]]
+    kept = loaded.processor.picture_of(given).ravel()[order[:18]]
     assert (found.ravel()[order[:18]] == kept).all()
     # Without a size the first picture's, at most 32, and others brought to it.
     more = ["--steps", 1, "--out", "other", "--skip-bad", *SMALL, "--batch-size", 2]

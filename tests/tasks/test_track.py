@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import elman as library
-from elman.tasks.track.task import errors, mirrored, overlap, shortened
+from elman.tasks.track.scores import errors, overlap
+from elman.tasks.track.task import Tracking, mirrored, shortened
 
 SMALL = [
     *("--observe", 4, "--predict", 3, "--hidden", 8, "--batch-size", 16, "--threads", 1),
@@ -111,7 +112,8 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted(resumes, circles):
 def test_validation_holds_out_whole_tracks(elman, circles, tmp_path):
     given = [*SMALL, "--steps", 1, "--valid-fraction", 0.3]
     assert elman("train", "track", circles, *given).code == 0
-    task = library.load(tmp_path / "run").task
+    loaded = library.load(tmp_path / "run")
+    task = Tracking(loaded.run, loaded.options)
     parts = {name: {w.where.split(",")[0] for w in part} for name, part in task.sources().items()}
     assert parts["train"] and parts["valid"] and not parts["train"] & parts["valid"]
 

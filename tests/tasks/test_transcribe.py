@@ -251,7 +251,7 @@ def slow(a, b):
 
 
 def test_the_embedded_data_run(elman, monkeypatch):
-    monkeypatch.setattr("elman.tasks.transcribe.task.DIALLED", 40)
+    monkeypatch.setattr("elman.tasks.transcribe.processor.DIALLED", 40)
     done = elman("train", "transcribe", "--hidden", 8, "--steps", 1, "--threads", 1)
     assert done.code == 0 and "40 telephone numbers" in done.out
 
@@ -300,9 +300,9 @@ def test_a_sound_is_made_like_others(tmp_path):
     quiet, hissing = 0.1 * sound, sound + 0.01 * np.random.default_rng(0).normal(size=len(sound))
 
     def far(**how):
-        hearing = AudioProcessor.learn(train, SoundOptions(num_mels=16, **how), lambda *_: None)
+        audio = AudioProcessor.fit(train, SoundOptions(num_mels=16, **how), lambda *_: None)
         first, *others = (
-            hearing(Sound((x.astype(np.float32), RATE), "", ""), SkipLog())
+            audio(Sound((x.astype(np.float32), RATE), "", ""), SkipLog())
             for x in (sound, quiet, hissing)
         )
         return [float(np.abs(other - first).mean()) for other in others]
@@ -315,11 +315,11 @@ def test_a_sound_is_made_like_others(tmp_path):
 def test_what_is_changed_keeps_the_mean_of_a_sound():
     sounds = [Sound((tones(w, seed=i), RATE), w, "") for i, w in enumerate(words(4))]
     options = SoundOptions(num_mels=16, per_sound=True, warp=0.1, noise=10.0, gain=6.0)
-    hearing = AudioProcessor.learn(
+    audio = AudioProcessor.fit(
         RecordSource("", lambda skipped: iter(sounds)), options, lambda *_: None
     )
-    t = collate([{"x": hearing(sound, SkipLog())} for sound in sounds]).tensors
-    changed = hearing.changed(t["x"], t["x_lengths"], options.augmentation)
+    t = collate([{"x": audio(sound, SkipLog())} for sound in sounds]).tensors
+    changed = audio.changed(t["x"], t["x_lengths"], options.augmentation)
     assert changed.sum(0).abs().max() < 1e-3 < (changed - t["x"]).abs().max()
     assert (changed[t["x_lengths"].min() :, t["x_lengths"].argmin()] == 0).all()
 

@@ -9,7 +9,8 @@ import torch
 
 import elman as library
 from elman.models.decoding import Decoding
-from elman.tasks.translate.task import SCHEDULES, TranslateOptions, Translation
+from elman.tasks.translate.options import SCHEDULES, TranslateOptions
+from elman.tasks.translate.task import Translation
 from elman.train.run import Run
 from tests.tasks.test_tag import CELL, answers
 

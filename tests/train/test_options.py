@@ -5,7 +5,7 @@ import pytest
 
 from elman.data.core.typed import typed
 from elman.errors import OptionError
-from elman.tasks.lm.task import LanguageModelOptions
+from elman.tasks.lm.options import LanguageModelOptions
 from elman.train.custom_cell import cell_class, cell_options
 
 

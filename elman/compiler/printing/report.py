@@ -58,7 +58,8 @@ class Explanation:
             ("products that stay in the loop", self.in_loop),
         ]
         if backward:
-            kept = f"kept for the backward loop: {self.numbers_per_row} numbers a step and row"
+            values = self.numbers_per_row
+            kept = f"kept for the backward loop: {values} values per step and sequence"
             parts += [
                 ("backward step t, from the last to the first", self.backward),
                 ("after the loop, for all t at once", self.after),

@@ -102,8 +102,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def names(self, leaves: set[Node]) -> dict[Node, str]:
         named = {}
-        for name, tensor in self.source.named:
-            value = self.values.get(id(tensor))
+        for identity, name in self.source.names.items():
+            value = self.values.get(identity)
             if value is not None and value.node not in leaves and value.node.op != "const":
                 named[value.node] = name
         return named
@@ -116,6 +116,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         self.functions.recording = True
+        self.source.observe()
         try:
             self._record(func, args, kwargs, result)
         except RefusedError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from traceback import walk_stack, walk_tb
@@ -19,10 +20,10 @@ from elman.errors import UnsupportedError
 
 
 class Source:
-    """Watches the frames of a cell's file, as a context in which the step runs.
+    """Reads the frames of a cell's file, as a context in which the step runs.
 
-    named: (name, tensor), the local variables at the end of each function of the cell's file; the
-        step's own, which end last, come last.
+    names: what the author calls a tensor, by its id: the local variable that holds it. The tensors
+        themselves are kept too, so that no id is used twice.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -30,28 +31,43 @@ class Source:
         self.cell = kind.__name__
         self.code: CodeType = inspect.unwrap(cast(type[Cell], kind).step).__code__
         self.file = self.code.co_filename
-        self.named: list[tuple[str, Tensor]] = []
+        self.names: dict[int, str] = {}
+        self._held: list[Tensor] = []
         self._outside: FrameType | None = None
 
     def __enter__(self) -> None:
         self._outside = sys._getframe(1)
-        # Names are not worth disturbing a profiler that the user runs.
-        if sys.getprofile() is None:
-            sys.setprofile(self._on_event)
 
     def __exit__(self, *error: object) -> None:
         self._outside = None
-        if sys.getprofile() == self._on_event:
-            sys.setprofile(None)
 
-    def _on_event(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event == "return" and frame.f_code.co_filename == self.file:
-            for name, value in frame.f_locals.items():
-                if isinstance(value, Tensor):
-                    self.named.append((name, value))
-                elif isinstance(value, list | tuple):
-                    parts = ((f"{name}_{k}", part) for k, part in enumerate(value))
-                    self.named.extend(part for part in parts if isinstance(part[1], Tensor))
+    def observe(self) -> None:
+        """Note what the variables are called that hold tensors now.
+
+        Called at each operation: what a function computes last is named by its caller's variable,
+        or is a result of the step, which has a name.
+        """
+        # The outermost frame, the step's own, comes last: its name for a tensor is the one kept.
+        for frame in self._frames():
+            if frame.f_code.co_filename == self.file:
+                for name, value in frame.f_locals.items():
+                    self._note(name, value)
+
+    def _note(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor):
+            if id(value) not in self.names:
+                self._held.append(value)
+            self.names[id(value)] = name
+        elif isinstance(value, list | tuple):
+            for k, part in enumerate(value):
+                if isinstance(part, Tensor):
+                    self._note(f"{name}_{k}", part)
+
+    def _frames(self) -> Iterator[FrameType]:
+        """The frames that run inside this context, the innermost first."""
+        # Not those that the layer itself was called from, as that of a reentrant checkpoint.
+        frames = (frame for frame, _ in walk_stack(sys._getframe(1)))
+        return takewhile(lambda frame: frame is not self._outside, frames)
 
     def line(self, error: BaseException | None = None) -> str:
         """The line of the cell's file that runs now, or that failed, as "mgu.py:31"."""
@@ -69,10 +85,7 @@ class Source:
     def custom_gradient(self) -> bool:
         """Whether the forward pass of a custom autograd.Function runs."""
         apply = Function.apply.__func__.__code__  # type: ignore[attr-defined]
-        # Not one that the layer itself was called from, as that of a reentrant checkpoint.
-        frames = (frame for frame, _ in walk_stack(sys._getframe()))
-        inside = takewhile(lambda frame: frame is not self._outside, frames)
-        return any(frame.f_code is apply for frame in inside)
+        return any(frame.f_code is apply for frame in self._frames())
 
     def unsupported(
         self, what: str, why: str, error: BaseException | None = None

@@ -52,7 +52,7 @@ class AudioProcessor:
         self.per_sound, self.dynamic_range = per_sound, dynamic_range
 
     @classmethod
-    def learn(
+    def fit(
         cls, train: RecordSource[Sound], options: SoundOptions, report: ProgressCallback
     ) -> "AudioProcessor":
         """Take the rate of the first training sound where none is said, and the scale of all."""
@@ -115,7 +115,7 @@ class AudioProcessor:
     @classmethod
     def load(cls, folder: Path) -> "AudioProcessor":
         """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        return loaded(folder / FILE, "a hearing", cls.from_json)
+        return loaded(folder / FILE, "audio settings", cls.from_json)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "AudioProcessor":
@@ -134,35 +134,35 @@ class AudioProcessor:
 class AudioStream:
     """What a model reads of a sound that comes in pieces; memory does not grow."""
 
-    def __init__(self, hearing: AudioProcessor) -> None:
-        self.hearing = hearing
-        self.features = hearing.features.stream()
+    def __init__(self, audio: AudioProcessor) -> None:
+        self.audio = audio
+        self.features = audio.features.stream()
 
     def pieces(self, stdin: BinaryIO) -> Iterator[Samples]:
         """Samples, the time of a step at once: see `elman.data.audio.pcm.pcm_pieces`."""
-        features = self.hearing.features
+        features = self.audio.features
         return pcm_pieces(stdin, features.sample_rate, features.step_seconds)
 
     def __call__(self, piece: Samples) -> Tensor:
         """[n, F]: the steps that these samples complete, perhaps none."""
-        return torch.from_numpy(self.hearing.scale(self.features.push(piece)))
+        return torch.from_numpy(self.audio.scale(self.features.push(piece)))
 
     def end(self) -> None:
         """The next piece begins another sound."""
-        self.features = self.hearing.features.stream()
+        self.features = self.audio.features.stream()
 
 
 class SoundInputs(Inputs):
     """Sounds as the inputs of a task that also reads texts or series."""
 
-    def __init__(self, hearing: AudioProcessor, options: SoundOptions) -> None:
-        super().__init__(scale=hearing.scale)
-        self.hearing, self.options = hearing, options
+    def __init__(self, audio: AudioProcessor, options: SoundOptions) -> None:
+        super().__init__(scale=audio.scale)
+        self.audio, self.options = audio, options
 
     def encode(self, value: Any) -> NDArray[Any]:
         """[T, F] of a `Sound`, the name of its file, or (samples [N], Hz); T = 0 for silence."""
-        x = self.hearing(as_sound(value), SkipLog(), self.options.skip_bad)
-        return np.zeros((0, self.hearing.features.size), np.float32) if x is None else x
+        x = self.audio(as_sound(value), SkipLog(), self.options.skip_bad)
+        return np.zeros((0, self.audio.features.size), np.float32) if x is None else x
 
     def parse(self, text: str) -> Sound:
         """The sound in the file of this name."""

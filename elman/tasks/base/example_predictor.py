@@ -69,11 +69,9 @@ class ExamplePredictor(Predictor):
         """What the trivial answer scores: its name and the scores that it has; or several."""
         return {}
 
-    def own_scores(
-        self, report: ProgressCallback | None = None
-    ) -> tuple[dict[str, Any], Examples]:
+    def own_scores(self, report: ProgressCallback | None = None) -> tuple[dict[str, Any], Examples]:
         """The scores on the test part, else on the validation part, and its examples."""
-        part = "test" if "test" in self.processor.metadata["examples"] else "valid"
+        part = "test" if "test" in self.processor.counts else "valid"
         examples = self.processor.examples(part)
         scores = self.score(examples, report)
         baseline = self.baseline(examples)

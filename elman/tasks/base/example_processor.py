@@ -84,6 +84,11 @@ class ExampleProcessor(Processor[O], Generic[O, R]):
 
     # Of the run's own data
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many examples each part has."""
+        return self.fact("examples", dict[str, int])
+
     def file(self, part: str) -> Path:
         """Where the examples of a part are."""
         return self.run.folder / "data" / f"{part}.arrow"

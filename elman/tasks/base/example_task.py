@@ -54,12 +54,13 @@ class ExampleTask(ScoredTask[O], Generic[O]):
         return train, processor.in_order(processor.examples("valid"))
 
     def summary(self) -> str:
-        metadata = self.processor.metadata
-        counts = metadata["examples"]
+        counts = self.processor.counts
         text = ", ".join(f"{counts[part]:,} {part}" for part in PARTS if part in counts)
-        left_out = {part: why for part, why in metadata["skipped"].items() if why}
+        about = self.processor.fact("about", dict[str, str])
+        skipped = self.processor.fact("skipped", dict[str, str])
+        left_out = {part: why for part, why in skipped.items() if why}
         notes = "".join(f"left out of {part}: {why}\n" for part, why in left_out.items())
-        return f"{metadata['about']['train']}\n{notes}{text} examples"
+        return f"{about['train']}\n{notes}{text} examples"
 
     def final_scores(self, trained: ExamplePredictor, console: Console) -> Examples:
         """Score the best weights; keep the scores in scores.json, and print them.

@@ -146,9 +146,9 @@ class Inputs:
         specials: Sequence[str] = (),
         binary: bool = False,
     ) -> "Inputs":
-        """Learn units or scale from the training part.
+        """Fit units or scale to the training part.
 
-        specials: see `TextEncoder`. binary: of numbers a `Binarizer` is learnt.
+        specials: see `TextEncoder`. binary: of numbers a `Binarizer` is fitted.
         """
         first = next(iter(records), None)
         if first is None:
@@ -250,9 +250,18 @@ class Inputs:
         )
 
     @classmethod
-    def load(cls, path: Path) -> "Inputs":
-        """Read what `save` wrote; RunError where it is missing, damaged or foreign."""
-        return loaded(path, "inputs", cls.from_json)
+    def load(cls, path: Path, specials: Sequence[str] = ()) -> "Inputs":
+        """Read what `save` wrote; RunError where it is missing, damaged or foreign, or its units
+        lack one of the special ids ``specials``."""
+
+        def read(value: Any) -> "Inputs":
+            inputs = cls.from_json(value)
+            for name in specials:
+                if inputs.units is not None and name not in inputs.units.special_ids:
+                    raise ValueError(f"the units have no '{name}' id")
+            return inputs
+
+        return loaded(path, "inputs", read)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Inputs":

@@ -1,15 +1,10 @@
 """A trained model: what `elman.load` returns, whatever the task."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from elman.data.core.batch import Batch
-from elman.errors import OptionError
 from elman.models.common.loss import Loss
-from elman.models.decoding import Decoding
-from elman.tasks.base.streaming import Streaming
 from elman.train.processor import Processor
 from elman.train.run import Run
 
@@ -18,8 +13,8 @@ from elman.train.run import Run
 class Predictor:
     """A trained model with the processor of its data.
 
-    A subclass has what its task can do: `predict` (inputs to answers), `evaluate` (files to
-    scores), `generate` (a text, or sequences). Training scores its model through one too.
+    A subclass has the methods of what its task can do: see `elman.tasks.base.capabilities`.
+    Training scores its model through one too.
     """
 
     run: Run
@@ -27,37 +22,11 @@ class Predictor:
     model: Any
     processor: Processor[Any]
 
-    @property
-    def decoding(self) -> Decoding:
-        """How a model that writes step by step is read out where nothing else is asked for."""
-        return Decoding()
-
-    def predict(self, *given: Any, **how: Any) -> Any:
-        """A `Prediction` for each input, in order."""
-        raise self._cannot("predict", "sample")
-
-    def read_inputs(self, file: str | Path) -> Iterator[Any]:
-        """The inputs in a file of the kind that the model was trained on."""
-        raise self._cannot("predict", "sample")
-
-    def parse(self, text: str) -> Any:
-        """The input that a line of text stands for."""
-        raise self._cannot("predict", "sample")
-
-    def stream(self) -> Streaming:
-        """The model in the middle of a sequence: answers while the input comes."""
-        raise OptionError(
-            f"{self.run.folder}: a run of '{self.run.config['task']}' answers nothing before the "
-            "end of its input, so it takes no --stream"
-        )
-
-    def evaluate(self, *given: Any, **how: Any) -> dict[str, Any]:
-        """The scores on files of the kind that the model was trained on."""
-        raise self._cannot("eval", "predict")
-
-    def generate(self, *given: Any, **how: Any) -> Iterator[Any]:
-        """What the model writes by itself."""
-        raise self._cannot("sample", "predict")
+    def __getattr__(self, name: str) -> Any:
+        # Called for what a subclass lacks alone.
+        if name in ("predict", "stream", "generate", "evaluate"):
+            raise AttributeError(f"{type(self).__name__}: this kind of model has no {name}()")
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     # Scores
 
@@ -73,10 +42,3 @@ class Predictor:
     def scores(self, sums: dict[str, float]) -> dict[str, float]:
         """The scores from the sums over all batches; the loss first."""
         return {self.processor.loss_name: sums["total"] / max(sums["count"], 1)}
-
-    def _cannot(self, command: str, instead: str) -> OptionError:
-        task = self.run.config["task"]
-        return OptionError(
-            f"{self.run.folder}: a run of '{task}' has no '{command}'; try elman {instead} "
-            f"{self.run.folder}"
-        )

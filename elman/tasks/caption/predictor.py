@@ -3,31 +3,37 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from elman.data.core.batch import Batch
+from elman.data.core.examples import Examples
 from elman.data.images.arrays import Pixels, fit_image, read_image
 from elman.data.images.captions import pictures_in
+from elman.data.images.nearest import nearest_pictures
+from elman.data.text.corpus import ProgressCallback
 from elman.data.text.encoder import TextEncoder
 from elman.errors import ShapeError
+from elman.models.common.loss import Loss
 from elman.models.decoding import Decoding, Hypothesis
 from elman.models.images.captioner import Captioner
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.seq2seq import Seq2SeqPredictor, symbol
-
-if TYPE_CHECKING:
-    from elman.tasks.caption.task import Captioning
+from elman.tasks.base.text_scores import caption_scores
+from elman.tasks.caption.options import CaptioningOptions
+from elman.tasks.caption.processor import CaptionProcessor
 
 
 @dataclass(frozen=True)
 class CaptionPredictor(Seq2SeqPredictor):
     """A trained model from picture to text. An input is a file, or pixels [H, W, 3] uint8."""
 
+    options: CaptioningOptions
     model: Captioner
-    task: "Captioning"
+    processor: CaptionProcessor
 
     @property
     def decoding(self) -> Decoding:
@@ -37,7 +43,7 @@ class CaptionPredictor(Seq2SeqPredictor):
     @property
     def target(self) -> TextEncoder:
         """The units of captions."""
-        return self.task.units
+        return self.processor.units
 
     def parse(self, text: str) -> Path | None:
         """The file that a line names."""
@@ -58,7 +64,7 @@ class CaptionPredictor(Seq2SeqPredictor):
         return state, None, list(zip(inputs, pictures, strict=True))
 
     def _read(self, given: Any) -> Pixels:
-        size, fit = self.task.size, self.options.fit
+        size, fit = self.processor.size, self.options.fit
         if not isinstance(given, np.ndarray):
             return read_image(given, size, fit=fit)
         if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8:
@@ -76,6 +82,52 @@ class CaptionPredictor(Seq2SeqPredictor):
             words = [symbol(self.target, i) for i in best.tokens]
             attention = (_on_grid(best.attention, picture), words, picture)
         return Prediction(text, {**named, **record}, attention)
+
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        t = batch.tensors
+        captions = captions_of(t["captions"], t["captions_lengths"], self.target.end_id)
+        return self.model.loss(t["picture"], *captions)
+
+    def score(self, examples: Examples, report: ProgressCallback | None = None) -> dict[str, Any]:
+        """The loss, and how good captions by beam search are."""
+        scores = super().score(examples, report)
+        written: list[str] = []
+        for answer in self.predict(row["picture"] for row in examples):
+            written.append(self.processor.cased(answer.text))
+            if report is not None:
+                report("writing captions", len(written), len(examples))
+        return {**scores, **caption_scores(written, self.processor.captions(examples))}
+
+    def baseline(self, examples: Examples) -> Any:
+        """The most frequent caption, and the first one of the nearest picture in training."""
+        p = self.processor
+        wanted, train = p.captions(examples), p.examples("train")
+        frequent = [p.fact("most_frequent", str)] * len(wanted)
+        nearest = nearest_pictures(
+            [np.asarray(row["picture"]) for row in examples],
+            (np.asarray(row["picture"]) for row in train),
+        )
+        theirs = [p.cased(str(train[i]["texts"])).split("\n")[0] for i in nearest]
+        return [
+            {"name": "most frequent caption", **caption_scores(frequent, wanted)},
+            {"name": "nearest picture's caption", **caption_scores(theirs, wanted)},
+        ]
+
+
+def captions_of(ids: Tensor, lengths: Tensor, end: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All captions of a batch of pictures, one a column.
+
+    ids: [S, B], the captions of each picture one after the other, behind each an end; lengths: [B]
+      ->   target: [T, N], target_lengths: [N], rows: [N], whose picture each is
+    """
+    inside = (torch.arange(len(ids), device=ids.device)[:, None] < lengths).T
+    flat, owner = ids.T[inside], inside.nonzero()[:, 0]
+    ends = (flat == end).nonzero()[:, 0]
+    sizes = torch.diff(ends, prepend=ends.new_tensor([-1]))
+    target = nn.utils.rnn.pad_sequence(list(torch.split(flat, sizes.tolist())))[:-1]
+    return target, sizes - 1, owner[ends]
 
 
 def _on_grid(weights: Tensor, picture: Pixels) -> Any:

@@ -12,11 +12,25 @@ from elman.data.core.batch import Batch
 from elman.data.series.windows import WindowBatches
 from elman.data.text.corpus import ProgressCallback
 from elman.models.series.forecaster import Forecast
+from elman.tasks.forecast.processor import ForecastProcessor
 
 #: What needs no model.
 NAIVE = ("last value", "seasonal naive")
 #: A forecaster: (batch, levels) -> `Forecast`.
 Forecasting = Callable[[Batch, tuple[float, ...]], Forecast]
+
+
+def forecasting(model: Any, processor: ForecastProcessor) -> Forecasting:
+    """The forecasts of a model; the quantiles of a point are those of its errors."""
+    spread = processor.spread()
+    generator = torch.Generator().manual_seed(processor.options.seed)
+
+    def forecast(batch: Batch, levels: tuple[float, ...]) -> Forecast:
+        t = batch.tensors
+        more = {"generator": generator} if hasattr(model, "num_samples") else {}
+        return spread(model.forecast(t["y"], t.get("x"), t["series"], levels, **more))
+
+    return forecast
 
 
 def naive(batch: Batch) -> dict[str, Tensor]:

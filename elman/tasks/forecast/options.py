@@ -205,8 +205,15 @@ class Shape:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Shape":
-        """The shape that `to_json` described."""
-        return typed(cls, value)
+        """The shape that `to_json` described; ValueError where it makes no sense."""
+        shape: Shape = typed(cls, value)
+        for name in ("horizon", "context", "patch", "season"):
+            if getattr(shape, name) < 1:
+                raise ValueError(f"{name} must be 1 or above, got {getattr(shape, name)}")
+        for name in shape.cycles:
+            if name not in CYCLES:
+                raise ValueError(f"cycles are {', '.join(CYCLES)}, not {name}")
+        return shape
 
 
 def _context(

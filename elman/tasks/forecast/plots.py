@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from elman.data.core.files import written_aside
 from elman.data.series.windows import Windows
 from elman.tasks.forecast.backtest import NAIVE, naive
-from elman.tasks.forecast.task import Forecasting
+from elman.tasks.forecast.predictor import ForecastPredictor
 
 #: So many forecasts are drawn, of so many series at most.
 PICTURES = 6
 
 
-def draw_forecasts(path: Path, task: Forecasting, model: Any) -> None:
+def draw_forecasts(path: Path, trained: ForecastPredictor) -> None:
     """History, truth, the fan of quantiles and the seasonal naive forecast."""
     from matplotlib.figure import Figure
 
-    windows = task.windows("test")
+    windows = trained.processor.windows("test")
     chosen = chosen_windows(windows)
     columns = min(len(chosen), 2)
     rows = -(-len(chosen) // columns)
     figure = Figure(figsize=(6.2 * columns, 2.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for index, one in zip(chosen, axes, strict=False):
-        _draw(one, task, model, windows, index)
+        _draw(one, trained, windows, index)
     for one in axes[len(chosen) :]:
         one.set_axis_off()
     axes[0].legend(fontsize=7, loc="upper left")
@@ -50,13 +50,13 @@ def chosen_windows(windows: Windows) -> list[int]:
     return found
 
 
-def _draw(axes: Any, task: Forecasting, model: Any, windows: Windows, index: int) -> None:
-    panel, shape = windows.panel, task.shape
+def _draw(axes: Any, trained: ForecastPredictor, windows: Windows, index: int) -> None:
+    panel, shape = windows.panel, trained.processor.shape
     group, origin = (int(a[0]) for a in windows.places(np.array([index])))
     batch = windows.batch(np.array([index]))
-    levels = task.options.levels
+    levels = trained.options.levels
     with torch.inference_mode():
-        found = task.forecasting(model)(batch, levels)
+        found = trained.forecasting()(batch, levels)
     unit = panel.units[windows.groups[group][0]]
     block = panel.blocks[unit.block]
     shown = min(windows.context, max(3 * windows.horizon, 2 * shape.season))

@@ -1,7 +1,5 @@
 """A trained forecaster: what comes after the end of a file, and after each row of a stream."""
 
-import csv
-import io
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,45 +13,44 @@ from numpy.typing import NDArray
 
 from elman.data.core.batch import Batch
 from elman.data.core.records import SkipLog
-from elman.data.series.frequency import written
-from elman.data.series.panel import Panel, Unit
+from elman.data.series.windows import Windows
 from elman.data.text.corpus import ProgressCallback
-from elman.errors import OptionError
-from elman.tasks.base.examples import batched
+from elman.errors import DataError, OptionError
+from elman.models.common.autoregressive import AutoregressiveForecaster
+from elman.models.common.loss import Loss
+from elman.tasks.base.example_predictor import batched
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.predictor import Predictor
 from elman.tasks.base.streaming import Streaming
-from elman.tasks.forecast.task import Forecasting
-
-
-@dataclass(frozen=True)
-class History:
-    """The end of a series, or of several that are read together, ready to be forecast from.
-
-    units: their names and scales. times: of the H steps that follow. batch: the window, B = 1;
-    None where there are too few steps, and left_out says so.
-    """
-
-    units: tuple[Unit, ...]
-    times: tuple[str, ...] = ()
-    batch: Batch | None = None
-    left_out: str = ""
+from elman.tasks.forecast.backtest import (
+    NAIVE,
+    Backtest,
+    Forecasting,
+    error_scores,
+    error_sums,
+    forecasting,
+)
+from elman.tasks.forecast.history import History, answer_of, histories
+from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.processor import MOST_WINDOWS, ForecastProcessor
+from elman.tasks.forecast.stream import RowStream
 
 
 @dataclass(frozen=True)
 class ForecastPredictor(Predictor):
     """A trained forecaster."""
 
-    task: Forecasting
+    options: ForecastOptions
+    processor: ForecastProcessor
 
     def read_inputs(self, file: str | Path) -> Iterator[History]:
         """The series in a file, each at its end."""
         with tempfile.TemporaryDirectory(prefix="elman-") as folder:
             skipped = SkipLog()
-            panel = self.task.other([str(file)], Path(folder) / "panel", skipped, _quiet)
+            panel = self.processor.other([str(file)], Path(folder) / "panel", skipped, _quiet)
             if skipped.total:
                 warnings.warn(f"{file}: {skipped}", stacklevel=2)
-            yield from histories(self.task, panel)
+            yield from histories(self.processor, panel)
 
     def parse(self, text: str) -> Any:
         raise OptionError(
@@ -90,66 +87,90 @@ class ForecastPredictor(Predictor):
             }
         )
         with torch.inference_mode():
-            found = self.task.forecasting(self.model)(whole, self.options.levels)
+            found = self.forecasting()(whole, self.options.levels)
         assert found.quantiles is not None
         for b in range(len(histories)):
             yield found.point[:, b].numpy(), found.quantiles[:, b].numpy()
+
+    def stream(self) -> Streaming:
+        """Rows one by one: after each the forecast of the steps that follow."""
+        return RowStream(self.model, self.processor)
+
+    def forecasting(self) -> Forecasting:
+        """(batch, levels) -> `Forecast`; the quantiles of a point are those of its errors."""
+        return forecasting(self.model, self.processor)
+
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        beside = ("naive_error", "season_before")
+        return self.model.loss(**{k: t for k, t in batch.tensors.items() if k not in beside})
+
+    def measure(self, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
+        if isinstance(self.model, AutoregressiveForecaster):
+            return super().measure(batch, state)
+        t, output = batch.tensors, self.model.output
+        o = self.model(t["y"], t.get("x"), t["series"])
+        each = output.loss(o, t["target"])
+        weight = t.get("weight", torch.ones_like(each))
+        sums = {"total": float((each * weight).sum()), "count": float(weight.sum())}
+        errors = error_sums(output.point(o), batch)
+        return {**sums, **{f"error_{k}": float(v.sum()) for k, v in errors.items()}}, None
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        errors = {
+            name.removeprefix("error_"): np.float64(value)
+            for name, value in sums.items()
+            if name.startswith("error_")
+        }
+        found = error_scores(errors) if errors else {}
+        return {**super().scores(sums), **{k: v for k, v in found.items() if k != "mae"}}
 
     def evaluate(self, files: Any = (), report: ProgressCallback | None = None) -> dict[str, Any]:
         """A rolling backtest over files like those trained on; over the run's own test part where
         there are none. Raises DataError."""
         given = [files] if isinstance(files, str | Path) else files
         if not given:
-            windows = self.task.thinned("test")
-            backtest = self.task.backtest(self.model, windows, report)
-            return self.task.scored(backtest, "test", windows)
-        return self.task.score_files(self.model, [str(f) for f in given], report or _quiet)
+            windows = self.processor.thinned("test")
+            return self.scored(self.backtest(windows, report), "test", windows)
+        return self._score_files([str(f) for f in given], report or _quiet)
 
-    def stream(self) -> Streaming:
-        """Rows one by one: after each the forecast of the steps that follow."""
-        from elman.tasks.forecast.stream import RowStream
+    def backtest(self, windows: Windows, report: ProgressCallback | None = None) -> Backtest:
+        """Forecast from each window, beside the observed values."""
+        self.model.eval()
+        batches = self.processor.in_order(windows)
+        return Backtest(self.forecasting(), batches, self.options.levels, report)
 
-        return RowStream(self)
+    def scored(self, backtest: Backtest, part: str, windows: Windows) -> dict[str, Any]:
+        """The scores of a backtest, for scores.json and for people."""
+        last, season = (backtest.beside[name] for name in NAIVE)
+        name = f"seasonal naive ({self.processor.shape.season})"
+        return {
+            **backtest.scores,
+            "part": part,
+            "windows": len(windows),
+            **{f"{name}_last_value": value for name, value in last.items()},
+            "baseline": {"name": name, **season},
+        }
 
-
-def histories(task: Forecasting, panel: Panel) -> Iterator[History]:
-    """The series of a panel, each at its end."""
-    windows = task.windows_of(panel, [(0, block.history) for block in panel.blocks])
-    for group, members in enumerate(windows.groups):
-        units = tuple(panel.units[u] for u in members)
-        block = panel.blocks[units[0].block]
-        if block.history < windows.context:
-            said = f"the series has {block.history} steps, and {windows.context} are read"
-            yield History(units, left_out=said)
-            continue
-        origin = block.history
-        batch = windows.at(np.array([group]), np.array([origin]))
-        ahead = panel.times(block, np.arange(origin, origin + windows.horizon))
-        yield History(units, tuple(written(ahead, panel.frequency)), batch)
-
-
-def answer_of(
-    history: History, point: NDArray[Any], spread: NDArray[Any], levels: tuple[float, ...]
-) -> Prediction:
-    """A forecast in the units of the file: rows of CSV, and a record."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    records = []
-    for c, unit in enumerate(history.units):
-        values = point[:, c] * unit.deviation + unit.mean
-        ranges = spread[:, c] * unit.deviation + unit.mean
-        for time, value, row in zip(history.times, values, ranges, strict=True):
-            writer.writerow([time, unit.name, f"{value:.6g}", *(f"{q:.6g}" for q in row)])
-        records.append(
-            {
-                "series": unit.name,
-                "time": list(history.times),
-                "forecast": values.tolist(),
-                "quantiles": dict(zip(map(str, levels), ranges.T.tolist(), strict=True)),
-            }
-        )
-    record = records[0] if len(records) == 1 else {"forecasts": records}
-    return Prediction(out.getvalue().rstrip("\n"), record)
+    def _score_files(self, files: list[str], report: ProgressCallback) -> dict[str, Any]:
+        """The scores of the model, and of the naive forecasts, over all of some files."""
+        skipped, processor = SkipLog(), self.processor
+        with tempfile.TemporaryDirectory(prefix="elman-") as folder:
+            panel = processor.other(files, Path(folder) / "panel", skipped, report)
+            windows = processor.windows_of(panel, [(0, block.history) for block in panel.blocks])
+            if not len(windows):
+                s = processor.shape
+                raise DataError(
+                    f"{', '.join(files)}: {max(b.history for b in panel.blocks)} steps at most; "
+                    f"{s.context} are read and {s.horizon} forecast, so {s.context + s.horizon} "
+                    "are needed"
+                )
+            stride = -(-len(windows) // MOST_WINDOWS["test"])
+            windows = processor.windows_of(panel, [(0, b.history) for b in panel.blocks], stride)
+            scores = self.scored(self.backtest(windows, report), "given", windows)
+        del scores["part"]
+        return scores | ({"skipped": str(skipped)} if skipped.total else {})
 
 
 def _quiet(what: str, done: int, total: int) -> None:

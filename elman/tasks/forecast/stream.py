@@ -17,7 +17,9 @@ from elman.errors import DataError, OptionError
 from elman.models.series.forecaster import Forecast, Forecaster
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines
-from elman.tasks.forecast.predictor import ForecastPredictor, History, answer_of
+from elman.tasks.forecast.backtest import forecasting
+from elman.tasks.forecast.history import History, answer_of
+from elman.tasks.forecast.processor import ForecastProcessor
 
 
 class RowStream(Lines):
@@ -30,12 +32,12 @@ class RowStream(Lines):
     anew, as the level of all of them is another after each row.
     """
 
-    def __init__(self, trained: ForecastPredictor) -> None:
-        self.trained, self.task = trained, trained.task
-        roles, options = self.task.panel.roles, trained.options
+    def __init__(self, model: Any, processor: ForecastProcessor) -> None:
+        self.model, self.processor = model, processor
+        roles, options = processor.panel.roles, processor.options
         if roles.future_covariates:
             raise OptionError(
-                f"{trained.run.folder}: a stream does not know the future of "
+                f"{processor.run.folder}: a stream does not know the future of "
                 f"{', '.join(roles.future_covariates)}; give a file: --file"
             )
         given = [roles.time, roles.series, *roles.numbers]
@@ -62,7 +64,7 @@ class RowStream(Lines):
             [numbers([row[n]], n, [where], self.roles.comma)[0] for n in self.roles.numbers]
         )
         if key not in self.series:
-            self.series[key] = _Running(self.trained, key, time)
+            self.series[key] = _Running(self.model, self.processor, key, time)
         return self.series[key](time, values, where)
 
     def end(self) -> Prediction | None:
@@ -84,9 +86,11 @@ class RowStream(Lines):
 class _Running:
     """The columns of one key in a stream: their last T rows, or the state of the layers."""
 
-    def __init__(self, trained: ForecastPredictor, key: str, time: int | None) -> None:
-        self.trained, self.task = trained, trained.task
-        panel, roles, shape = self.task.panel, self.task.panel.roles, self.task.shape
+    def __init__(
+        self, model: Any, processor: ForecastProcessor, key: str, time: int | None
+    ) -> None:
+        panel, shape, options = processor.panel, processor.shape, processor.options
+        roles = panel.roles
         names = [key if len(roles.targets) == 1 else f"{key} {t}" for t in roles.targets]
         names = names if roles.series else list(roles.targets)
         known = {unit.name: unit for unit in panel.units}
@@ -98,16 +102,16 @@ class _Running:
         self.units = tuple(known[names[c]] for c in self.places)
         self.frequency: Frequency = panel.frequency.from_time(time or 0)
         self.shape, self.scale = shape, panel.covariate_scale
+        self.targets = len(roles.targets)
         self.rows: deque[NDArray[np.float64]] = deque(maxlen=shape.context)
         self.index = -1
-        self.joint, self.levels = trained.options.joint, trained.options.levels
-        self.forecasting = self.task.forecasting(trained.model)
+        self.joint, self.levels = options.joint, options.levels
+        self.forecasting = forecasting(model, processor)
         ids = [0] if self.joint else [unit.number for unit in self.units]
         self.series = torch.tensor(ids)
-        model: Any = trained.model
         carried = isinstance(model, Forecaster) and model.carries
         self.model, self.stream = model, model.stream(len(ids)) if carried else None
-        self.spread = self.task.spread()
+        self.spread = processor.spread()
 
     def __call__(self, time: int | None, values: NDArray[Any], where: str) -> Prediction | None:
         index = self.index + 1
@@ -167,6 +171,6 @@ class _Running:
             parts.append(calendar(self.frequency.times(steps), self.shape.cycles))
         if self.scale:
             m, d = np.array(self.scale).T
-            own = ((rows[:, len(self.task.panel.roles.targets) :] - m) / d).astype(np.float32)
+            own = ((rows[:, self.targets :] - m) / d).astype(np.float32)
             parts.append(np.concatenate((own, np.zeros((H, own.shape[1]), np.float32))))
         return y, torch.from_numpy(np.concatenate(parts, axis=1)) if parts else None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elman.data.core.records import SkipLog
 from elman.data.core.scalers import StandardScaler
+from elman.data.core.typed import as_type
 from elman.data.text.labels import Labels
 from elman.errors import DataError, OptionError, unknown
 
@@ -60,7 +61,7 @@ class LabelConditioning:
         return torch.multinomial(often, count, replacement=True, generator=generator)
 
     def to_json(self) -> dict[str, Any]:
-        """What `given_from_json` makes it from again."""
+        """What `conditioning_from_json` makes it from again."""
         return self.labels.to_json()
 
 
@@ -117,18 +118,22 @@ class VectorConditioning:
         return torch.randn(count, self.scale.size, generator=generator)
 
     def to_json(self) -> dict[str, Any]:
-        """What `given_from_json` makes it from again."""
+        """What `conditioning_from_json` makes it from again."""
         return {"vectors": self.scale.to_json(), "shown": list(self.shown)}
 
 
-Given = LabelConditioning | VectorConditioning
+Conditioning = LabelConditioning | VectorConditioning
 
 
-def given_from_json(value: dict[str, Any]) -> Given:
+def conditioning_from_json(value: dict[str, Any]) -> Conditioning:
     """What ``to_json`` described."""
     if "vectors" in value:
-        return VectorConditioning(StandardScaler.from_json(value["vectors"]), tuple(value["shown"]))
-    return LabelConditioning(Labels.from_json(value))
+        shown = as_type(tuple[str, ...], value["shown"], "shown")
+        return VectorConditioning(StandardScaler.from_json(value["vectors"]), shown)
+    labels = Labels.from_json(value)
+    if min(labels.counts, default=0) < 1:
+        raise ValueError("labels must be there, each seen at least once")
+    return LabelConditioning(labels)
 
 
 def parsed_vector(text: str, where: str, size: int | None) -> np.ndarray:

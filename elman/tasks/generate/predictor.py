@@ -9,14 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.data.core.batch import Batch
 from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
+from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError, require_positive
 from elman.models.common.latent import interpolate
+from elman.models.common.loss import Loss
 from elman.models.common.sampling import check_sampling
 from elman.models.decoding import Decoding, Hypothesis, decode
-from elman.tasks.base.examples import ExamplePredictor, answered, batched
+from elman.tasks.base.example_predictor import ExamplePredictor, answered, batched
 from elman.tasks.base.figures import draw_sheet
 from elman.tasks.base.prediction import Prediction
+from elman.tasks.generate.options import GenerateOptions
+from elman.tasks.generate.processor import GenerateProcessor
+from elman.tasks.generate.scores import bound_parts, independent_nats, labels_of, tighter_bound
 
 AT_ONCE = 64
 
@@ -25,19 +32,20 @@ AT_ONCE = 64
 class SequenceGenerator(ExamplePredictor):
     """A trained model that writes texts, or series [T, F] of numbers."""
 
+    options: GenerateOptions
     model: Any
-    task: Any
+    processor: GenerateProcessor
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that it writes for, the most frequent first; none with a latent variable, and
         none where they are vectors."""
-        return self.task.given_to_it.names if self.options.conditional else ()
+        return self.processor.conditioning.names if self.options.conditional else ()
 
     @property
     def decoding(self) -> Decoding:
         """The likeliest unit at each step; no text of the training data is empty."""
-        return Decoding(min_length=1, max_length=self.task.found["length"])
+        return Decoding(min_length=1, max_length=self.processor.length)
 
     def generate(
         self,
@@ -75,8 +83,10 @@ class SequenceGenerator(ExamplePredictor):
                     f"'{label}'; train with --conditional"
                 )
             return self.model.prior(count, generator)
-        given = self.task.given_to_it
-        return given.drawn(count, generator) if label is None else given.tensor([label] * count)
+        conditioning = self.processor.conditioning
+        if label is None:
+            return conditioning.drawn(count, generator)
+        return conditioning.tensor([label] * count)
 
     def _written(
         self,
@@ -86,9 +96,9 @@ class SequenceGenerator(ExamplePredictor):
         generator: torch.Generator | None = None,
     ) -> list[Any]:
         """A sequence for each vector."""
-        length = self.task.found["length"] if length is None else length
+        length = self.processor.length if length is None else length
         require_positive(length=length)
-        inputs = self.task.inputs
+        inputs = self.processor.inputs
         if inputs.units is None:
             x, _ = self.model.generate(
                 vectors, length, temperature=temperature, generator=generator
@@ -103,7 +113,8 @@ class SequenceGenerator(ExamplePredictor):
         self, vectors: Tensor, decoding: Decoding, generator: torch.Generator | None
     ) -> list[list[Hypothesis]]:
         """The n_best texts of each vector."""
-        units = self.task.inputs.units
+        units = self.processor.inputs.units
+        assert units is not None
         unseen = units.tokenizer.unknown_id
         with torch.inference_mode():
             return decode(
@@ -119,7 +130,7 @@ class SequenceGenerator(ExamplePredictor):
 
     def line(self, found: Any) -> str:
         """What was written, in a line for people."""
-        return self.task.inputs.line(found)
+        return self.processor.inputs.line(found)
 
     def record(self, found: Any) -> dict[str, Any]:
         """What was written, for programs."""
@@ -135,14 +146,14 @@ class SequenceGenerator(ExamplePredictor):
     # From inputs
 
     def parse(self, text: str) -> Any:
-        return text.strip() if self.options.conditional else self.task.inputs.parse(text)
+        return text.strip() if self.options.conditional else self.processor.inputs.parse(text)
 
     def read_inputs(self, file: str | Path) -> Iterator[Any]:
         """The texts or series in a file; of a conditional model the labels."""
         if self.options.conditional:
-            return (record.label for record in self.task.read([str(file)]))
-        more = self.task.embedded
-        return self.task.inputs.read(file, self.options, labelled=False, **more)
+            return (record.label for record in self.processor.read([str(file)]))
+        more = self.processor.embedded
+        return self.processor.inputs.read(file, self.options, labelled=False, **more)
 
     def predict(
         self,
@@ -160,7 +171,7 @@ class SequenceGenerator(ExamplePredictor):
         decoding: of texts, as `elman.models.decoding.Decoding`; the likeliest unit at each step
         where not given. seed: of what is drawn.
         """
-        if decoding is not None and self.task.inputs.units is None:
+        if decoding is not None and self.processor.inputs.units is None:
             raise OptionError(
                 "series of numbers take no options of decoding: each number is its likeliest one; "
                 f"draw with elman sample {self.run.folder}"
@@ -177,23 +188,23 @@ class SequenceGenerator(ExamplePredictor):
         self, several: list[Any], decoding: Decoding | None, generator: torch.Generator
     ) -> Iterator[Prediction]:
         if self.options.conditional:
-            vectors = self.task.given_to_it.tensor(several)
-            lengths = [self.task.found["length"]] * len(several)
+            vectors = self.processor.conditioning.tensor(several)
+            lengths = [self.processor.length] * len(several)
             about = [{"label": name} for name in several]
         else:
             vectors = self.encode(several)
-            lengths = [len(self.task.inputs.encode(value)) for value in several]
+            lengths = [len(self.processor.inputs.encode(value)) for value in several]
             about = [{"latent": z.tolist()} for z in vectors]
-        if self.task.inputs.units is None:
+        if self.processor.inputs.units is None:
             return self._series_answers(vectors, lengths, about)
         if decoding is None:
-            longest = max(self.task.found["length"], *lengths)
+            longest = max(self.processor.length, *lengths)
             decoding = Decoding(min_length=1, max_length=longest)
         found = self._texts(vectors, decoding, generator)
         return map(self._text_answer, found, about)
 
     def _text_answer(self, found: list[Hypothesis], about: dict[str, Any]) -> Prediction:
-        texts = [self.task.inputs.decode(one.content) for one in found]
+        texts = [self.processor.inputs.decode(one.content) for one in found]
         several = [
             {"text": text, "log_probability": one.log_probability}
             for text, one in zip(texts, found, strict=True)
@@ -210,7 +221,7 @@ class SequenceGenerator(ExamplePredictor):
             given = self.model.vector(vectors) if self.options.conditional else vectors
             _, log_p = self.model.decoder(x, given, steps)
         for i, length in enumerate(lengths):
-            found = self.task.inputs.decode(x[:length, i].numpy())
+            found = self.processor.inputs.decode(x[:length, i].numpy())
             record = {"series": found.tolist(), "log_probability": float(log_p[i])}
             yield Prediction(self.line(found), {**record, **about[i]})
 
@@ -218,7 +229,7 @@ class SequenceGenerator(ExamplePredictor):
         """The means of q(z | x): [N, latent]. OptionError for a model without z."""
         if self.options.conditional:
             raise OptionError(f"{self.run.folder}: writes from labels, not from a latent variable")
-        batch = collate([{"x": self.task.inputs.encode(value)} for value in inputs]).tensors
+        batch = collate([{"x": self.processor.inputs.encode(value)} for value in inputs]).tensors
         with torch.inference_mode():
             mean, _ = self.model.encode(batch["x"], batch["x_lengths"])
         return mean
@@ -231,11 +242,11 @@ class SequenceGenerator(ExamplePredictor):
     def overview(self, given: Sequence[Any], seed: int) -> list[tuple[str, list[Any]]]:
         """What to look at first: draws, inputs as they are written again, what lies between."""
         if self.options.conditional:
-            names = self.task.given_to_it.shown
+            names = self.processor.conditioning.shown
             return [(name, list(self.generate(10, seed=seed, label=name))) for name in names]
         again = self._written(self.encode(given))
         rows = [("drawn", list(self.generate(20, seed=seed)))]
-        if self.task.inputs.units is None:
+        if self.processor.inputs.units is None:
             rows = [("drawn", rows[0][1][:10]), ("drawn", rows[0][1][10:])]
             rows += [("given", list(given)), ("again", again)]
         else:
@@ -243,6 +254,48 @@ class SequenceGenerator(ExamplePredictor):
             rows += [("given, and again", pairs)]
         ends = zip(given[::2], given[1::2], strict=False)
         return rows + [("between", self.between(a, b)) for a, b in list(ends)[:3]]
+
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        t = batch.tensors
+        if not self.options.conditional:
+            return self.model.loss(t["x"], t["x_lengths"], self.options.beta)
+        # Over sequences, as with a latent variable, so that the losses can be compared.
+        total = self.model.loss(labels_of(t), t["x"], t["x_lengths"]).total
+        return Loss(total, t["x"].shape[1])
+
+    def measure(self, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
+        x, lengths = batch.tensors["x"], batch.tensors["x_lengths"]
+        items = lengths.sum() + self.model.decoder.items.ends * len(lengths)
+        sums = {"count": float(len(lengths)), "items": float(items)}
+        if self.options.conditional:
+            return {**sums, "total": float(self.loss(batch, state).total)}, None
+        parts = bound_parts(self.model, x, lengths, self.options.seed)
+        return {**sums, **parts, "total": parts["reconstruction"] + parts["kl"]}, None
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        names = [name for name in ("reconstruction", "kl") if name in sums]
+        parts = {f"{name}_nats": sums[name] / max(sums["count"], 1) for name in names}
+        each = sums["total"] / max(sums["items"], 1)
+        return {**super().scores(sums), **parts, self._each: each}
+
+    @property
+    def _each(self) -> str:
+        return f"nats_per_{'token' if self.processor.kind == 'text' else 'frame'}"
+
+    def score(self, examples: Examples, report: ProgressCallback | None = None) -> dict[str, Any]:
+        """The scores, and `tighter_bound`: an upper bound as the loss is, and tighter."""
+        scores = super().score(examples, report)
+        if self.options.conditional or not self.options.importance:
+            return scores
+        bound = tighter_bound(self.model, examples, self.options, report)
+        return {**scores, "bound_nats": bound}
+
+    def baseline(self, examples: Examples) -> dict[str, Any]:
+        """Items that know nothing of each other."""
+        loss, each = independent_nats(self.processor.independent, examples)
+        return {"name": "independent items", "loss_nats": loss, self._each: each}
 
 
 def _is_empty(value: Any) -> bool:

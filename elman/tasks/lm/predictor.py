@@ -9,40 +9,56 @@ from typing import Any
 
 import torch
 
+from elman.data.core.batch import Batch
 from elman.data.core.batches import collate
 from elman.data.core.lines import read_lines
-from elman.data.core.typed import as_type
 from elman.data.text.blocks import Text
-from elman.data.text.corpus import Part, ProgressCallback
+from elman.data.text.corpus import ProgressCallback
 from elman.data.text.tokenizer import Tokenizer
 from elman.errors import DataError, OptionError
 from elman.models import LanguageModel
+from elman.models.common.loss import Loss
 from elman.models.common.sampling import check_sampling
 from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.models.text.dynamic import Dynamic, DynamicModel
-from elman.tasks.base.examples import answered
+from elman.tasks.base.example_predictor import answered
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.predictor import Predictor
+from elman.tasks.lm.options import LanguageModelOptions
+from elman.tasks.lm.processor import LanguageProcessor
 from elman.tasks.lm.scores import (
-    Measure,
     language_scores,
+    measure_of,
     pieces_of_part,
     pieces_of_text,
     report_to,
     segments,
+    validation_scores,
 )
 
 
 @dataclass(frozen=True)
 class TextGenerator(Predictor):
-    """A trained language model with its units of text.
+    """A trained language model with its units of text."""
 
-    prompt: what a text begins with where nothing else is asked for.
-    """
-
+    options: LanguageModelOptions
     model: LanguageModel
-    tokenizer: Tokenizer
-    prompt: str
+    processor: LanguageProcessor
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The units of text."""
+        return self.processor.tokenizer
+
+    @property
+    def prompt(self) -> str:
+        """What a text begins with where nothing else is asked for."""
+        return self.processor.prompt
+
+    @property
+    def decoding(self) -> Decoding:
+        """The likeliest unit at each step."""
+        return Decoding()
 
     def generate(
         self,
@@ -116,11 +132,6 @@ class TextGenerator(Predictor):
         if not prompt:
             raise OptionError("the prompt is empty; give at least one character")
         ids = torch.from_numpy(self.tokenizer.require_known(prompt))
-        generator = torch.Generator()
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
         yield from self.model.generate_scored(
             ids,
             length,
@@ -128,7 +139,7 @@ class TextGenerator(Predictor):
             top_k=top_k,
             top_p=top_p,
             exclude=() if self.tokenizer.unknown_id is None else [self.tokenizer.unknown_id],
-            generator=generator,
+            generator=_generator(seed),
         )
 
     # From inputs
@@ -158,16 +169,8 @@ class TextGenerator(Predictor):
         `tokens` that were written and the probability of each.
         """
         how = decoding or self.decoding
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
-        answers = partial(self._answers, how=how, generator=generator if how.draws else None)
+        answers = partial(self._answers, how=how, generator=_generator(seed) if how.draws else None)
         return answered(inputs, batch_size, lambda text: not text, answers)
-
-    @property
-    def _line_end(self) -> int | None:
-        ids = self.tokenizer.encode("\n")
-        known = len(ids) == 1 and ids[0] != self.tokenizer.unknown_id
-        return int(ids[0]) if known else None
 
     def _answers(
         self, texts: list[str], how: Decoding, generator: torch.Generator | None
@@ -184,7 +187,7 @@ class TextGenerator(Predictor):
                 state,
                 batch_size=len(texts),
                 start=torch.tensor([int(ids[-1]) for ids in prompts]),
-                end=self._line_end,
+                end=self.processor.line_end,
                 decoding=how,
                 exclude=[] if unseen is None else [unseen],
                 generator=generator,
@@ -207,6 +210,12 @@ class TextGenerator(Predictor):
         return Prediction("\n".join(f"{prompt}{one['text']}" for one in several), record)
 
     # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        return self.model.loss(**batch.tensors, state=state)
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        return validation_scores(super().scores(sums)["loss_nats"], self.processor.part("valid"))
 
     def evaluate(
         self,
@@ -232,11 +241,11 @@ class TextGenerator(Predictor):
             pieces = pieces_of_text(text, self.tokenizer)
             size = sum(Path(file).stat().st_size for file in texts)
         else:
-            valid = self._part("valid")
+            valid = self.processor.part("valid")
             pieces, size = pieces_of_part(valid, self.run.folder), valid.tokens
-        measure: Measure = self._measure
+        measure = measure_of(self.model)
         if dynamic is not None:
-            training = segments(self._part("train"), self.run.folder, dynamic.segment)
+            training = segments(self.processor.part("train"), self.run.folder, dynamic.segment)
             measure = DynamicModel(self.model, training, dynamic).loss
             chunk = dynamic.segment
         told = report_to(report, size)
@@ -247,10 +256,8 @@ class TextGenerator(Predictor):
             )
         return scores if texts else {**scores, "part": "valid"}
 
-    def _part(self, name: str) -> Part:
-        return as_type(Part, self.run.config["found"][name], name)
 
-    @torch.inference_mode()
-    def _measure(self, ids: torch.Tensor, state: Any) -> tuple[float, Any]:
-        loss = self.model.loss(ids[:-1], ids[1:], state)
-        return loss.total.item(), loss.state
+def _generator(seed: int | None) -> torch.Generator:
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    return generator

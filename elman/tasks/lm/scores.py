@@ -13,6 +13,7 @@ from torch import Tensor
 from elman.data.text.blocks import Text
 from elman.data.text.corpus import Part, ProgressCallback
 from elman.data.text.tokenizer import Tokenizer
+from elman.models import LanguageModel
 from elman.train.task import perplexity
 
 #: ids [T + 1, 1], state -> the loss in nats of the T that follow the first, the state
@@ -57,6 +58,17 @@ def segments(part: Part, folder: Path, size: int) -> Iterator[Tensor]:
         yield torch.from_numpy(ids[start : start + size + 1].astype(np.int64))
 
 
+def measure_of(model: LanguageModel) -> Measure:
+    """The loss of a model that stays as it is."""
+
+    @torch.inference_mode()
+    def measure(ids: Tensor, state: Any) -> tuple[float, Any]:
+        loss = model.loss(ids[:-1], ids[1:], state)
+        return loss.total.item(), loss.state
+
+    return measure
+
+
 def language_scores(
     pieces: Iterator[Piece],
     tokenizer: Tokenizer,
@@ -99,6 +111,15 @@ def language_scores(
         "words": words,
         "unknown_tokens": unseen,
     }
+
+
+def validation_scores(nats: float, part: Part) -> dict[str, float]:
+    """The scores from the mean loss of the tokens of a part."""
+    bits = nats / math.log(2) * part.tokens / part.characters
+    scores = {"loss_nats": nats, "bits_per_char": bits}
+    if abs(part.tokens / part.characters - 1) > 0.01:
+        scores["perplexity"] = perplexity(nats)
+    return scores
 
 
 def report_to(report: ProgressCallback | None, size: int) -> Callable[[int], None]:

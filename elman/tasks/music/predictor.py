@@ -10,15 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from elman.data.core.batch import Batch
 from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
 from elman.data.music.midi import KEYS, LOWEST, write_midi
 from elman.errors import DataError, OptionError, require_positive
 from elman.models.common.frames import Binary
+from elman.models.common.loss import Loss
+from elman.models.common.scores import multi_label_counts, multi_label_scores
 from elman.models.text.tagger import Tagger
-from elman.tasks.base.examples import ExamplePredictor, answered, batched
+from elman.tasks.base.example_predictor import ExamplePredictor, answered, batched
 from elman.tasks.base.figures import draw_rolls
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines, stack_stream
+from elman.tasks.music.options import MusicOptions
+from elman.tasks.music.processor import MusicProcessor
 
 AT_ONCE = 64
 #: A frame in which no key sounds, in a line.
@@ -31,8 +37,9 @@ Roll = NDArray[Any]
 class MusicPredictor(ExamplePredictor):
     """A trained model of music. Piano rolls are [T, 88], from A0 to C8."""
 
+    options: MusicOptions
     model: Tagger
-    task: Any
+    processor: MusicProcessor
 
     # From inputs
 
@@ -51,7 +58,7 @@ class MusicPredictor(ExamplePredictor):
 
     def read_inputs(self, file: str | Path) -> Iterator[Roll]:
         """The pieces in a file."""
-        return (piece.roll for piece in self.task.read([str(file)]))
+        return (piece.roll for piece in self.processor.read([str(file)]))
 
     def predict(self, inputs: Iterable[Roll], *, batch_size: int = AT_ONCE) -> Iterator[Prediction]:
         """For each roll the probability of each key in the frame after its last."""
@@ -98,7 +105,7 @@ class MusicPredictor(ExamplePredictor):
         generator.seed() if seed is None else generator.manual_seed(seed)
         begun = self._begun(prompt, prompt_length)
         if length is None:
-            length = self.task.found["length"] + (0 if begun is None else len(begun))
+            length = self.processor.length + (0 if begun is None else len(begun))
         require_positive(length=length)
         for several in batched(range(count), AT_ONCE):
             first = self._openings(len(several), generator) if begun is None else begun[:length]
@@ -124,7 +131,7 @@ class MusicPredictor(ExamplePredictor):
 
     def _openings(self, count: int, generator: torch.Generator) -> Tensor:
         """[1, count, 88]: first frames of training pieces."""
-        openings = self.task.known["openings"]
+        openings = self.processor.known["openings"]
         drawn = torch.randint(len(openings), (count,), generator=generator).tolist()
         first = torch.zeros(1, count, KEYS)
         for b, number in enumerate(drawn):
@@ -153,7 +160,7 @@ class MusicPredictor(ExamplePredictor):
             raise OptionError(f"{out}: music is written as .mid, as piece.mid")
         if not out.parent.is_dir():
             raise OptionError(f"{out}: there is no folder {out.parent}")
-        steps, tempo = self.task.steps_per_beat, self.options.tempo
+        steps, tempo = self.processor.steps_per_beat, self.options.tempo
         for number, roll in enumerate(written, 1):
             path = out if number == 1 else out.with_stem(f"{out.stem}-{number}")
             write_midi(path, roll, steps, tempo)
@@ -163,6 +170,40 @@ class MusicPredictor(ExamplePredictor):
         told = np.concatenate((np.zeros((1, KEYS)), self.probabilities(roll)[:-1]))
         rows = [("played", roll), ("predicted from the frames before", told)]
         draw_rolls(path, [*rows, ("a sample", sample)], LOWEST)
+
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        t = batch.tensors
+        return self.model.loss(t["x"], t["x_lengths"], t["tags"])
+
+    def measure(self, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
+        t = batch.tensors
+        lengths, tags = t["x_lengths"], t["tags"]
+        loss = self.loss(batch, state)
+        on, _ = self.model.decode(t["x"], lengths)
+        counts = multi_label_counts(on.float(), tags, lengths)
+        return {"total": float(loss.total), "count": float(loss.count), **counts}, None
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        return {**super().scores(sums), **multi_label_scores(sums)}
+
+    def baseline(self, examples: Examples) -> dict[str, Any]:
+        """Keys that sound as often as in training, whatever sounded before; of what sounds, the
+        frame before once more."""
+        share = np.array(self.processor.known["share"])
+        on, off = np.log(share), np.log1p(-share)
+        nats, frames = 0.0, 0
+        sums: dict[str, float] = {}
+        for row in examples:
+            x, tags = np.array(row["x"]), np.array(row["tags"])
+            nats -= float((tags @ on + (1 - tags) @ off).sum())
+            frames += len(tags)
+            counts = multi_label_counts(torch.from_numpy(x), torch.from_numpy(tags))
+            for name, value in counts.items():
+                sums[name] = sums.get(name, 0.0) + value
+        name = "independent keys; else the last frame again"
+        return {"name": name, "loss_nats": nats / frames, **multi_label_scores(sums)}
 
 
 class MusicStream(Lines):

@@ -1,5 +1,6 @@
 """A trained model of pictures: drawing, completing, scoring, row by row from standard input."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,14 +12,19 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from elman.data.core.batch import Batch
+from elman.data.core.examples import Examples
 from elman.data.images.arrays import BLANK, Pixels, write_sheet
 from elman.data.images.pictures import Picture, to_levels
 from elman.errors import DataError, OptionError, require_positive
+from elman.models.common.loss import Loss
 from elman.models.common.sampling import check_sampling
 from elman.models.images.pixels import PixelModel, Telling
-from elman.tasks.base.examples import ExamplePredictor, batched
+from elman.tasks.base.example_predictor import ExamplePredictor, batched
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines
+from elman.tasks.pixels.options import PixelOptions
+from elman.tasks.pixels.processor import PixelProcessor
 
 AT_ONCE = 64
 #: From black to white, for people who look at a terminal.
@@ -29,8 +35,9 @@ SHADES = " .:-=+*#%@"
 class PixelPredictor(ExamplePredictor):
     """A trained model that tells pictures value by value."""
 
+    options: PixelOptions
     model: PixelModel
-    task: Any
+    processor: PixelProcessor
 
     def generate(
         self,
@@ -81,8 +88,8 @@ class PixelPredictor(ExamplePredictor):
         """A picture [D] of levels in colour, of which only what `complete` is given is shown."""
         told = np.zeros(len(x), bool)
         told[self.model.order.numpy()[: self._known(rows)]] = True
-        known = told.reshape(self.task.shape)
-        return np.where(known, self.task.picture_of(x), BLANK).astype(np.uint8)
+        known = told.reshape(self.processor.shape)
+        return np.where(known, self.processor.picture_of(x), BLANK).astype(np.uint8)
 
     def _drawn(
         self,
@@ -95,14 +102,14 @@ class PixelPredictor(ExamplePredictor):
         x = self.model.generate(
             count, given=given, known=known, temperature=temperature, generator=generator
         )
-        return [self.task.picture_of(column) for column in x.T.numpy()]
+        return [self.processor.picture_of(column) for column in x.T.numpy()]
 
     def _known(self, rows: int) -> int:
-        _, W, C = self.task.shape
+        _, W, C = self.processor.shape
         return rows * W * C
 
     def _rows(self, asked: int | None) -> int:
-        H = self.task.shape[0]
+        H = self.processor.shape[0]
         rows = H // 2 if asked is None else asked
         if not 0 <= rows <= H:
             raise OptionError(
@@ -111,7 +118,7 @@ class PixelPredictor(ExamplePredictor):
         return rows
 
     def _encoded(self, pictures: Sequence[Picture]) -> torch.Tensor:
-        x = np.stack([self.task.levels_of(picture.pixels) for picture in pictures], 1)
+        x = np.stack([self.processor.levels_of(picture.pixels) for picture in pictures], 1)
         return torch.from_numpy(x.astype(np.int64))
 
     # What was written
@@ -133,7 +140,7 @@ class PixelPredictor(ExamplePredictor):
 
     def read_inputs(self, file: str | Path) -> Iterator[Picture]:
         """The pictures in a folder, a picture file or an idx file."""
-        return iter(self.task.read([str(file)]))
+        return iter(self.processor.read([str(file)]))
 
     def parse(self, text: str) -> Picture:
         """The picture in a file; DataError for what holds several."""
@@ -153,7 +160,7 @@ class PixelPredictor(ExamplePredictor):
             for picture, column, nats in zip(
                 several, x.T.numpy(), self.model.nats(x).sum(0).tolist(), strict=True
             ):
-                bits, alone = self.task.bits(nats), self.task.independent.nats(column)
+                bits, alone = self.bits(nats), self.processor.independent.nats(column)
                 record = {
                     "picture": picture.where,
                     "nats": nats,
@@ -171,6 +178,25 @@ class PixelPredictor(ExamplePredictor):
             )
         return RowStream(self)
 
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        return self.model.loss(batch.tensors["x"])
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        scores = super().scores(sums)
+        return {**scores, "bits_per_dim": self.bits(scores["loss_nats"])}
+
+    def bits(self, nats: float) -> float:
+        """Nats of a picture as bits of each of its values."""
+        return nats / (math.prod(self.processor.shape) * math.log(2))
+
+    def baseline(self, examples: Examples) -> dict[str, Any]:
+        """Pixels that know nothing of each other."""
+        model = self.processor.independent
+        nats = sum(model.nats(np.asarray(row["x"])) for row in examples) / len(examples)
+        return {"name": "independent pixels", "loss_nats": nats, "bits_per_dim": self.bits(nats)}
+
 
 class RowStream(Lines):
     """Rows as lines of values from 0 to 255; the last row of a picture ends it."""
@@ -182,13 +208,13 @@ class RowStream(Lines):
 
     def __call__(self, piece: str) -> Prediction:
         """The nats of a row."""
-        H, W, C = self.trained.task.shape
+        H, W, C = self.trained.processor.shape
         nats = 0.0
         for level in self._levels(piece, W * C):
             x = torch.tensor([level])
             nats += float(F.cross_entropy(self.telling.logits(), x))
             self.telling.tell(x)
-        row, bits = self.row, self.trained.task.bits(nats * H)
+        row, bits = self.row, self.trained.bits(nats * H)
         self.row += 1
         if self.row == H:
             self.end()

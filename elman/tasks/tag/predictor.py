@@ -3,35 +3,37 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from elman.data.core.batch import Batch
 from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
 from elman.data.core.lines import read_lines, unpacked_name
 from elman.data.text.tagged import PARALLEL, untagged_sentences
 from elman.errors import OptionError
+from elman.models.common.loss import Loss
 from elman.models.common.scores import named
 from elman.models.text.spans import spans
 from elman.models.text.tagger import Tagger
-from elman.tasks.base.examples import ExamplePredictor, answered, batched
+from elman.tasks.base.example_predictor import ExamplePredictor, answered, batched
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines, stack_stream
-
-if TYPE_CHECKING:
-    from elman.tasks.tag.task import Tagging
-
-#: The arguments of `Tagger.loss` that may be columns of the data.
-COLUMNS = ("x", "x_lengths", "tags", "label", "characters", "word_lengths")
+from elman.tasks.tag.options import TagOptions
+from elman.tasks.tag.processor import TagProcessor, known, to_read
+from elman.tasks.tag.scores import TagScores
 
 
 @dataclass(frozen=True)
 class TagPredictor(ExamplePredictor):
     """A trained tagger."""
 
+    options: TagOptions
     model: Tagger
-    task: "Tagging"
+    processor: TagProcessor
 
     def parse(self, text: str) -> list[str]:
         """The words of a line: what stands between white space."""
@@ -47,7 +49,7 @@ class TagPredictor(ExamplePredictor):
         if path.is_dir():
             path = path / PARALLEL[0]
         in_lines = path.name == PARALLEL[0] or unpacked_name(path).suffix == ".txt"
-        if in_lines or any(is_parallel(Path(given)) for given in self.task.files):
+        if in_lines or any(is_parallel(Path(given)) for given in self.processor.files):
             return (line.split() for line in read_lines(path, encoding))
         column = self.options.word_column
         return untagged_sentences(path, word_column=column, encoding=encoding)
@@ -61,7 +63,7 @@ class TagPredictor(ExamplePredictor):
     @property
     def tags(self) -> tuple[str, ...]:
         """The names of the tags, as `probabilities` counts them."""
-        return self.task.tags.names
+        return self.processor.tags.names
 
     def probabilities(
         self, inputs: Iterable[Sequence[str]], *, batch_size: int = 64
@@ -71,7 +73,7 @@ class TagPredictor(ExamplePredictor):
         What several trainings on the same data give can be averaged.
         """
         for several in batched(inputs, batch_size):
-            given = known(collate([self.task.encode_words(words) for words in several]))
+            given = known(collate([self.processor.encode_words(words) for words in several]))
             shares, _ = self.model.probabilities(*to_read(given))
             for b, words in enumerate(several):
                 yield shares[: len(words), b]
@@ -80,13 +82,13 @@ class TagPredictor(ExamplePredictor):
         return TaggerStream(self)
 
     def _answers(self, several: list[Sequence[str]]) -> Iterator[Prediction]:
-        given = known(collate([self.task.encode_words(words) for words in several]))
+        given = known(collate([self.processor.encode_words(words) for words in several]))
         shares, label_shares = self.model.probabilities(*to_read(given))
         # Only a CRF's best path is another than the best tag of each step.
         crf = self.model.crf is not None
         tags = self.model.decode(*to_read(given))[0] if crf else shares.argmax(-1)
         certain = shares.gather(-1, tags[..., None])[..., 0]
-        for b, found in enumerate(named(tags, self.task.tags.names, given["x_lengths"])):
+        for b, found in enumerate(named(tags, self.processor.tags.names, given["x_lengths"])):
             p = certain[: len(found), b].tolist()
             label = None if label_shares is None else label_shares[b]
             yield self._answer(list(several[b]), found, p, label)
@@ -96,7 +98,7 @@ class TagPredictor(ExamplePredictor):
     ) -> Prediction:
         record: dict[str, Any] = {"words": words, "tags": tags, "probabilities": p}
         text = " ".join(f"{word}/{tag}" for word, tag in zip(words, tags, strict=True))
-        if self.task.found["bio"]:
+        if self.processor.bio:
             record["spans"] = [
                 {
                     "type": s.type,
@@ -106,12 +108,48 @@ class TagPredictor(ExamplePredictor):
                 }
                 for s in spans(tags)
             ]
-        if label_shares is not None and self.task.labels is not None:
+        if label_shares is not None and self.processor.labels is not None:
             best = int(label_shares.argmax())
-            record["label"] = self.task.labels.names[best]
+            record["label"] = self.processor.labels.names[best]
             record["label_probability"] = float(label_shares[best])
             text = f"{record['label']}\t{text}"
         return Prediction(text, record)
+
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        return self.model.loss(**known(batch))
+
+    def measure(self, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
+        sums, _ = super().measure(batch, state)
+        given = known(batch)
+        tags, label = self.model.decode(*to_read(given))
+        return {**sums, **self.tag_scores.counts(tags, label, given)}, None
+
+    @property
+    def tag_scores(self) -> TagScores:
+        """The scores that the data allow."""
+        p = self.processor
+        return TagScores(p.tags, p.labels, p.bio)
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        return {**super().scores(sums), **self.tag_scores.scores(sums)}
+
+    def baseline(self, examples: Examples) -> dict[str, Any]:
+        """For each word the tag that it has most often in training, and the commonest label."""
+        p = self.processor
+        counts = np.zeros((p.words.vocab_size, len(p.tags)), dtype=np.int64)
+        for row in p.examples("train"):
+            np.add.at(counts, (np.asarray(row["x"]), np.asarray(row["tags"])), 1)
+        # What was never seen has the commonest tag, number 0.
+        best = torch.from_numpy(counts.argmax(1))
+        sums: dict[str, float] = {}
+        for rows in batched(examples, 256):
+            given = collate(rows).tensors
+            label = torch.zeros(len(rows), dtype=torch.int64)
+            for name, value in self.tag_scores.counts(best[given["x"]], label, given).items():
+                sums[name] = sums.get(name, 0.0) + value
+        return {"name": "each word's commonest tag", **self.tag_scores.scores(sums)}
 
 
 class TaggerStream(Lines):
@@ -136,11 +174,11 @@ class TaggerStream(Lines):
         self.layers = stack_stream(trained.run.folder, trained.model.reader.encoder.stack)
 
     def __call__(self, piece: str) -> Prediction:
-        model, task = self.trained.model, self.trained.task
-        given = known(collate([task.encode_words([piece])]))
+        model, processor = self.trained.model, self.trained.processor
+        given = known(collate([processor.encode_words([piece])]))
         hidden = self.layers(model.reader.vectors(*to_read(given))[0, 0])
         p = model.output(hidden).softmax(-1)
-        tag, share = task.tags.names[int(p.argmax())], float(p.max())
+        tag, share = processor.tags.names[int(p.argmax())], float(p.max())
         return Prediction(f"{piece}/{tag}", {"word": piece, "tag": tag, "probability": share})
 
     def end(self) -> None:
@@ -150,13 +188,3 @@ class TaggerStream(Lines):
 def is_parallel(path: Path) -> bool:
     """Whether these are sentences a line: a folder of parallel files, or one of them."""
     return path.is_dir() or path.name in PARALLEL
-
-
-def to_read(given: dict[str, Any]) -> tuple[Any, ...]:
-    """What the model reads of a batch: words, lengths, letters."""
-    return tuple(given.get(name) for name in ("x", "x_lengths", "characters", "word_lengths"))
-
-
-def known(batch: Batch) -> dict[str, Any]:
-    """The columns of a batch that the model takes."""
-    return {name: batch.tensors[name] for name in COLUMNS if name in batch.tensors}

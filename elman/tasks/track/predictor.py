@@ -8,27 +8,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from elman.data.core.batch import Batch
 from elman.data.core.batches import collate
+from elman.data.core.examples import Examples
 from elman.data.tracks.boxes import Track
 from elman.errors import DataError, ShapeError
+from elman.models.common.loss import Loss
 from elman.models.tracks.tracker import Now, Tracker, constant_velocity, height
-from elman.tasks.base.examples import ExamplePredictor, answered
+from elman.tasks.base.example_predictor import ExamplePredictor, answered
 from elman.tasks.base.prediction import Prediction
 from elman.tasks.base.streaming import Lines, stack_stream
+from elman.tasks.track.options import TrackOptions
 from elman.tasks.track.plots import draw_tracks
-
-Boxes = NDArray[np.float32]
+from elman.tasks.track.processor import Boxes, TrackProcessor, centred
+from elman.tasks.track.scores import errors, straight_scores, track_scores
 
 
 @dataclass(frozen=True)
 class TrackPredictor(ExamplePredictor):
     """A trained model of tracks. Boxes are [T, 4]: left, top, width, height, in pixels."""
 
+    options: TrackOptions
     model: Tracker
-    task: Any
+    processor: TrackProcessor
 
     def parse(self, text: str) -> Boxes:
         """The boxes in a line, as ``10 20 30 60; 12 20 30 61``."""
@@ -39,7 +43,7 @@ class TrackPredictor(ExamplePredictor):
     def read_inputs(self, file: str | Path) -> Iterator[Track]:
         """The tracks in a file, each with as many of its last boxes as the model was trained on."""
         observe = self.options.observe
-        for track in self.task.tracks([str(file)]):
+        for track in self.processor.tracks([str(file)]):
             begin = max(len(track.boxes) - observe, 0)
             frame = track.frame + begin * track.step
             yield Track(track.boxes[begin:], track.name, frame, track.step, track.where)
@@ -74,6 +78,26 @@ class TrackPredictor(ExamplePredictor):
         parts = [cornered(boxes).numpy() for boxes in (past, future, found, straight)]
         panels = [tuple(part[:, b] for part in parts) for b in range(len(rows))]
         draw_tracks(path, panels)
+
+    # Scores
+
+    def loss(self, batch: Batch, state: Any) -> Loss:
+        t = batch.tensors
+        return self.model.loss(t["past"], t["past_lengths"], t["future"])
+
+    def measure(self, batch: Batch, state: Any) -> tuple[dict[str, float], Any]:
+        t = batch.tensors
+        sums, _ = super().measure(batch, state)
+        found = self.model(t["past"], t["past_lengths"])
+        return {**sums, **errors(found, t["future"])}, None
+
+    def scores(self, sums: dict[str, float]) -> dict[str, float]:
+        return {**super().scores(sums), **track_scores(sums)}
+
+    def baseline(self, examples: Examples) -> dict[str, Any]:
+        """The velocity from the last two boxes, for ever; beside it the mean velocity of all that
+        were read, and the last box again."""
+        return straight_scores(examples)
 
 
 class TrackStream(Lines):
@@ -111,11 +135,6 @@ def box(text: str) -> Boxes:
             f"'{text.strip()[:40]}': a box is left, top, width and height, the last two above 0"
         )
     return values
-
-
-def centred(boxes: Boxes) -> Boxes:
-    """Left, top, width, height as centre, width, height."""
-    return np.concatenate((boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]), axis=-1)
 
 
 def cornered(boxes: Tensor) -> Tensor:
