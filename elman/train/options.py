@@ -14,6 +14,9 @@ SCHEDULES = ("cosine", "plateau", "halving", "constant")
 PRECISIONS = ("32", "64", "bf16")
 KEPT = ("best", "last")
 
+#: Threads, and processes that read: beyond what a system starts, OpenMP ends the process.
+MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -93,8 +96,9 @@ class TrainOptions:
         require_positive(**{n: getattr(self, n) for n in maybe if getattr(self, n) is not None})
         require_probability(momentum=self.momentum)
         if not 0 <= self.ema_decay < 1:
-            raise OptionError(f"average must be 0 or above and below 1, got {self.ema_decay}")
-        for name, most in (("minutes", 1e6), ("learning_rate", 1e3)):
+            raise OptionError(f"ema_decay must be 0 or above and below 1, got {self.ema_decay}")
+        bounds = {"minutes": 1e6, "learning_rate": 1e3, "threads": MOST_THREADS}
+        for name, most in bounds.items():
             value = getattr(self, name)
             if value is not None and not 0 < value <= most:
                 raise OptionError(f"{name} must be above 0 and at most {most:g}, got {value}")
@@ -103,6 +107,8 @@ class TrainOptions:
         for name in ("weight_decay", "clip", "clip_value", "warmup", "halve_after", "workers"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} must be 0 or above, got {getattr(self, name)}")
+        if self.workers > MOST_THREADS:
+            raise OptionError(f"workers must be at most {MOST_THREADS}, got {self.workers}")
         if not self.checkpoint_seconds > 0:
             raise OptionError(f"checkpoint_seconds must be above 0, got {self.checkpoint_seconds}")
         if self.batch_size % self.processes:

@@ -8,7 +8,7 @@ the file's number alone. It is read in a child process that may take no more tha
 beside what it has and `SECONDS` of the processor, runs no pickle and no other program, and is
 replaced where it dies. A file passes where reading it
 
-    raises an ElmanError that names the file, not one that is made of a lack of memory, or
+    raises an ElmanError that names a file, not one that is made of a lack of memory, or
     returns the same twice; and all records but the one that was changed are as in the seed.
 """
 
@@ -33,6 +33,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 MEMORY = 512 << 20
+#: What the folder that all files lie in is called.
+PREFIX = "elman-mutations-"
 SECONDS = 5.0
 #: After so long without a file a child hangs, however busy the machine is.
 PATIENCE = 120.0
@@ -76,7 +78,7 @@ def run(
     """Read so many damaged files in child processes. tell: is called with each failure."""
     report, at, end = Report(), first, first + files
     while at < end:
-        with TemporaryDirectory(prefix="elman-mutations-") as folder:
+        with TemporaryDirectory(prefix=PREFIX) as folder:
             for found in _answers(at, end, seed, folder, runs, only):
                 report.add(found)
                 if found["outcome"] == "failed":
@@ -239,7 +241,8 @@ def attempt(kind: Any, expected: list[Any], record: int | None) -> tuple[str, st
         return "failed", f"read twice, it differs: {str(outcomes)[:300]}"
     refused, found = outcomes[0]
     if refused:
-        if str(kind.path.parent) in refused or "standard input" in refused:
+        # Where a run's options are damaged, a file of the data may be what no longer fits them.
+        if any(name in refused for name in (str(kind.path.parent), PREFIX, "standard input")):
             return "refused", ""
         return "failed", f"no file is named: {refused[:300]}"
     if record is not None and not same_but_one(found, expected, record):
@@ -289,7 +292,7 @@ def _where(error: BaseException) -> str:
 
 def again(number: int, seed: int, keep: Path | None, runs: str, only: str) -> None:
     """Read one file again, and show what comes of it."""
-    with TemporaryDirectory(prefix="elman-mutations-") as folder:
+    with TemporaryDirectory(prefix=PREFIX) as folder:
         kinds = all_kinds(Path(folder), runs, only)
         seeds = {kind.name: kind.path.read_bytes() for kind in kinds}
         chosen, data, record = mutated(number, seed, kinds, seeds)

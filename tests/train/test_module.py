@@ -75,5 +75,5 @@ def test_a_running_mean_of_weights():
 def test_the_mean_is_judged_and_kept_where_it_is_asked_for():
     plain, averaged = module(), module(ema_decay=0.9)
     assert plain.eval_model is plain.model and averaged.eval_model is averaged.average.module
-    with pytest.raises(OptionError, match="average must be 0 or above and below 1"):
+    with pytest.raises(OptionError, match="ema_decay must be 0 or above and below 1"):
         module(ema_decay=1.0)

@@ -19,6 +19,8 @@ from elman.train.custom_cell import cell_class, cell_options
         ({"batch_size": 0}, "batch_size must be a whole number above 0, got 0"),
         ({"bptt": -5}, "bptt must be"),
         ({"epochs": 0}, "epochs must be"),
+        ({"threads": 10**6}, "threads must be above 0 and at most 1024"),
+        ({"workers": 10**6}, "workers must be at most 1024"),
         ({"minutes": 0.0}, "minutes must be above 0"),
         ({"learning_rate": -1.0}, "learning_rate must be above 0"),
         ({"clip": -1.0}, "clip must be 0 or above"),
