@@ -43,9 +43,18 @@ class Processor(Generic[O]):
             raise RunError(f"{self.run.config_file}: does not say what its data are; {RESTORE}")
         return metadata
 
-    def fact(self, name: str, kind: Any) -> Any:
-        """One of the `metadata`, of this type; RunError where it is missing or of another."""
-        return self._checked(self.metadata, name, kind)
+    def fact(self, name: str, kind: Any, make: Callable[[Any], V] | None = None) -> Any:
+        """One of the `metadata`, of this type, or what ``make`` makes of it. Raises RunError where
+        it is missing or of another type, or ``make`` raises."""
+        value = self._checked(self.metadata, name, kind)
+        if make is None:
+            return value
+        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
+            return make(value)
+
+    def damaged(self, why: str) -> RunError:
+        """The error for a fact that cannot be."""
+        return RunError(f"{self.run.config_file}: cannot be read as a run ({why}); {RESTORE}")
 
     @property
     def files(self) -> list[str]:

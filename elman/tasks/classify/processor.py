@@ -7,13 +7,11 @@ from torch import Tensor
 
 from elman.data.audio.samples import Sound
 from elman.data.audio.sound_files import are_sounds, labelled_sounds
-from elman.data.core.files import RESTORE
-from elman.data.core.reading import reading
 from elman.data.core.records import RecordSource
 from elman.data.embedded import embedded_file
 from elman.data.text.corpus import ProgressCallback
 from elman.data.text.labels import Labels
-from elman.errors import OptionError, RunError
+from elman.errors import OptionError
 from elman.tasks.base.audio import FILE as AUDIO
 from elman.tasks.base.audio import AudioProcessor, SoundInputs
 from elman.tasks.base.example_processor import ExampleProcessor
@@ -71,11 +69,10 @@ class ClassifyProcessor(ExampleProcessor[ClassifyOptions, Record | Sound]):
         return self.once("labels", self._labels)
 
     def _labels(self) -> Labels:
-        labels = self.fact("labels", dict[str, int])
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            if len(labels) < 2:
-                raise ValueError(f"labels must be at least two, got {labels}")
-            return Labels.from_json({"labels": labels})
+        counts = self.fact("labels", dict[str, int])
+        if len(counts) < 2:
+            raise self.damaged(f"labels must be at least two, got {counts}")
+        return self.fact("labels", dict, lambda counts: Labels.from_json({"labels": counts}))
 
     @property
     def inputs(self) -> Inputs:

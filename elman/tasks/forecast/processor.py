@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from elman.data.core.files import RESTORE, loaded
-from elman.data.core.reading import reading
+from elman.data.core.files import loaded
 from elman.data.core.records import SkipLog
 from elman.data.core.typed import as_type
 from elman.data.embedded import embedded_file
@@ -16,7 +15,7 @@ from elman.data.series.panel_files import Learnt, write_panel
 from elman.data.series.panel_rows import PanelRows
 from elman.data.series.windows import WindowBatches, Windows
 from elman.data.text.corpus import ProgressCallback
-from elman.errors import DataError, RunError
+from elman.errors import DataError
 from elman.models.series.distribution_head import output_named
 from elman.models.series.forecaster import Forecast
 from elman.tasks.forecast.options import SUNSPOTS, ForecastOptions, Shape
@@ -87,12 +86,7 @@ class ForecastProcessor(Processor[ForecastOptions]):
     @property
     def shape(self) -> Shape:
         """The steps of a window."""
-        return self.once("shape", self._shape)
-
-    def _shape(self) -> Shape:
-        value = self.fact("shape", dict)
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            return Shape.from_json(value)
+        return self.once("shape", lambda: self.fact("shape", dict, Shape.from_json))
 
     @property
     def panel(self) -> Panel:

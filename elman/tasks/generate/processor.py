@@ -96,18 +96,16 @@ class GenerateProcessor(ExampleProcessor[GenerateOptions, Record]):
     def kind(self) -> str:
         """What the items are: "text", or of which distribution."""
         kind = self.fact("kind", str)
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            if kind not in KINDS:
-                raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        if kind not in KINDS:
+            raise self.damaged(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         return kind
 
     @property
     def length(self) -> int:
         """Steps of the median series of the training part, of texts the units of the longest."""
         length = self.fact("length", int)
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            if length < 1:
-                raise ValueError(f"length must be a whole number above 0, got {length}")
+        if length < 1:
+            raise self.damaged(f"length must be a whole number above 0, got {length}")
         return length
 
     @property

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from elman.data.core.files import RESTORE, loaded, write_json
-from elman.data.core.reading import reading
+from elman.data.core.files import loaded, write_json
 from elman.data.core.records import RecordSource, SkipLog
 from elman.data.core.typed import as_type
 from elman.data.music.midi import KEYS
 from elman.data.music.rolls import Piece, parts_of, pieces
 from elman.data.synthetic.tunes import tunes
 from elman.data.text.corpus import ProgressCallback
-from elman.errors import RunError
 from elman.tasks.base.example_processor import ExampleProcessor
 from elman.tasks.music.options import MusicOptions
 
@@ -82,9 +80,8 @@ class MusicProcessor(ExampleProcessor[MusicOptions, Piece]):
     def length(self) -> int:
         """Frames of the median piece of the training part."""
         length = self.fact("length", int)
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            if length < 1:
-                raise ValueError(f"length must be a whole number above 0, got {length}")
+        if length < 1:
+            raise self.damaged(f"length must be a whole number above 0, got {length}")
         return length
 
 

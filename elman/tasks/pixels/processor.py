@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.core.files import RESTORE
-from elman.data.core.reading import reading
 from elman.data.core.records import RecordSource
 from elman.data.embedded import embedded_file
 from elman.data.images.arrays import parse_size, reshaped
@@ -54,10 +53,9 @@ class PixelProcessor(ExampleProcessor[PixelOptions, Picture]):
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of a picture."""
         shape: tuple[int, int, int] = self.fact("shape", tuple[int, int, int])
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            channels = self.options.channels
-            if min(shape) < 1 or shape[2] != channels:
-                raise ValueError(f"shape must be [H, W, {channels}], got {list(shape)}")
+        channels = self.options.channels
+        if min(shape) < 1 or shape[2] != channels:
+            raise self.damaged(f"shape must be [H, W, {channels}], got {list(shape)}")
         return shape
 
     def encode(self, record: Picture, source: RecordSource[Picture]) -> Mapping[str, Any] | None:

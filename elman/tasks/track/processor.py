@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.core.files import RESTORE
-from elman.data.core.reading import reading
 from elman.data.core.records import RecordSource, SkipLog
 from elman.data.core.scalers import StandardScaler
 from elman.data.text.corpus import ProgressCallback
 from elman.data.tracks.boxes import USUAL, Track, made_tracks, tracks
-from elman.errors import RunError
 from elman.tasks.base.example_processor import ExampleProcessor
 from elman.tasks.track.options import TrackOptions
 
@@ -83,20 +80,14 @@ class TrackProcessor(ExampleProcessor[TrackOptions, Window]):
     @property
     def scale(self) -> StandardScaler:
         """The mean and the deviation of boxes."""
-        return self.once("scale", self._scale)
-
-    def _scale(self) -> StandardScaler:
-        value = self.fact("scale", dict)
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            return StandardScaler.from_json(value)
+        return self.once("scale", lambda: self.fact("scale", dict, StandardScaler.from_json))
 
     @property
     def typical(self) -> tuple[float, ...]:
         """The size of an offset, in heights."""
         values = self.fact("typical", tuple[float, ...])
-        with reading(self.run.config_file, "a run", error=RunError, cure=RESTORE):
-            if len(values) != 4 or not all(0 < value < math.inf for value in values):
-                raise ValueError(f"typical must be four numbers above 0, got {list(values)}")
+        if len(values) != 4 or not all(0 < value < math.inf for value in values):
+            raise self.damaged(f"typical must be four numbers above 0, got {list(values)}")
         return values
 
     def encode(self, record: Window, source: RecordSource[Window]) -> Mapping[str, Any]:
