@@ -18,6 +18,7 @@ from elman.data.core.files import RESTORE
 from elman.data.core.reading import reading
 from elman.errors import RunError, TrainingError
 from elman.layers.layer import detach, map_state
+from elman.models.common.scores import added
 from elman.train.average import running_mean
 from elman.train.checkpoint import Checkpoint, Position, flatten, unflatten
 from elman.train.options import TrainOptions
@@ -230,8 +231,8 @@ class SequenceModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         state = None if batch.first else self._valid_state
         sums, self._valid_state = self.task.predictor(self.eval_model).measure(batch, state)
-        for name, value in sums.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * batch.weight
+        share = {name: value * batch.weight for name, value in sums.items()}
+        self._sums = added(self._sums, share)
 
     def on_validation_epoch_end(self) -> None:
         if not self.validates:

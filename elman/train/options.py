@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from elman.cells import Cell
 from elman.errors import OptionError, require_positive, require_probability, unknown
@@ -21,6 +22,9 @@ MOST_THREADS = 1024
 @dataclass(frozen=True)
 class TrainOptions:
     """What every task takes: for how long, how fast, how watched."""
+
+    #: Passes over the training part where nothing bounds the training.
+    default_epochs: ClassVar[int] = 10
 
     epochs: int | None = option(
         None, "Passes over the training part. [dim]default: 10, or none with --minutes[/]", "Length"
@@ -132,9 +136,8 @@ class TrainOptions:
     @property
     def passes(self) -> int | None:
         """The epochs to train, where nothing else bounds the training."""
-        if self.epochs is None and self.minutes is None and self.steps is None:
-            return 10
-        return self.epochs
+        bounded = any(value is not None for value in (self.epochs, self.minutes, self.steps))
+        return self.epochs if bounded else self.default_epochs
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """What is particular to one kind of training; everything else is the same for all."""
 
 import math
+import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.console import Console
@@ -14,7 +16,7 @@ from elman.data.core.typed import typed
 from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError, RunError
 from elman.models.common.loss import Loss
-from elman.train.custom_cell import cell_class
+from elman.train.custom_cell import cell_argument, cell_class
 from elman.train.options import ModelOptions
 from elman.train.processor import Processor
 from elman.train.run import Run
@@ -102,6 +104,20 @@ class Task(ABC, Generic[O]):
         """The predictor with the best weights, as `elman.load` returns it."""
         model = load_built(lambda: self.build(cell), self.run.weights_file)
         return self.predictor(model.eval())
+
+    def point_to(
+        self, console: Console, *names: str, uses: Sequence[str] = ('predict RUN "..."',)
+    ) -> None:
+        """Print which files of the run folder to look at, and how the model is used.
+
+        uses: commands of `elman`, with RUN for the run folder.
+        """
+        folder = self.run.folder
+        shown = ", ".join(str(folder / name) for name in ("curves.png", *names))
+        run = f"{shlex.quote(str(folder))}{cell_argument(self.options.cell)}"
+        commands = [f"elman {use.replace('RUN', run)}" for use in uses]
+        for line in (f"see:    {shown}", "more:   " + "\n        ".join(commands)):
+            console.print(line, highlight=False, markup=False)
 
     @abstractmethod
     def finish(self, cell: type[Cell], console: Console) -> None:

@@ -8,6 +8,13 @@ from torch import Tensor
 from elman.errors import OptionError, RunError
 
 
+def seeded(seed: int | None) -> torch.Generator:
+    """A generator that draws the same each time; other numbers every time where seed is None."""
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    return generator
+
+
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Raise OptionError for a value that no distribution can have."""
     if not 0 <= temperature < math.inf:

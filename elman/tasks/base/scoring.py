@@ -1,6 +1,5 @@
 """What all tasks share that are scored in batches: the scores, their table, where to look."""
 
-import shlex
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +10,7 @@ from rich.table import Table
 from elman.data.core.batch import Batches
 from elman.data.core.files import write_json
 from elman.data.text.corpus import ProgressCallback
-from elman.train.custom_cell import cell_argument
+from elman.models.common.scores import added
 from elman.train.options import ModelOptions
 from elman.train.task import Task
 
@@ -28,9 +27,8 @@ def score_batches(
     predictor.model.eval()
     for number in range(len(batches)):
         with torch.inference_mode():
-            found, _ = predictor.measure(batches.batch(number), None)
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + value
+            measured, _ = predictor.measure(batches.batch(number), None)
+        sums = added(sums, measured)
         if report is not None:
             report("evaluating", number + 1, len(batches))
     return predictor.scores(sums)
@@ -56,19 +54,6 @@ class ScoredTask(Task[O]):
                 theirs = (f"{b[name]:,.4f}" if name in b else "" for b in beside)
                 table.add_row(name.replace("_", " "), f"{value:,.4f}", *theirs)
         console.print(table)
-
-    def point_to(self, console: Console, *names: str) -> None:
-        """Print which files of the run folder to look at, and how the model is used."""
-        folder = self.run.folder
-        shown = ", ".join(str(folder / name) for name in ("curves.png", *names))
-        use = f"{shlex.quote(str(folder))}{cell_argument(self.options.cell)}"
-        for line in (f"see:    {shown}", f"more:   elman predict {use} {self.given}"):
-            console.print(line, highlight=False, markup=False)
-
-    @property
-    def given(self) -> str:
-        """What `elman predict` is given, in the line that says how to use the model."""
-        return '"..."'
 
 
 def baselines_in(scores: dict[str, Any]) -> list[dict[str, Any]]:

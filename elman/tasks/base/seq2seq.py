@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elman.data.text.encoder import TextEncoder
 from elman.data.text.tokenizer import Ids
+from elman.models.common.sampling import seeded
 from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.tasks.base.example_predictor import ExamplePredictor, answered
 from elman.tasks.base.prediction import Prediction
@@ -56,8 +57,7 @@ class Seq2SeqPredictor(ExamplePredictor):
         it holds what the model cannot write.
         """
         how = decoding or self.decoding
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator = seeded(seed)
         answers = partial(
             self._answers,
             how=how,

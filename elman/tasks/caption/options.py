@@ -21,6 +21,8 @@ OF_CONV, OF_BACKBONE = ("features", "grid"), ("pretrained", "freeze")
 class CaptioningOptions(MediaOptions, TextOptions):
     """What `elman train caption` takes beside the files."""
 
+    default_epochs = 20
+
     epochs: int | None = option(
         None, "Passes over the training part. [dim]default: 20, or none with --minutes[/]",
         "Length",
@@ -111,11 +113,6 @@ class CaptioningOptions(MediaOptions, TextOptions):
                 raise OptionError(f"{name} is for --encoder {kind}, not for {self.encoder}")
         if is_backbone(self.encoder) and self.drop_features:
             raise OptionError(f"drop_features is for --encoder conv, not for {self.encoder}")
-
-    @property
-    def passes(self) -> int | None:
-        bounded = not self.epochs == self.minutes == self.steps == None  # noqa: E711
-        return self.epochs if bounded else 20
 
     @property
     def augment(self) -> Augment:

@@ -49,7 +49,6 @@ class Captioning(ExampleTask[CaptioningOptions]):
     processor: CaptionProcessor
     predictor_type = CaptionPredictor
     unit = "token"
-    given = "picture.png"
 
     # From files to a model
 
@@ -104,7 +103,7 @@ class Captioning(ExampleTask[CaptioningOptions]):
         if answers[0].attention is not None:
             draw_attention(folder / "attention.png", answers[0])
             shown.append("attention.png")
-        self.point_to(console, *shown)
+        self.point_to(console, *shown, uses=["predict RUN picture.png"])
 
 
 def _encoder(

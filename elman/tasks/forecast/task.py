@@ -104,11 +104,12 @@ class Forecasting(ScoredTask[ForecastOptions]):
         self.keep_scores(scores, console)
         self._keep_steps(backtest)
         draw_forecasts(self.run.folder / "forecasts.png", trained)
-        self.point_to(console, "forecasts.png", "backtest.csv")
-
-    @property
-    def given(self) -> str:
-        return f"--file {self.processor.tables[0]}"
+        self.point_to(
+            console,
+            "forecasts.png",
+            "backtest.csv",
+            uses=[f"predict RUN --file {self.processor.tables[0]}"],
+        )
 
     def _keep_errors(self, trained: ForecastPredictor) -> None:
         """errors.json: the quantiles of a point forecast's errors in validation, step by step."""

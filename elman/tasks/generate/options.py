@@ -18,6 +18,8 @@ OF_LABELS = ("skip_unknown_labels", "vectors")
 class GenerateOptions(InputOptions):
     """What `elman train generate` takes beside the files."""
 
+    default_epochs = 60
+
     epochs: int | None = option(
         None, "Passes over the training part. [dim]default: 60, or none with --minutes[/]",
         "Length",
@@ -72,8 +74,3 @@ class GenerateOptions(InputOptions):
                 raise OptionError(f"{name} is for a model with {what}, which this one has not")
         if self.vectors and self.skip_unknown_labels:
             raise OptionError("skip_unknown_labels: of vectors none is unknown; leave it out")
-
-    @property
-    def passes(self) -> int | None:
-        bounded = not self.epochs == self.minutes == self.steps == None  # noqa: E711
-        return self.epochs if bounded else 60

@@ -16,7 +16,7 @@ from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError, require_positive
 from elman.models.common.latent import interpolate
 from elman.models.common.loss import Loss
-from elman.models.common.sampling import check_sampling
+from elman.models.common.sampling import check_sampling, seeded
 from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.tasks.base.example_predictor import ExamplePredictor, answered, batched
 from elman.tasks.base.figures import draw_sheet
@@ -68,8 +68,7 @@ class SequenceGenerator(ExamplePredictor):
         """
         require_positive(count=count)
         check_sampling(temperature, None, None)
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator = seeded(seed)
         for several in batched(range(count), AT_ONCE):
             vectors = self._drawn(len(several), label, generator)
             yield from self._written(vectors, length, temperature, generator)
@@ -176,8 +175,7 @@ class SequenceGenerator(ExamplePredictor):
                 "series of numbers take no options of decoding: each number is its likeliest one; "
                 f"draw with elman sample {self.run.folder}"
             )
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator = seeded(seed)
 
         def answer(several: list[Any]) -> Iterator[Prediction]:
             return self._answers(several, decoding, generator)

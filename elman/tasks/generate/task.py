@@ -16,7 +16,7 @@ from elman.tasks.base.figures import draw_sheet
 from elman.tasks.generate.options import GenerateOptions
 from elman.tasks.generate.predictor import SequenceGenerator
 from elman.tasks.generate.processor import GenerateProcessor
-from elman.train.custom_cell import cell_argument, cell_class
+from elman.train.custom_cell import cell_class
 
 
 class Generation(ExampleTask[GenerateOptions]):
@@ -90,9 +90,7 @@ class Generation(ExampleTask[GenerateOptions]):
         else:
             samples = folder / "samples.png"
             draw_sheet(samples, rows)
-        more = f"elman sample {folder}{cell_argument(self.options.cell)} --count 5"
-        for line in (f"see:    {folder / 'curves.png'}, {samples}", f"more:   {more}"):
-            console.print(line, highlight=False, markup=False)
+        self.point_to(console, samples.name, uses=["sample RUN --count 5"])
 
 
 def _model(

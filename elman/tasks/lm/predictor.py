@@ -18,7 +18,7 @@ from elman.data.text.tokenizer import Tokenizer
 from elman.errors import DataError, OptionError
 from elman.models import LanguageModel
 from elman.models.common.loss import Loss
-from elman.models.common.sampling import check_sampling
+from elman.models.common.sampling import check_sampling, seeded
 from elman.models.decoding import Decoding, Hypothesis, decode
 from elman.models.text.dynamic import Dynamic, DynamicModel
 from elman.tasks.base.example_predictor import answered
@@ -139,7 +139,7 @@ class TextGenerator(Predictor):
             top_k=top_k,
             top_p=top_p,
             exclude=() if self.tokenizer.unknown_id is None else [self.tokenizer.unknown_id],
-            generator=_generator(seed),
+            generator=seeded(seed),
         )
 
     # From inputs
@@ -169,7 +169,7 @@ class TextGenerator(Predictor):
         `tokens` that were written and the probability of each.
         """
         how = decoding or self.decoding
-        answers = partial(self._answers, how=how, generator=_generator(seed) if how.draws else None)
+        answers = partial(self._answers, how=how, generator=seeded(seed) if how.draws else None)
         return answered(inputs, batch_size, lambda text: not text, answers)
 
     def _answers(
@@ -255,9 +255,3 @@ class TextGenerator(Predictor):
                 f"{texts[0]}: one token cannot be predicted from nothing; give more text"
             )
         return scores if texts else {**scores, "part": "valid"}
-
-
-def _generator(seed: int | None) -> torch.Generator:
-    generator = torch.Generator()
-    generator.seed() if seed is None else generator.manual_seed(seed)
-    return generator

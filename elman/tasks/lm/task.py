@@ -12,7 +12,7 @@ from elman.models import LanguageModel
 from elman.tasks.lm.options import LanguageModelOptions
 from elman.tasks.lm.predictor import TextGenerator
 from elman.tasks.lm.processor import LanguageProcessor
-from elman.train.custom_cell import cell_argument, cell_class
+from elman.train.custom_cell import cell_class
 from elman.train.task import Task
 
 
@@ -82,9 +82,7 @@ class LanguageModelling(Task[LanguageModelOptions]):
         console.rule(f"{folder / 'sample.txt'}, at temperature 0.7")
         console.print((folder / "sample.txt").read_text("utf-8"), markup=False, highlight=False)
         console.rule()
-        more = f'elman sample {folder} --prompt "..."{cell_argument(self.options.cell)}'
-        for line in (f"curves: {folder / 'curves.png'}", f"more:   {more}"):
-            console.print(line, highlight=False, markup=False)
+        self.point_to(console, "sample.txt", uses=['sample RUN --prompt "..."'])
 
 
 def _model(options: LanguageModelOptions, vocab_size: int, cell: type[Cell]) -> LanguageModel:

@@ -12,6 +12,8 @@ from elman.tasks.base.options import MediaOptions
 class MusicOptions(MediaOptions):
     """What `elman train music` takes beside the files."""
 
+    default_epochs = 40
+
     epochs: int | None = option(
         None, "Passes over the training part. [dim]default: 40, or none with --minutes[/]",
         "Length",
@@ -44,8 +46,3 @@ class MusicOptions(MediaOptions):
     def rate(self) -> float:
         given = self.learning_rate is not None or self.optimizer != "adamw"
         return super().rate if given else 0.008
-
-    @property
-    def passes(self) -> int | None:
-        bounded = not self.epochs == self.minutes == self.steps == None  # noqa: E711
-        return self.epochs if bounded else 40

@@ -17,7 +17,8 @@ from elman.data.music.midi import KEYS, LOWEST, write_midi
 from elman.errors import DataError, OptionError, require_positive
 from elman.models.common.frames import Binary
 from elman.models.common.loss import Loss
-from elman.models.common.scores import multi_label_counts, multi_label_scores
+from elman.models.common.sampling import seeded
+from elman.models.common.scores import added, multi_label_counts, multi_label_scores
 from elman.models.text.tagger import Tagger
 from elman.tasks.base.example_predictor import ExamplePredictor, answered, batched
 from elman.tasks.base.figures import draw_rolls
@@ -101,8 +102,7 @@ class MusicPredictor(ExamplePredictor):
         Raises OptionError, DataError.
         """
         require_positive(count=count)
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator = seeded(seed)
         begun = self._begun(prompt, prompt_length)
         if length is None:
             length = self.processor.length + (0 if begun is None else len(begun))
@@ -199,9 +199,7 @@ class MusicPredictor(ExamplePredictor):
             x, tags = np.array(row["x"]), np.array(row["tags"])
             nats -= float((tags @ on + (1 - tags) @ off).sum())
             frames += len(tags)
-            counts = multi_label_counts(torch.from_numpy(x), torch.from_numpy(tags))
-            for name, value in counts.items():
-                sums[name] = sums.get(name, 0.0) + value
+            sums = added(sums, multi_label_counts(torch.from_numpy(x), torch.from_numpy(tags)))
         name = "independent keys; else the last frame again"
         return {"name": name, "loss_nats": nats / frames, **multi_label_scores(sums)}
 

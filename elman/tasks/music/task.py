@@ -19,7 +19,7 @@ from elman.tasks.base.example_task import ExampleTask
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.music.predictor import MusicPredictor
 from elman.tasks.music.processor import MusicProcessor
-from elman.train.custom_cell import cell_argument, cell_class
+from elman.train.custom_cell import cell_class
 
 
 class Music(ExampleTask[MusicOptions]):
@@ -97,10 +97,8 @@ class Music(ExampleTask[MusicOptions]):
         [sample] = trained.generate(length=len(roll), seed=self.options.seed)
         trained.draw(roll, sample, folder / "piano-roll.png")
         trained.save(iter([sample]), folder / "sample.mid")
-        use = f"{folder}{cell_argument(self.options.cell)}"
-        seen = ", ".join(str(folder / n) for n in ("curves.png", "piano-roll.png", "sample.mid"))
-        for line in (f"see:    {seen}", f"more:   elman sample {use} --out piece.mid"):
-            console.print(line, highlight=False, markup=False)
+        uses = ["sample RUN --out piece.mid"]
+        self.point_to(console, "piano-roll.png", "sample.mid", uses=uses)
 
 
 def moved(x: Tensor, tags: Tensor, most: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ LONGEST = 32
 class PixelOptions(MediaOptions):
     """What `elman train pixels` takes beside the files."""
 
+    default_epochs = 20
+
     epochs: int | None = option(
         None, "Passes over the training part. [dim]default: 20, or none with --minutes[/]",
         "Length",
@@ -51,11 +53,6 @@ class PixelOptions(MediaOptions):
         pixel_order(1, self.permute)
         if self.max_length is not None:
             raise OptionError("max_length: a picture is generated whole; --size makes it smaller")
-
-    @property
-    def passes(self) -> int | None:
-        bounded = not self.epochs == self.minutes == self.steps == None  # noqa: E711
-        return self.epochs if bounded else 20
 
     @property
     def channels(self) -> int:

@@ -18,7 +18,7 @@ from elman.data.images.arrays import BLANK, Pixels, write_sheet
 from elman.data.images.pictures import Picture, to_levels
 from elman.errors import DataError, OptionError, require_positive
 from elman.models.common.loss import Loss
-from elman.models.common.sampling import check_sampling
+from elman.models.common.sampling import check_sampling, seeded
 from elman.models.images.pixels import PixelModel, Telling
 from elman.tasks.base.example_predictor import ExamplePredictor, batched
 from elman.tasks.base.prediction import Prediction
@@ -60,8 +60,7 @@ class PixelPredictor(ExamplePredictor):
         """
         require_positive(count=count)
         check_sampling(temperature, None, None)
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator = seeded(seed)
         if prompt is None:
             if prompt_length is not None:
                 raise OptionError("prompt_length is of a --prompt, a picture to begin with")
@@ -79,8 +78,7 @@ class PixelPredictor(ExamplePredictor):
         self, given: Sequence[NDArray[np.integer]], rows: int, *, seed: int | None = None
     ) -> list[Pixels]:
         """Pictures [D] of levels, with all but the first rows drawn anew; see `generate`."""
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator = seeded(seed)
         x = torch.from_numpy(np.stack(given, 1).astype(np.int64))
         return self._drawn(x.shape[1], x, self._known(rows), 1.0, generator)
 

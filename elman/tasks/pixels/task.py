@@ -13,7 +13,7 @@ from elman.tasks.base.example_task import ExampleTask
 from elman.tasks.pixels.options import PixelOptions
 from elman.tasks.pixels.predictor import PixelPredictor
 from elman.tasks.pixels.processor import PixelProcessor
-from elman.train.custom_cell import cell_argument, cell_class
+from elman.train.custom_cell import cell_class
 
 
 class PixelTask(ExampleTask[PixelOptions]):
@@ -69,16 +69,11 @@ class PixelTask(ExampleTask[PixelOptions]):
         shown = [self.processor.picture_of(x) for x in given]
         begun = [trained.begun(x, half) for x in given]
         write_sheet(folder / "completions.png", [shown, begun, *rows])
-        use = f"{folder}{cell_argument(self.options.cell)}"
-        shown_files = ", ".join(
-            str(folder / name) for name in ("curves.png", "samples.png", "completions.png")
-        )
-        for line in (
-            f"see:    {shown_files}",
-            f"more:   elman sample {use} --count 100 --out sheet.png",
-            f"        elman sample {use} --prompt PICTURE --out completed.png",
-        ):
-            console.print(line, highlight=False, markup=False)
+        uses = [
+            "sample RUN --count 100 --out sheet.png",
+            "sample RUN --prompt PICTURE --out completed.png",
+        ]
+        self.point_to(console, "samples.png", "completions.png", uses=uses)
 
 
 def _model(options: PixelOptions, shape: tuple[int, int, int], cell: type[Cell]) -> PixelModel:

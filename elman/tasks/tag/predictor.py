@@ -16,7 +16,7 @@ from elman.data.core.lines import read_lines, unpacked_name
 from elman.data.text.tagged import PARALLEL, untagged_sentences
 from elman.errors import OptionError
 from elman.models.common.loss import Loss
-from elman.models.common.scores import named
+from elman.models.common.scores import added, named
 from elman.models.text.spans import spans
 from elman.models.text.tagger import Tagger
 from elman.tasks.base.example_predictor import ExamplePredictor, answered, batched
@@ -147,8 +147,7 @@ class TagPredictor(ExamplePredictor):
         for rows in batched(examples, 256):
             given = collate(rows).tensors
             label = torch.zeros(len(rows), dtype=torch.int64)
-            for name, value in self.tag_scores.counts(best[given["x"]], label, given).items():
-                sums[name] = sums.get(name, 0.0) + value
+            sums = added(sums, self.tag_scores.counts(best[given["x"]], label, given))
         return {"name": "each word's commonest tag", **self.tag_scores.scores(sums)}
 
 

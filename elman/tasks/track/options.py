@@ -13,6 +13,8 @@ from elman.tasks.base.options import ExampleOptions
 class TrackOptions(ExampleOptions):
     """What `elman train track` takes beside the files."""
 
+    default_epochs = 20
+
     observe: int = option(8, "Boxes of a track that are read.", "Data")
     predict: int = option(12, "Boxes after them that are predicted.", "Data")
     stride: int = option(1, "Frames from window to window in a track.", "Data")
@@ -64,8 +66,3 @@ class TrackOptions(ExampleOptions):
             raise unknown("rule for gaps", self.gaps, GAPS)
         if self.longest_gap < 0:
             raise OptionError(f"longest_gap must be 0 or above, got {self.longest_gap}")
-
-    @property
-    def passes(self) -> int | None:
-        bounded = not self.epochs == self.minutes == self.steps == None  # noqa: E711
-        return self.epochs if bounded else 20

@@ -17,6 +17,7 @@ from elman.data.text.corpus import ProgressCallback
 from elman.errors import OptionError
 from elman.models.audio.ctc import best_paths
 from elman.models.audio.transcriber import Transcriber
+from elman.models.common.scores import added
 from elman.models.decoding import Decoding
 from elman.models.text.lm_fusion import LanguagePrior
 from elman.tasks.base.audio import as_sound, sounds_in
@@ -191,8 +192,7 @@ class TranscribePredictor(ExamplePredictor):
         sums: dict[str, float] = {}
         texts = self.texts(row["x"] for row in examples)
         for number, (row, text) in enumerate(zip(examples, texts, strict=True), 1):
-            for name, value in transcript_counts([text], cased([str(row["text"])])).items():
-                sums[name] = sums.get(name, 0.0) + value
+            sums = added(sums, transcript_counts([text], cased([str(row["text"])])))
             if report is not None:
                 report("searching", number, len(examples))
         return {**scores, **transcript_scores(sums)}

@@ -80,10 +80,6 @@ class Transcription(ExampleTask[TranscribeOptions]):
         # Of equal errors, which are frequent on short data, the surer one.
         return super().monitor(scores) + 1e-6 * scores["loss_nats"]
 
-    @property
-    def given(self) -> str:
-        return "a.wav b.flac"
-
     def finish(self, cell: type[Cell], console: Console) -> None:
         trained, audio = self.load(cell), self.processor.audio
         examples = self.final_scores(trained, console)
@@ -98,7 +94,7 @@ class Transcription(ExampleTask[TranscribeOptions]):
         console.print(table)
         write_text(self.run.folder / "samples.txt", "\n".join(lines))
         draw_transcripts(self.run.folder / "transcripts.png", drawn[:4], audio.features)
-        self.point_to(console, "samples.txt", "transcripts.png")
+        self.point_to(console, "samples.txt", "transcripts.png", uses=["predict RUN a.wav b.flac"])
 
 
 def _model(options: TranscribeOptions, units: int, size: int, cell: type[Cell]) -> Transcriber:
