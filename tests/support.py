@@ -1,10 +1,9 @@
-"""The table of tolerances, and what tests of cells and layers have in common."""
+"""What tests of cells and layers have in common."""
 
 import torch
 from torch import Tensor
 
-#: How far two ways to compute the same number may lie apart: absolutely, and relative to it.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 3e-2}
+from elman.testing import TOLERANCE
 
 
 def leaves(nest) -> list[Tensor]:
@@ -22,7 +21,7 @@ def mapped(change, *nests):
 def assert_close(actual, expected) -> None:
     """Equal shapes, dtypes and nests, and values within the tolerance of the dtype."""
     for a, e in zip(leaves(actual), leaves(expected), strict=True):
-        tolerance = TOLERANCE[e.dtype]
+        tolerance = TOLERANCE[e.dtype].element
         torch.testing.assert_close(a, e, atol=tolerance, rtol=tolerance)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elman.backends.reference.tolerance import TOLERANCE
 from elman.benchmarks.grid import Point
 from elman.benchmarks.subjects import Subject
 from elman.cells import Cell
@@ -17,7 +18,7 @@ from elman.cells.cell import as_tuple
 Results = dict[str, Tensor]
 
 #: How far a float32 result may lie from the float64 loop, relative to its largest value.
-TOLERANCE = 1e-4
+LIMIT = TOLERANCE[torch.float32].run
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from elman.benchmarks.grid import Point
 from elman.benchmarks.peers import ELMAN, ours, peers
-from elman.benchmarks.problem import TOLERANCE, Problem, Results, largest_distance, reference
+from elman.benchmarks.problem import LIMIT, Problem, Results, largest_distance, reference
 from elman.benchmarks.subjects import Subject
 from elman.benchmarks.timing import Contestant, Times, race, threads
 
@@ -81,12 +81,12 @@ def measure(
     name, training = problem.subject.name, problem.training
     mine = ours(problem)
     error, worst = _apart(mine, right, training)
-    if not error <= TOLERANCE:
+    if not error <= LIMIT:
         return Row(name, training, point, error, wrong=worst)
     settings, left_out = {ELMAN: [mine]}, {}
     for peer, ways in peers(problem, compile_limit).items():
         apart = max(_apart(way, right, training)[0] for way in ways)
-        if apart <= TOLERANCE:
+        if apart <= LIMIT:
             settings[peer] = ways
         else:
             left_out[peer] = apart

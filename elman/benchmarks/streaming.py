@@ -17,7 +17,7 @@ from elman.backends.cpu.jit.library import load
 from elman.backends.cpu.jit.target import host
 from elman.benchmarks.finding import Finding, Settings
 from elman.benchmarks.grid import Point
-from elman.benchmarks.problem import TOLERANCE, Problem, distance
+from elman.benchmarks.problem import LIMIT, Problem, distance
 from elman.benchmarks.subjects import subject_named
 from elman.benchmarks.timing import compare, threads
 
@@ -51,7 +51,7 @@ def _at(point: Point, budget: float) -> Iterable[Finding]:
             continue
         inputs = list(problem.x.numpy() if name == "ONNX Runtime" else problem.x)
         apart = _distance(make(), layer, problem.x, inputs)
-        if apart <= TOLERANCE:
+        if apart <= LIMIT:
             runs[name] = partial(make(), inputs[0])
         else:
             yield Finding("streaming", name, at, None, "us", note=f"WRONG: {apart:.1e}")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from elman.benchmarks.finding import Finding
 from elman.benchmarks.peers import ELMAN
-from elman.benchmarks.problem import TOLERANCE
+from elman.benchmarks.problem import LIMIT
 from elman.benchmarks.run import Row
 
 
@@ -114,7 +114,7 @@ def as_json(
     """Everything, with the machine that it was measured on."""
     return {
         "machine": machine(),
-        "tolerance": TOLERANCE,
+        "tolerance": LIMIT,
         "rows": [_row(row) for row in rows],
         "summary": [_summary(group) for group in _groups(rows)],
         "missing": missing,

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from elman.backends.reference.tolerance import TOLERANCE
 from elman.testing.check import CellReport, check_cell
-from elman.testing.close import TOLERANCE, assert_close
+from elman.testing.close import assert_close
 
 __all__ = ["TOLERANCE", "CellReport", "assert_close", "check_cell", "fuzz"]
 

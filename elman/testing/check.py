@@ -13,19 +13,15 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
+from elman.backends.reference.tolerance import TOLERANCE, difference
 from elman.cells.cell import Cell, like_of, weights_of
 from elman.cells.checking import require_pure
 from elman.errors import CheckError, OptionError, UnsupportedError, require_positive, unknown
 from elman.layers import PlanReport, Recurrent
 from elman.runtime.dispatch import ENGINES, plan_of
 from elman.runtime.scan import Execution, Regularisation, scan
-from elman.testing.close import first
 from elman.testing.problem import VARIANTS, Problem
 
-#: How far a float64 result may lie from the loop's, relative to the largest of its tensor.
-EXACT = 1e-8
-#: The same for float32; and how many times the error of torch's own float32 loop.
-SINGLE, TIMES = 1e-4, 8
 BACKENDS = ("eager", "llvm")
 #: Variants whose gradients are differentiated again, on three steps.
 SECOND = ("plain", "state", "everything")
@@ -207,16 +203,11 @@ class _Check:
 
     def _wrong(self, found: Tensor, right: Tensor, allowed: float, backend: str) -> str:
         """What is wrong with a tensor; "" where nothing is."""
-        value = found.double()
-        off = torch.where(value.isnan() & right.isnan(), 0.0, (value - right).abs())
-        wrong = ~((off <= allowed) | (value == right))
-        if bool(wrong.any()):
-            at = first(wrong)
-            return (
-                f"at {at} is {value[at].item():.9g}, the literal loop says {right[at].item():.9g} "
-                f"({int(wrong.sum())} of {wrong.numel()} are off by more than {allowed:.1e})"
-            )
-        if found.dtype is torch.float64 and off.numel():
+        wrong = difference(found, right, allowed)
+        if wrong:
+            return f"is {wrong}"
+        if found.dtype is torch.float64 and found.numel():
+            off = (found - right).abs().nan_to_num(0.0, 0.0)
             self.error = max(self.error, float(off.max()) / _scale(right))
         self.compared[backend] = self.compared.get(backend, 0) + 1
         return ""
@@ -226,14 +217,15 @@ def _allowed(
     problem: Problem, cell: Cell, dtype: torch.dtype, expected: Mapping[str, Tensor]
 ) -> dict[str, float]:
     """How far each result may lie from the loop's in float64."""
+    limit = TOLERANCE[dtype]
     if dtype is torch.float64:
-        return {name: EXACT * _scale(value) for name, value in expected.items()}
+        return {name: limit.run * _scale(value) for name, value in expected.items()}
     loop = problem.solve(cell, dtype, "loop")
     own = {
         n: float((loop[n].double() - e).abs().max()) if e.numel() else 0.0
         for n, e in expected.items()
     }
-    return {n: SINGLE * _scale(e) + TIMES * own[n] for n, e in expected.items()}
+    return {n: limit.run * _scale(e) + limit.run_errors * own[n] for n, e in expected.items()}
 
 
 def _scale(value: Tensor) -> float:

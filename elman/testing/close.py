@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.backends.reference.tolerance import TOLERANCE, first
 from elman.errors import CheckError
-
-#: How far two ways to compute the same number may lie apart: absolutely, and relative to it.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float | None = None) -> None:
@@ -19,7 +17,7 @@ def assert_close(actual: Any, expected: Any, tolerance: float | None = None) -> 
 
         |actual - expected| <= tolerance * (1 + |expected|), NaN where NaN is expected
 
-    tolerance: None takes it from `TOLERANCE`, by the dtype of the expected tensor.
+    tolerance: None takes ``element`` of `TOLERANCE`, by the dtype of the expected tensor.
     The error names the place in the nest, the first index that is wrong, and both values.
     """
     for place, found, right in _pairs("", actual, expected):
@@ -29,7 +27,8 @@ def assert_close(actual: Any, expected: Any, tolerance: float | None = None) -> 
             raise CheckError(
                 f"{name} is {kinds[0][1]} {kinds[0][0]}, not {kinds[1][1]} {kinds[1][0]}"
             )
-        allowed = TOLERANCE.get(right.dtype, 0.0) if tolerance is None else tolerance
+        known = TOLERANCE.get(right.dtype)
+        allowed = (known.element if known else 0.0) if tolerance is None else tolerance
         close = torch.isclose(found, right, rtol=allowed, atol=allowed, equal_nan=True)
         if not bool(close.all()):
             at = first(~close)
@@ -55,8 +54,3 @@ def _pairs(place: str, actual: Any, expected: Any) -> Iterator[tuple[str, Tensor
     else:
         kinds = type(actual).__name__, type(expected).__name__
         raise CheckError(f"value{place} is a {kinds[0]}, expected a {kinds[1]}")
-
-
-def first(wrong: Tensor) -> tuple[int, ...]:
-    """The first index at which a bool tensor is true."""
-    return tuple(int(i) for i in wrong.nonzero()[0])

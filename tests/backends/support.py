@@ -10,24 +10,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from elman.backends.reference.tolerance import TOLERANCE, Tolerance, difference
 from elman.cells import Cell
 from elman.cells.cell import as_tuple, weights_of
 from elman.runtime.scan import Execution, Regularisation, SequenceInfo, scan
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far an answer may lie from the literal loop in float64, as a share of the greatest
-    number of the tensor (of 1, where all are smaller).
-
-    floor: always. factor: and so many times as far as the literal loop in the same dtype lies.
-    """
-
-    floor: float
-    factor: float
-
-
-TOLERANCE = {torch.float64: Tolerance(1e-11, 0), torch.float32: Tolerance(2e-6, 4)}
 
 
 @dataclass(frozen=True)
@@ -241,17 +227,9 @@ def _compared(found: Tensor, loop: Tensor, exact: Tensor, tolerance: Tolerance) 
         return ""
     scale = max(1.0, exact.abs().max().item())
     # Of a single number the loop's error can be small by chance.
-    floor = tolerance.floor * (2 if found.numel() == 1 else 1)
-    limit = floor * scale + tolerance.factor * (loop - exact).abs().max().item()
-    apart = (found - exact).abs()
-    bad = ~(apart <= limit)
-    if not bad.any():
-        return ""
-    at = tuple(bad.nonzero()[0].tolist())
-    return (
-        f"{int(bad.sum())} of {bad.numel()} numbers wrong, first at {at}: {found[at].item()!r}, "
-        f"not {exact[at].item()!r}; worst {apart.max().item():.2e}, allowed {limit:.2e}"
-    )
+    floor = tolerance.kernel * (2 if found.numel() == 1 else 1)
+    limit = floor * scale + tolerance.kernel_errors * (loop - exact).abs().max().item()
+    return difference(found, exact, limit)
 
 
 @contextmanager

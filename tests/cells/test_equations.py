@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from elman import cells
+from elman.testing import TOLERANCE
 from tests.cells.cases import CASES, PLAIN
 from tests.cells.reference import REFERENCE
-from tests.support import TOLERANCE, parts, randomise, zero_state
+from tests.support import parts, randomise, zero_state
 
 STEPS = 4
 
@@ -29,7 +30,7 @@ def test_steps_in_a_row_equal_the_reference(case, leading):
         expected = case.reference(parameters, x.numpy(), *expected)
         for name, ours, theirs in zip(cell.state_sizes, as_numpy(state), expected, strict=True):
             assert ours.shape == theirs.shape == (*leading, cell.state_sizes[name])
-            tolerance = TOLERANCE[torch.float64]
+            tolerance = TOLERANCE[torch.float64].element
             np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance, err_msg=name)
 
 

@@ -19,7 +19,8 @@ from elman import cells
 from elman.backends.operands import address
 from elman.errors import BackendError, ShapeError
 from elman.runtime import dispatch
-from tests.support import TOLERANCE, assert_close, assert_equal, leaves
+from elman.testing import TOLERANCE
+from tests.support import assert_close, assert_equal, leaves
 
 T, B, I, H = 5, 2, 8, 8
 LAYERS = {
@@ -154,7 +155,7 @@ def test_a_weight_that_autocast_computes_is_brought_to_the_dtype_of_the_others(m
     expected, _ = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found, _ = layer(x)
-    tolerance = TOLERANCE[torch.bfloat16]
+    tolerance = TOLERANCE[torch.bfloat16].element
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
     found.sum().backward()
     grads = [p.grad for name, p in layer.named_parameters() if not name.endswith("original")]

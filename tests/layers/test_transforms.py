@@ -11,8 +11,9 @@ from torch.func import functional_call, jacrev, jvp, stack_module_state, vmap
 
 import elman
 from elman import cells
+from elman.testing import TOLERANCE
 from tests.layers.zoo import EVERY, I, built
-from tests.support import TOLERANCE, assert_close, assert_equal, leaves
+from tests.support import assert_close, assert_equal, leaves
 
 T, B = 4, 2
 LAYERS = {
@@ -155,7 +156,7 @@ def test_under_autocast_to_bfloat16_the_numbers_stay_near_float32(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs, _ = layer(x, lengths=[T, T])
     assert outputs.dtype in (torch.bfloat16, torch.float32)
-    tolerance = 2 * TOLERANCE[torch.bfloat16]
+    tolerance = 2 * TOLERANCE[torch.bfloat16].element
     torch.testing.assert_close(outputs.float(), expected, atol=tolerance, rtol=tolerance)
     for gradient in torch.autograd.grad(outputs.float().sum(), [*layer.parameters()]):
         assert gradient.dtype is torch.float32

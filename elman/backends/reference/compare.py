@@ -12,13 +12,11 @@ from elman import settings
 from elman.backends.base import Again, BackwardBuffers, Engine, ForwardBuffers, PlannedLoop
 from elman.backends.ragged import RaggedLayout
 from elman.backends.reference.eager import Eager
+from elman.backends.reference.tolerance import TOLERANCE, first
 from elman.cells.cell import State
 from elman.compiler.ir.nodes import Node
 from elman.compiler.plan import Plan
 from elman.errors import CheckError
-
-#: How far two values of a tensor may lie apart, relative to the largest of the tensor.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 
 
 def checked(engine: Engine) -> Engine:
@@ -100,7 +98,7 @@ class Checked:
     def _same(
         self, plan: Plan, what: str, found: Tensor, right: Tensor, layout: RaggedLayout | None
     ) -> None:
-        place = first_difference(found, right, TOLERANCE.get(right.dtype, 2e-2))
+        place = first_difference(found, right, TOLERANCE[right.dtype].check)
         if place is None:
             return
         row, unit = place
@@ -122,7 +120,7 @@ def first_difference(actual: Tensor, expected: Tensor, tolerance: float) -> tupl
     same = torch.isclose(actual, expected, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True)
     if bool(same.all()):
         return None
-    return tuple(int(i) for i in (~same).nonzero()[0])
+    return first(~same)
 
 
 def _step_of(layout: RaggedLayout, row: int) -> tuple[int, int]:

@@ -9,14 +9,12 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from elman.backends.reference.tolerance import TOLERANCE, difference
 from elman.errors import BackendError, ElmanError
 from elman.testing.fuzz.programs import Outcome, Program, Raised, play
 
-#: How far float64 may lie from the loop's, relative to the largest number of the tensor; tensors
-#: of smaller numbers than FLOOR count as that large.
-EXACT, FLOOR = 1e-9, 1e-2
-#: The same for float32; and how many times the error of the loop's own float32.
-SINGLE, TIMES = 1e-4, 8
+#: Tensors of smaller numbers count as that large.
+FLOOR = 1e-2
 #: What the loop says of a graph that it has freed, and that elman may still have: gradients of
 #: second order do not go through the nodes of the first.
 FREED = "backward through the graph a second time"
@@ -166,16 +164,8 @@ def _apart(found: Tensor, loop: Tensor, exact: Tensor, single: bool) -> str:
         return ""
     value, right = found.to(torch.float64), exact.to(torch.float64)
     scale = max(FLOOR, float(right.abs().max()))
-    limit = (SINGLE if single else EXACT) * scale
+    tolerance = TOLERANCE[torch.float32 if single else torch.float64]
+    limit = tolerance.run * scale
     if single:
-        limit += TIMES * float((loop.to(torch.float64) - right).abs().max())
-    off = (value - right).abs()
-    wrong = ~(off <= limit)
-    if not bool(wrong.any()):
-        return ""
-    at = tuple(int(i) for i in wrong.nonzero()[0])
-    return (
-        f"{int(wrong.sum())} of {wrong.numel()} numbers wrong, first at {at}: "
-        f"{value[at].item():.9g}, not {right[at].item():.9g}; worst {float(off.max()):.2e}, "
-        f"allowed {limit:.1e}"
-    )
+        limit += tolerance.run_errors * float((loop.to(torch.float64) - right).abs().max())
+    return difference(value, right, limit)
