@@ -104,11 +104,11 @@ class Loop:
         self.source = code.module([f'"prefer-vector-width"="{width}"'])
         self.library = load(self.source, name)
         self.entry = self.library.address(name)
-        self.packer = Packer(self.kernel.packs, ty, prepared)
+        self.packer = Packer(self.kernel.layout.packs, ty, prepared)
         self.target = target
         self.scratch = list(dict.fromkeys(self.lowered.scratch))
         #: Where each argument stands.
-        self.places = {name: place for place, name in enumerate(self.kernel.arguments)}
+        self.places = {name: place for place, name in enumerate(self.kernel.layout.arguments)}
         #: Those of the last runs, for a run over the same layout.
         self.frames: deque[Frame] = deque(maxlen=KEPT)
 
@@ -151,10 +151,12 @@ class Frame:
 
     def __init__(self, loop: Loop, layout: RaggedLayout, like: Tensor, threads: int) -> None:
         self.layout, self.threads = layout, threads
-        self.partition = partition(Workload(layout, loop.kernel.weights), loop.target, threads)
+        self.partition = partition(
+            Workload(layout, loop.kernel.layout.weights), loop.target, threads
+        )
         self.array = (ctypes.c_int64 * len(loop.places))()
         span = _span(loop, layout, self.partition)
-        workspace = loop.kernel.workspace(layout.batch, span)
+        workspace = loop.kernel.layout.workspace(layout.batch, span)
         size = workspace * self.partition.threads + 128
         room = torch.empty(size, dtype=torch.uint8, device="cpu")
         bounds = (ctypes.c_int64 * len(self.partition.bounds))(*self.partition.bounds)

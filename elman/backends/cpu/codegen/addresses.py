@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+from elman.backends.cpu.codegen.code import Code
 from elman.backends.cpu.codegen.functions import emit
 from elman.backends.cpu.codegen.layout import Layout
+from elman.backends.cpu.jit.target import Target
+from elman.compiler.ir.nodes import Node
 from elman.schedule.stages import Slot
 
 
-class Addresses(Layout):
-    """Addresses of rows, and how vectors come from there and go there."""
+class Addresses:
+    """Addresses of rows, and how vectors come from there and go there.
 
-    value: dict[str, str]
-    table_at: str
-    span_turn: str
+    lowered: the step that is being written. present: the values that memory holds where the code
+    being written runs. value: the arguments, by name; table_at: where the tables of row pointers
+    begin; span_turn: which step of its span a step is. The other attributes are set by `begin`.
+    """
 
-    def _step(self, index: str) -> None:
+    def __init__(self, code: Code, layout: Layout, target: Target) -> None:
+        self.code, self.layout, self.ty, self.target = code, layout, layout.ty, target
+        self.lowered = layout.loop
+        self.present: set[Node] = set()
+        self.value: dict[str, str] = {}
+        self.table_at = self.span_turn = ""
+        self.start = self.before = self.had = self.top = self.here = self.there = ""
+
+    @property
+    def in_prelude(self) -> bool:
+        """Whether what is being written comes before the steps."""
+        return self.lowered is self.layout.prelude
+
+    def begin(self, index: str) -> None:
         """What all rows of a step have in common, and where each row's memory is."""
         code, value = self.code, self.value
-        self.start = self._int(value["starts"], index)
-        count = self._int(value["counts"], index)
+        self.start = self.integer(value["starts"], index)
+        count = self.integer(value["counts"], index)
         first = code.compare("eq", index, 0)
         before = code.smax(code.sub(index, 1), 0)
-        had = self._int(value["counts"], before)
-        self.before = self._int(value["starts"], before)
+        had = self.integer(value["counts"], before)
+        self.before = self.integer(value["starts"], before)
         self.had = code.op(f"select i1 {first}, i64 0, i64 {had}")
         self.top = code.smin("%high", count)
         turn = code.op(f"and i64 {index}, 1")
         self.here = code.mul(turn, value["batch"])
         self.there = code.sub(value["batch"], self.here)
         with code.loop("%low", self.top) as rows:
-            for slot, number in self.tables.items():
+            for slot, number in self.layout.tables.items():
                 self._fill(slot, number, rows.index)
 
-    def _int(self, pointer: str, index: str) -> str:
+    def integer(self, pointer: str, index: str) -> str:
         return self.code.load("i64", self.code.gep(pointer, index, "i64"), 8)
 
     def _fill(self, slot: Slot, number: int, b: str) -> None:
@@ -40,16 +57,16 @@ class Addresses(Layout):
         if slot.kind == "old":
             pointer = self._old(slot, b)
         elif slot.kind == "d_old":
-            left = self._at(f"carry {slot.name}", code.add(self.there, b), slot.size)
-            given = self._at(f"d_given {slot.name}", b, slot.size)
+            left = self.at(f"carry {slot.name}", code.add(self.there, b), slot.size)
+            given = self.at(f"d_given {slot.name}", b, slot.size)
             running = code.compare("slt", b, self.had)
             pointer = code.op(f"select i1 {running}, ptr {left}, ptr {given}")
         else:
-            pointer = self._row(slot, b)
-        at = code.gep(self._table_start(number), b, "ptr")
+            pointer = self.row(slot, b)
+        at = code.gep(self.table_start(number), b, "ptr")
         code.store("ptr", pointer, at, 8)
 
-    def _table_start(self, number: int) -> str:
+    def table_start(self, number: int) -> str:
         offset = self.code.mul(self.value["batch"], number)
         return self.code.gep(self.table_at, offset, "ptr")
 
@@ -58,58 +75,62 @@ class Addresses(Layout):
         code = self.code
         ring = code.compare("ne", self.value[f"ring {slot.name}"], 0)
         base = code.op(f"select i1 {ring}, i64 {self.there}, i64 {self.before}")
-        before = self._at(f"states {slot.name}", code.add(base, b), slot.size)
-        given = self._at(f"given {slot.name}", b, slot.size)
+        before = self.at(f"states {slot.name}", code.add(base, b), slot.size)
+        given = self.at(f"given {slot.name}", b, slot.size)
         running = code.compare("slt", b, self.had)
         pointer = code.op(f"select i1 {running}, ptr {before}, ptr {given}")
-        cut = code.op(f"trunc i8 {self._flag(b)} to i1")
-        own = self._at(f"own {slot.name}", b, slot.size)
+        cut = code.op(f"trunc i8 {self.flag(b)} to i1")
+        own = self.at(f"own {slot.name}", b, slot.size)
         return code.op(f"select i1 {cut}, ptr {own}, ptr {pointer}")
 
-    def _flag(self, b: str) -> str:
+    def flag(self, b: str) -> str:
         at = self.code.gep(self.value["flags"], self.code.add(self.start, b), "i8")
         return self.code.load("i8", at, 1)
 
-    def _at(self, name: str, row: str, size: int | str) -> str:
+    def at(self, name: str, row: str, size: int | str) -> str:
         return self.code.gep(self.value[name], self.code.mul(row, size), self.ty.element)
 
-    def _row(self, slot: Slot, b: str) -> str:
+    def row(self, slot: Slot, b: str) -> str:
         """Where a slot's numbers for row b of this step are."""
         code = self.code
-        if slot in self.tables and slot.kind in ("old", "d_old"):
-            return code.load("ptr", code.gep(self._table_start(self.tables[slot]), b, "ptr"), 8)
+        if slot in self.layout.tables and slot.kind in ("old", "d_old"):
+            return code.load(
+                "ptr", code.gep(self.table_start(self.layout.tables[slot]), b, "ptr"), 8
+            )
         if slot.kind == "span":
-            if self.lowered is self.prelude:
-                row = self._int(self._list_start(1), b)
+            if self.in_prelude:
+                row = self.integer(self.list_start(1), b)
             else:
                 row = code.add(code.mul(self.span_turn, self.value["batch"]), b)
-            return self._at(slot.name, row, slot.size)
-        if slot.kind == "row" and self.lowered is self.prelude:
-            return self._at(slot.name, self._int(self._list_start(0), b), slot.size)
+            return self.at(slot.name, row, slot.size)
+        if slot.kind == "row" and self.in_prelude:
+            return self.at(slot.name, self.integer(self.list_start(0), b), slot.size)
         if slot.kind == "row":
-            return self._at(slot.name, code.add(self.start, b), slot.size)
+            return self.at(slot.name, code.add(self.start, b), slot.size)
         if slot.kind == "dout":
             row = code.add(self.start, b)
-            return self._at(slot.name, code.mul(row, self.value[f"stride {slot.name}"]), 1)
+            return self.at(slot.name, code.mul(row, self.value[f"stride {slot.name}"]), 1)
         if slot.kind == "new":
             ring = code.compare("ne", self.value[f"ring {slot.name}"], 0)
             base = code.op(f"select i1 {ring}, i64 {self.here}, i64 {self.start}")
-            return self._at(f"states {slot.name}", code.add(base, b), slot.size)
+            return self.at(f"states {slot.name}", code.add(base, b), slot.size)
         if slot.kind == "carry":
-            return self._at(f"carry {slot.name}", code.add(self.here, b), slot.size)
+            return self.at(f"carry {slot.name}", code.add(self.here, b), slot.size)
         if slot.kind == "weight":
             return self.value[slot.name]
-        return self._at(slot.name, b, slot.size)
+        return self.at(slot.name, b, slot.size)
 
-    def _list_start(self, number: int) -> str:
+    def list_start(self, number: int) -> str:
         """Where a list of the span's rows begins."""
         code, value = self.code, self.value
         whole = code.mul(value["batch"], value["span"])
-        offset = code.add(code.mul(value["batch"], len(self.tables)), code.mul(whole, number))
+        offset = code.add(
+            code.mul(value["batch"], len(self.layout.tables)), code.mul(whole, number)
+        )
         return code.gep(self.table_at, offset, "i64")
 
-    def _list(self, number: int, at: str, value: str) -> None:
-        self.code.store("i64", value, self.code.gep(self._list_start(number), at, "i64"), 8)
+    def add_to_list(self, number: int, at: str, value: str) -> None:
+        self.code.store("i64", value, self.code.gep(self.list_start(number), at, "i64"), 8)
 
     def fetch(self, pointer: str, mask: str | None) -> str:
         code, ty = self.code, self.ty

@@ -5,24 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from elman.backends.cpu.codegen.addresses import Addresses
+from elman.backends.cpu.codegen.code import Code, Vector
 from elman.backends.cpu.codegen.denormals import Control
-from elman.backends.cpu.codegen.layout import is_number
-from elman.backends.cpu.codegen.stage import Maps
-from elman.schedule.stages import Slot
+from elman.backends.cpu.codegen.layout import Layout, is_number
+from elman.backends.cpu.codegen.stage import StageWriter
+from elman.backends.cpu.jit.target import Target
+from elman.schedule.stages import Lowered, Slot
 
 #: Turns that a thread waits for the others before it gives its core away, a power of two.
 SPIN = 1024
 
 
-class Kernel(Maps):
-    """Writes one loop: `write` once, then read ``code``."""
+class Kernel:
+    """Writes one loop: `write` once, then read ``code``.
+
+    layout: what the loop is given. addresses: where a row's numbers are. stages: the work of a
+    step.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        name: str,
+        loop: Lowered,
+        ty: Vector,
+        target: Target,
+        backward: bool = False,
+        prelude: Lowered | None = None,
+    ) -> None:
+        self.code, self.name, self.loop, self.prelude = code, name, loop, prelude
+        self.target, self.backward = target, backward
+        self.layout = Layout(loop, prelude, ty)
+        self.addresses = Addresses(code, self.layout, target)
+        self.stages = StageWriter(self.addresses)
+        #: Whether several threads share the rows.
+        self.several = ""
 
     def write(self, mode: int) -> None:
         """Write the functions: ``name`` is the entry (ptr data, i64 thread, i64 threads).
 
         mode: what it takes for 0 (`denormals.mode`), whichever thread runs it.
         """
-        self._tiles()
+        self.stages.write_tiles()
         self._meet()
         self._run()
         self._entry(Control(self.code, self.target, mode))
@@ -85,20 +110,20 @@ class Kernel(Maps):
             yield code.add(start, code.mul(loop.index, step))
 
     def _read(self, name: str, type: str = "i64") -> str:
-        at = self.code.gep("%data", self.arguments.index(name), "i64")
+        at = self.code.gep("%data", self.layout.arguments.index(name), "i64")
         return self.code.load(type, at, 8)
 
     def _run(self) -> None:
         code = self.code
         head = "ptr %data, ptr %workspace, i64 %low, i64 %high, i64 %part, i64 %parts"
         with code.function(f"internal void @{self.name}_run({head})"):
-            self.value = {
+            self.addresses.value = {
                 name: self._read(name, "i64" if is_number(name) else "ptr")
-                for name in self.arguments
+                for name in self.layout.arguments
             }
-            self.table_at = code.gep("%workspace", self.accumulators, "i8")
+            self.addresses.table_at = code.gep("%workspace", self.layout.accumulators, "i8")
             self.several = code.compare("sgt", "%parts", 1)
-            steps = self.value["steps"]
+            steps = self.addresses.value["steps"]
             with code.loop(0, steps, 1, [("i64", "0")]) as loop:
                 index, met = loop.index, loop.values[0]
                 if self.backward:
@@ -109,17 +134,18 @@ class Kernel(Maps):
 
     def _one(self, index: str, met: str) -> str:
         """One step of the loop; returns the count of meetings."""
-        self.lowered, self.present = self.loop, set(self.loop.leaves)
-        self._step(index)
+        addresses = self.addresses
+        addresses.lowered, addresses.present = self.loop, set(self.loop.leaves)
+        addresses.begin(index)
         for position, stage in enumerate(self.loop.stages):
             if position:
                 met = self._barrier(met)
             for node in stage.prepare:
-                self._prepare(node)
-                self.present.add(node)
+                self.stages.prepare(node)
+                addresses.present.add(node)
             for at in stage.maps.values():
-                self._map(at, "%low", self.top)
-            self.present |= self.loop.kept(position)
+                self.stages.map(at, "%low", addresses.top)
+            addresses.present |= self.loop.kept(position)
         return self._barrier(met)
 
     # ------------------------------------------------------------ what enters
@@ -131,34 +157,36 @@ class Kernel(Maps):
         cache when the loop reads it.
         """
         assert self.prelude is not None
-        code, value = self.code, self.value
+        code, addresses = self.code, self.addresses
+        value = addresses.value
         turn = code.op(f"srem i64 {index}, {value['span']}")
-        self.span_turn = turn
+        addresses.span_turn = turn
         before = code.block
         with code.when(code.compare("eq", turn, 0)):
-            self.lowered, self.present = self.prelude, set(self.prelude.leaves)
+            addresses.lowered, addresses.present = self.prelude, set(self.prelude.leaves)
             rows = self._rows_of_span(index)
             for stage in self.prelude.stages:
                 for at in stage.maps.values():
-                    self._map(at, "0", rows)
+                    self.stages.map(at, "0", rows)
             inside = self._barrier(met)
             last = code.block
         return code.op(f"phi i64 [ {met}, %{before} ], [ {inside}, %{last} ]")
 
     def _rows_of_span(self, first: str) -> str:
         """List the rows of a span: which row of the inputs, and where what enters goes."""
-        code, value = self.code, self.value
+        code, addresses = self.code, self.addresses
+        value = addresses.value
         end = code.smin(code.add(first, value["span"]), value["steps"])
         with code.loop(first, end, 1, [("i64", "0")]) as step:
-            start = self._int(value["starts"], step.index)
-            top = code.smin("%high", self._int(value["counts"], step.index))
+            start = addresses.integer(value["starts"], step.index)
+            top = code.smin("%high", addresses.integer(value["counts"], step.index))
             turn = code.mul(code.sub(step.index, first), value["batch"])
             with code.loop("%low", top, 1, [("i64", step.values[0])]) as rows:
                 number, row = rows.values[0], code.add(start, rows.index)
-                self._list(0, number, row)
-                self._list(1, number, code.add(turn, rows.index))
-                x = code.op(f"ptrtoint ptr {self._at('x', row, self._input.size)} to i64")
-                self._list(2, number, x)
+                addresses.add_to_list(0, number, row)
+                addresses.add_to_list(1, number, code.add(turn, rows.index))
+                x = code.op(f"ptrtoint ptr {addresses.at('x', row, self._input.size)} to i64")
+                addresses.add_to_list(2, number, x)
                 rows.next = [code.add(number, 1)]
             step.next = [rows.values[0]]
         return step.values[0]
@@ -173,10 +201,10 @@ class Kernel(Maps):
         code = self.code
         following = code.add(met, "%parts")
         with code.when(self.several):
-            counter = self.value["counter"]
+            counter = self.addresses.value["counter"]
             code.op(f"atomicrmw add ptr {counter}, i64 1 acq_rel")
             code.do(
                 f"call void @{self.name}_meet(ptr {counter}, i64 {following}, "
-                f"ptr {self.value['yield']})"
+                f"ptr {self.addresses.value['yield']})"
             )
         return following

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from elman.backends.cpu.codegen.code import Code, Vector
-from elman.backends.cpu.jit.target import Target
+from elman.backends.cpu.codegen.code import Vector
 from elman.compiler.ir.nodes import Node
 from elman.schedule.stages import Group, Lowered, Map, Slot
 
@@ -36,54 +35,39 @@ class Pack:
 
 
 class Layout:
-    """``arguments`` names the numbers that a loop takes, ``packs`` the weights that it wants
-    packed, in order."""
+    """What one loop is given, worked out from its lowered step before any code is written.
 
-    def __init__(
-        self,
-        code: Code,
-        name: str,
-        lowered: Lowered,
-        ty: Vector,
-        target: Target,
-        backward: bool = False,
-        prelude: Lowered | None = None,
-    ) -> None:
-        self.code, self.name, self.loop, self.prelude = code, name, lowered, prelude
-        self.ty, self.target, self.backward = ty, target, backward
-        #: The step that is being written.
-        self.lowered = lowered
+    arguments: the names of the numbers and addresses that it takes, in order.
+    packs: the weights that it wants packed. calls: of each map, by its id, those that it reads.
+    tables: the slots whose rows are found through a table of pointers.
+    prelude: what is computed for the inputs of several steps at once, before these; or nothing.
+    """
+
+    def __init__(self, loop: Lowered, prelude: Lowered | None, ty: Vector) -> None:
+        self.loop, self.prelude, self.ty = loop, prelude, ty
         self.arguments = list(HEADER)
         self.packs: list[Pack] = []
-        self.tiles: dict[tuple[int, int], str] = {}
         self.tables: dict[Slot, int] = {}
-        self._calls: dict[int, list[Pack]] = {}
-        #: The values that memory holds where the code being written runs.
-        self.present: set[Node] = set()
-        self._plan()
-
-    # ------------------------------------------------------------ what is needed
-
-    def _plan(self) -> None:
-        """Number the arguments, the packs and the tables of row pointers."""
+        self.calls: dict[int, list[Pack]] = {}
         for lowered in self._both():
-            self.lowered = lowered
-            for slot in self._slots():
-                for name in _pointers(slot):
-                    self._argument(name)
-                if slot.kind in ("old", "d_old"):
-                    self._table(slot)
-            for at in lowered.maps:
-                self._calls[id(at)] = [self._pack(at, groups) for groups in self._parts(at)]
+            self._plan(lowered)
+
+    def _plan(self, lowered: Lowered) -> None:
+        """Number the arguments, the packs and the tables of row pointers."""
+        for slot in _slots(lowered):
+            for name in _pointers(slot):
+                self._argument(name)
+            if slot.kind in ("old", "d_old"):
+                self._table(slot)
+        for at in lowered.maps:
+            packs = [self._pack(at, groups) for groups in self._parts(at)]
+            self.calls[id(at)] = packs
+            if lowered is self.loop:
+                for pack in packs:
+                    self._table(lowered.places[pack.groups[0].product.args[0]])
 
     def _both(self) -> list[Lowered]:
         return [self.loop] if self.prelude is None else [self.loop, self.prelude]
-
-    def _slots(self) -> list[Slot]:
-        stores = (store.slot for at in self.lowered.maps for store in at.stores)
-        # A matrix is read packed, and nowhere else.
-        reads = (slot for node, slot in self.lowered.places.items() if len(node.shape) < 2)
-        return list(dict.fromkeys((*reads, *stores)))
 
     def _argument(self, name: str) -> None:
         if name not in self.arguments:
@@ -92,10 +76,14 @@ class Layout:
     def _table(self, slot: Slot) -> int:
         return self.tables.setdefault(slot, len(self.tables))
 
-    def _width(self, at: Map) -> int:
+    def width(self, at: Map) -> int:
         """How many vectors of units a block of this map has."""
         most = 4 // max(1, len(at.groups))
         return max(1, min(most, -(-at.size // self.ty.lanes)))
+
+    def columns(self, at: Map) -> int:
+        """Elements of a row of accumulators."""
+        return len(at.groups) * self.width(at) * self.ty.lanes
 
     def _parts(self, at: Map) -> Iterator[tuple[Group, ...]]:
         """The groups of a map that one tile computes: those that multiply the same vector."""
@@ -103,7 +91,7 @@ class Layout:
         for group in at.groups:
             by_operand.setdefault(group.product.args[0], []).append(group)
         at.groups = [group for groups in by_operand.values() for group in groups]
-        most = max(1, 4 // self._width(at))
+        most = max(1, 4 // self.width(at))
         for groups in by_operand.values():
             count = -(-len(groups) // most)
             size = -(-len(groups) // count)
@@ -111,11 +99,9 @@ class Layout:
                 yield tuple(groups[i : i + size])
 
     def _pack(self, at: Map, groups: tuple[Group, ...]) -> Pack:
-        pack = Pack(f"pack{len(self.packs)}", groups, self._width(at), at.size)
+        pack = Pack(f"pack{len(self.packs)}", groups, self.width(at), at.size)
         self.packs.append(pack)
         self._argument(pack.name)
-        if self.lowered is self.loop:
-            self._table(self.lowered.places[groups[0].product.args[0]])
         return pack
 
     def workspace(self, batch: int, span: int) -> int:
@@ -128,16 +114,24 @@ class Layout:
     def accumulators(self) -> int:
         """Bytes of the accumulators, which stand first in the workspace."""
         maps = [at for lowered in self._both() for at in lowered.maps]
-        widest = max((len(at.groups) * self._width(at) for at in maps), default=0)
-        return ROWS * widest * self.ty.lanes * self.ty.bytes
+        widest = max((self.columns(at) for at in maps), default=0)
+        return ROWS * widest * self.ty.bytes
 
     @cached_property
     def weights(self) -> int:
         """Bytes of weights that each step of the loop reads."""
-        parts = (pack for at in self.loop.maps for pack in self._calls[id(at)])
+        parts = (pack for at in self.loop.maps for pack in self.calls[id(at)])
         return sum(
             len(p.groups) * p.size * p.groups[0].product.args[0].size * self.ty.bytes for p in parts
         )
+
+
+def _slots(lowered: Lowered) -> list[Slot]:
+    """The slots of a step, in order."""
+    stores = (store.slot for at in lowered.maps for store in at.stores)
+    # A matrix is read packed, and nowhere else.
+    reads = (slot for node, slot in lowered.places.items() if len(node.shape) < 2)
+    return list(dict.fromkeys((*reads, *stores)))
 
 
 def is_number(argument: str) -> bool:

@@ -16,22 +16,29 @@ from elman.schedule.stages import Map, pieces
 DEPTH = 256
 
 
-class Maps(Addresses):
-    """Writes the maps of a step, and the values that are made whole before them."""
+class StageWriter:
+    """Writes the maps of a step, and the values that are made whole before them.
 
-    tiles: dict[tuple[int, int], str]
+    tiles: the names of the functions of inner products, by rows and columns.
+    """
 
-    def _tiles(self) -> None:
-        for pack in self.packs:  # the same tiles serve the loop and what comes before it
+    def __init__(self, addresses: Addresses) -> None:
+        self.addresses, self.layout = addresses, addresses.layout
+        self.code, self.ty, self.target = addresses.code, addresses.ty, addresses.target
+        self.tiles: dict[tuple[int, int], str] = {}
+
+    def write_tiles(self) -> None:
+        """The functions of inner products that the maps call."""
+        for pack in self.layout.packs:  # the same tiles serve the loop and what comes before it
             columns = len(pack.groups) * pack.width
             for height in range(1, tallest(columns, self.target.registers) + 1):
                 if (height, columns) not in self.tiles:
                     self.tiles[height, columns] = emit_tile(self.code, self.ty, height, columns)
 
-    def _map(self, at: Map, first: str, top: str) -> None:
+    def map(self, at: Map, first: str, top: str) -> None:
         """A map over the rows first ... top."""
         code, ty = self.code, self.ty
-        width = self._width(at)
+        width = self.layout.width(at)
         units = width * ty.lanes
         blocks = -(-at.size // units)
         low = code.op(f"sdiv i64 {code.mul('%part', blocks)}, %parts")
@@ -40,17 +47,15 @@ class Maps(Addresses):
             end = code.smin(code.add(rows.index, ROWS), top)
             with code.loop(low, high) as block:
                 column = 0
-                for pack in self._calls[id(at)]:
+                for pack in self.layout.calls[id(at)]:
                     self._product(at, pack, column, block.index, rows.index, end)
                     column += len(pack.groups) * width
                 with code.loop(rows.index, end) as row:
                     local = code.sub(row.index, rows.index)
-                    acc = code.gep("%workspace", code.mul(local, self._columns(at)), ty.element)
+                    acc = code.gep(
+                        "%workspace", code.mul(local, self.layout.columns(at)), ty.element
+                    )
                     self._units(at, acc, row.index, code.mul(block.index, units))
-
-    def _columns(self, at: Map) -> int:
-        """Elements of a row of accumulators."""
-        return len(at.groups) * self._width(at) * self.ty.lanes
 
     def _product(self, at: Map, pack: Pack, column: int, block: str, first: str, end: str) -> None:
         """The accumulators of one block of units, for rows first ... end."""
@@ -58,11 +63,13 @@ class Maps(Addresses):
         v = pack.groups[0].product.args[0]
         columns = len(pack.groups) * pack.width
         step = columns * ty.lanes
-        weights = code.gep(self.value[pack.name], code.mul(block, v.size * step), ty.element)
-        if self.lowered is self.prelude:
-            table = self._list_start(2)
+        weights = code.gep(
+            self.addresses.value[pack.name], code.mul(block, v.size * step), ty.element
+        )
+        if self.addresses.in_prelude:
+            table = self.addresses.list_start(2)
         else:
-            table = self._table_start(self.tables[self.lowered.places[v]])
+            table = self.addresses.table_start(self.layout.tables[self.addresses.lowered.places[v]])
         acc = code.gep("%workspace", column * ty.lanes, ty.element)
         with code.loop(0, v.size, DEPTH) as depth:
             k = depth.index
@@ -93,7 +100,7 @@ class Maps(Addresses):
     ) -> None:  # fmt: skip
         code = self.code
         k, n, weights, start = inner
-        stride = self._columns(at)
+        stride = self.layout.columns(at)
         rows = code.gep(table, code.add(first, low), "ptr")
         target = code.gep(acc, code.mul(low, stride), self.ty.element)
         head = (
@@ -114,7 +121,7 @@ class Maps(Addresses):
         """The elementwise work of one row on one block of units."""
         code, lanes = self.code, self.ty.lanes
         rest = at.size % lanes
-        width = self._width(at)
+        width = self.layout.width(at)
         left = code.sub(at.size, unit)
         whole = code.smin(code.op(f"sdiv i64 {left}, {lanes}"), width)
         with code.loop(0, whole) as vector:
@@ -135,10 +142,10 @@ class Maps(Addresses):
         return f"<{bits}>"
 
     def _body(self, at: Map, acc: str, row: str, unit: str, mask: str | None) -> None:
-        values = Values(self, row, unit, mask)
+        values = Values(self.addresses, row, unit, mask)
         values.acc = acc
         values.columns = {
-            (g.product, g.offset): i * self._width(at) * self.ty.lanes
+            (g.product, g.offset): i * self.layout.width(at) * self.ty.lanes
             for i, g in enumerate(at.groups)
         }
         made = [(store, values.get(store.node, store.offset, at.size)) for store in at.stores]
@@ -147,19 +154,19 @@ class Maps(Addresses):
 
     # ------------------------------------------------------------ values made whole
 
-    def _prepare(self, node: Node) -> None:
+    def prepare(self, node: Node) -> None:
         """A whole value for the rows of this part: every thread makes its own."""
         code = self.code
-        slot = self.lowered.places[node]
-        with code.loop("%low", self.top) as rows:
-            target = self._row(slot, rows.index)
+        slot = self.addresses.lowered.places[node]
+        with code.loop("%low", self.addresses.top) as rows:
+            target = self.addresses.row(slot, rows.index)
             if node.op in REDUCE:
                 self._reduce(node, rows.index, target)
             elif node.size == 1:
-                value = Values(self, rows.index, "0", None).inner(node, 0, 1)
+                value = Values(self.addresses, rows.index, "0", None).inner(node, 0, 1)
                 self._first(value, target)
             else:
-                for begin, end in pieces(node, self.present):
+                for begin, end in pieces(node, self.addresses.present):
                     self._stretch(node, begin, end, rows.index, target)
 
     def _first(self, value: str, target: str) -> None:
@@ -169,9 +176,9 @@ class Maps(Addresses):
     def _stretch(self, node: Node, begin: int, end: int, row: str, target: str) -> None:
         code, ty = self.code, self.ty
         for unit, mask in self._vectors(end - begin):
-            value = Values(self, row, unit, mask).inner(node, begin, end - begin)
+            value = Values(self.addresses, row, unit, mask).inner(node, begin, end - begin)
             at = code.gep(code.gep(target, begin, ty.element), unit, ty.element)
-            self.put(value, at, mask)
+            self.addresses.put(value, at, mask)
 
     def _vectors(self, size: int) -> Iterator[tuple[str, str | None]]:
         """Loops over the vectors of a stretch: the code of the body is written for each."""
@@ -189,19 +196,19 @@ class Maps(Addresses):
         neutral = ty.splat(0.0) if node.op == "sum" else ty.splat(float("-inf"))
         join = "add" if node.op == "sum" else "maximum"
         total = neutral
-        for begin, end in pieces(inner, self.present):
+        for begin, end in pieces(inner, self.addresses.present):
             size, lanes = end - begin, ty.lanes
             whole = size // lanes * lanes
             if whole:
                 with code.loop(0, whole, lanes, [(str(ty), total)]) as vector:
-                    value = Values(self, row, vector.index, None).get(inner, begin, size)
-                    vector.next = [self.apply(join, vector.values[0], value)]
+                    value = Values(self.addresses, row, vector.index, None).get(inner, begin, size)
+                    vector.next = [self.addresses.apply(join, vector.values[0], value)]
                 total = vector.values[0]
             if size % lanes:
                 mask = self._mask(size % lanes)
-                value = Values(self, row, str(whole), mask).get(inner, begin, size)
+                value = Values(self.addresses, row, str(whole), mask).get(inner, begin, size)
                 value = code.op(f"select {ty.bool} {mask}, {ty} {value}, {ty} {neutral}")
-                total = self.apply(join, total, value)
+                total = self.addresses.apply(join, total, value)
         self._first(self._across(join, total), target)
 
     def _across(self, join: str, value: str) -> str:
@@ -213,6 +220,6 @@ class Maps(Addresses):
             turned = code.op(
                 f"shufflevector {ty} {value}, {ty} poison, <{ty.lanes} x i32> <{order}>"
             )
-            value = self.apply(join, value, turned)
+            value = self.addresses.apply(join, value, turned)
             half //= 2
         return value

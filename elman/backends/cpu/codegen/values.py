@@ -13,8 +13,8 @@ from elman.schedule.stages import STRUCTURE, Slot, Store, spread
 class Values:
     """The values of one row on one vector of units, each computed once."""
 
-    def __init__(self, kernel: Addresses, row: str, unit: str, mask: str | None) -> None:
-        self.kernel, self.row, self.unit, self.mask = kernel, row, unit, mask
+    def __init__(self, addresses: Addresses, row: str, unit: str, mask: str | None) -> None:
+        self.addresses, self.row, self.unit, self.mask = addresses, row, unit, mask
         self.acc = ""
         self.columns: Mapping[tuple[Node, int], int] = {}
         self.known: dict[tuple[Node, int], str] = {}
@@ -28,52 +28,54 @@ class Values:
         return self.known[key]
 
     def _make(self, node: Node, offset: int, size: int) -> str:
-        kernel, ty = self.kernel, self.kernel.ty
+        addresses, ty = self.addresses, self.addresses.ty
         if (node, offset) in self.columns:
-            at = kernel.code.gep(self.acc, self.columns[node, offset], ty.element)
-            return kernel.code.load(ty, at, ty.bytes)
-        if node in kernel.present:
-            return self._load(kernel.lowered.places[node], offset)
+            at = addresses.code.gep(self.acc, self.columns[node, offset], ty.element)
+            return addresses.code.load(ty, at, ty.bytes)
+        if node in addresses.present:
+            return self._load(addresses.lowered.places[node], offset)
         return self.inner(node, offset, size)
 
     def inner(self, node: Node, offset: int, size: int) -> str:
         """The value computed from its arguments."""
-        kernel, ty = self.kernel, self.kernel.ty
+        addresses, ty = self.addresses, self.addresses.ty
         if node.op == "const":
             return ty.splat(node.attrs["value"])
         if node.op in STRUCTURE:
             [(arg, begin, length)] = spread(node, offset, size)
             return self.get(arg, begin, length)
         args = [self.get(arg, begin, length) for arg, begin, length in spread(node, offset, size)]
-        return kernel.apply(node.op, *args)
+        return addresses.apply(node.op, *args)
 
     def _pointer(self, slot: Slot) -> str:
         if slot not in self.rows:
-            self.rows[slot] = self.kernel._row(slot, self.row)
+            self.rows[slot] = self.addresses.row(slot, self.row)
         return self.rows[slot]
 
     def _load(self, slot: Slot, offset: int) -> str:
-        kernel, code, ty = self.kernel, self.kernel.code, self.kernel.ty
+        addresses, code, ty = self.addresses, self.addresses.code, self.addresses.ty
         pointer = self._pointer(slot)
         if slot.size == 1:
             return splat(code, ty, code.load(ty.element, pointer, ty.bytes))
         at = code.gep(code.gep(pointer, offset, ty.element), self.unit, ty.element)
-        return kernel.fetch(at, self.mask)
+        return addresses.fetch(at, self.mask)
 
     def store(self, store: Store, value: str) -> None:
         """Write a value to its slot; the gradient of the old state stops where it is cut."""
-        kernel, code, ty = self.kernel, self.kernel.code, self.kernel.ty
+        addresses, code, ty = self.addresses, self.addresses.code, self.addresses.ty
         slot = store.slot
         at = code.gep(code.gep(self._pointer(slot), store.at, ty.element), self.unit, ty.element)
         if slot.kind == "d_old":
-            flag = kernel._flag(self.row)
+            flag = addresses.flag(self.row)
             blocked = code.op(f"icmp ne i8 {flag}, 0")
             with code.when(code.op(f"icmp eq i8 {flag}, 1")):
                 own = code.gep(
-                    code.gep(kernel._at(f"d_own {slot.name}", self.row, slot.size),
+                    code.gep(addresses.at(f"d_own {slot.name}", self.row, slot.size),
                              store.at, ty.element),
                     self.unit, ty.element,
                 )  # fmt: skip
-                kernel.put(kernel.apply("add", kernel.fetch(own, self.mask), value), own, self.mask)
+                addresses.put(
+                    addresses.apply("add", addresses.fetch(own, self.mask), value), own, self.mask
+                )
             value = code.op(f"select i1 {blocked}, {ty} {ty.splat(0.0)}, {ty} {value}")
-        kernel.put(value, at, self.mask)
+        addresses.put(value, at, self.mask)
