@@ -21,8 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
+
+
+class DType(Enum):
+    """What the numbers of a value are."""
+
+    FLOAT = "float"  # of the type that the loop is compiled for: float32 or float64
+    BOOL = "bool"  # a truth value
 
 
 class Varies(IntEnum):
@@ -95,6 +102,11 @@ class Node:
     def size(self) -> int:
         """The length of the last axis of a row value."""
         return self.shape[-1] if self.shape else 1
+
+    @property
+    def dtype(self) -> DType:
+        """What its numbers are: the operation alone decides it."""
+        return DType.BOOL if self.op in LOGICAL else DType.FLOAT
 
     @property
     def is_row(self) -> bool:

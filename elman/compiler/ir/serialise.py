@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from elman.compiler.ir.interpret import evaluate
-from elman.compiler.ir.nodes import LEAVES, LOGICAL, OPS, Node, Step, Varies, walk
+from elman.compiler.ir.nodes import LEAVES, OPS, DType, Node, Step, Varies, walk
 from elman.compiler.ir.plain import functional_overload, plain_from, plain_of
 from elman.compiler.ir.verify import verify
 from elman.compiler.plan import Plan, Zoneout, make_plan
@@ -193,7 +193,7 @@ def _check_calls(nodes: list[Node]) -> None:
 
 
 def _dtype(node: Node, common: torch.dtype) -> torch.dtype:
-    found: torch.dtype = node.attrs.get("dtype", torch.bool if node.op in LOGICAL else common)
+    found: torch.dtype = node.attrs.get("dtype", torch.bool if node.dtype is DType.BOOL else common)
     return found
 
 

@@ -9,10 +9,10 @@ from elman.compiler.ir.nodes import (
     COMPARE,
     ELEMENTWISE,
     LEAVES,
-    LOGICAL,
     OPS,
     REDUCE,
     UNARY,
+    DType,
     Node,
     Varies,
     varies_as,
@@ -89,7 +89,7 @@ def _types(node: Node) -> None:
     for index, arg in enumerate(node.args):
         truth = node.op in ("and", "or", "not") or (node.op == "where" and index == 0)
         kind = "a truth value" if truth else "a number"
-        _require((arg.op in LOGICAL) is truth, node, f"{kind} as argument {index}")
+        _require((arg.dtype is DType.BOOL) is truth, node, f"{kind} as argument {index}")
 
 
 def _slice(node: Node) -> tuple[int, ...]:

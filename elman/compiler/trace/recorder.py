@@ -11,8 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from elman.cells.cell import as_tuple
 from elman.compiler.ir.build import Build, RefusedError
-from elman.compiler.ir.nodes import LOGICAL as LOGICAL_NODES
-from elman.compiler.ir.nodes import Node, const
+from elman.compiler.ir.nodes import DType, Node, const
 from elman.compiler.ir.weights import aten, call, mapped, transposed
 from elman.compiler.trace.activations import ELEMENTWISE, LOGICAL
 from elman.compiler.trace.functions import Functions
@@ -298,7 +297,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if shape != (self.rows, node.size) and not (shape == (self.rows,) and node.size == 1):
             made = ", ".join("rows" if size == self.rows else str(size) for size in shape)
             raise RefusedError(f"it makes a tensor [{made}], and a step computes with vectors")
-        if tensor.dtype == torch.bool and node.op not in LOGICAL_NODES:
+        if tensor.dtype == torch.bool and node.dtype is not DType.BOOL:
             node = b("ne", node, 0.0)
         self.values[id(tensor)] = Value(node, True, tensor)
 
