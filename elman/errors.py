@@ -1,4 +1,4 @@
-"""Every error that elman raises on purpose: where, what was expected, what came, what to do."""
+"""Every error that elman raises: where, what was expected, what was given, what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -16,7 +16,7 @@ class Deferred(Generic[T]):
     """A lock, and what finalisers want done under it.
 
     A finaliser may run at any moment, in a thread that holds any lock, so it must wait for none:
-    what it asks for is done at once where the lock is free, else by whoever holds it.
+    what it asks for is done at once where the lock is free, else by its holder.
     """
 
     def __init__(self, act: Callable[[T], Any]) -> None:

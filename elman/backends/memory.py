@@ -38,12 +38,12 @@ def gather(rows: Tensor, places: Tensor) -> Tensor:
 
 
 def release() -> None:
-    """Give back to the system all memory that nobody uses now."""
+    """Return all unused memory to the system."""
     _kept.clear()
 
 
 def held() -> int:
-    """Bytes of memory that nobody uses now."""
+    """Bytes of unused memory."""
     return _kept.bytes
 
 
@@ -51,7 +51,7 @@ def held() -> int:
 
 
 class _Kept:
-    """Pieces of memory that nobody uses, the one that came first first."""
+    """Unused pieces of memory, the oldest first."""
 
     def __init__(self) -> None:
         self.bytes = 0

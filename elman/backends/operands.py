@@ -119,12 +119,12 @@ def autocasts(tensor: Tensor) -> bool:
 
 
 def resolved(tensor: Tensor) -> Tensor:
-    """The tensor with what torch has put off, a negation or a conjugation, done."""
+    """The tensor with a lazy negation or conjugation resolved."""
     return tensor.resolve_conj().resolve_neg() if is_lazy(tensor) else tensor
 
 
 def is_lazy(tensor: Tensor) -> bool:
-    """Whether torch has put a negation or a conjugation off until the tensor is read."""
+    """Whether a negation or a conjugation is lazy: done when the tensor is read."""
     return _oddity(tensor) in (ODD["Negative"], ODD["Conjugate"])
 
 

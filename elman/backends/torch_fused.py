@@ -92,7 +92,7 @@ def _ragged(
     lengths: Tensor,
     reverse: bool,
 ) -> tuple[State, State]:
-    # A sequence without steps is given one, and what comes of it is thrown away.
+    # A sequence without steps is given one, and its result is discarded.
     x = sequence.fill(x)
     x = backwards(x, lengths) if reverse else x
     packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), enforce_sorted=False)

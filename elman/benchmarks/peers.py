@@ -1,4 +1,4 @@
-"""Who runs a problem: elman, and whoever else is installed."""
+"""The contestants: elman, and every peer that is installed."""
 
 import signal
 import threading

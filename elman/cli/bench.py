@@ -42,7 +42,7 @@ def bench(
         None,
         help="Instead of the grid: streaming (one step), compile (time of the first call), "
         "bidirectional (beside torch.nn, and beside one direction after the other), options (cost "
-        "of lengths, reset, zoneout, dropout), custom (a cell of one's own beside the built-in), "
+        "of lengths, reset, zoneout, dropout), custom (your own cell beside the built-in), "
         "peak (share of the fastest matrix product), accuracy, or all; may be repeated.",
     ),
     out: str = typer.Option(

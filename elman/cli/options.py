@@ -75,7 +75,7 @@ def _option(field: Field[Any], unsaid: bool) -> Any:
     if default is MISSING and field.default_factory is not MISSING:
         default = field.default_factory()
     word = field.name.replace("_", "-")
-    # What is on must have a way to be put off.
+    # What is on by default needs a way to turn it off.
     name = f"--{word}/--no-{word}" if default is True else f"--{word}"
     return typer.Option(
         default,

@@ -133,7 +133,7 @@ def _answers(
         print("an input a line; Ctrl-D ends", file=sys.stderr)
     lines = _lines(sys.stdin.buffer)
     if "decoding" in how and how["decoding"].draws:
-        # Draws follow one another, whichever lines come together.
+        # Draws follow one another, however lines are grouped.
         return loaded.predict(_parsed(loaded, chain.from_iterable(lines)), batch_size=1, **how)
     return chain.from_iterable(
         loaded.predict(inputs, **how) for several in lines for inputs in _whole(loaded, several)
@@ -161,7 +161,7 @@ def _whole(loaded: Any, given: Iterable[tuple[str, str]]) -> Iterator[list[Any]]
 
 
 def _lines(source: BinaryIO) -> Iterator[Iterator[tuple[str, str]]]:
-    """The lines that have come together, again and again; line ends may be mixed."""
+    """The lines of each read; line ends may be mixed."""
     count = itertools.count(1)
     rest = b""
     while data := source.read1(1 << 16):  # type: ignore[attr-defined]

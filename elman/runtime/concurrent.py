@@ -13,7 +13,7 @@ from elman.runtime.prepare import PendingRun
 
 
 def run_all(pending: Sequence[PendingRun]) -> list[tuple[State, State]]:
-    """Run the loops and what comes after them."""
+    """Run the loops, and make their results."""
     together = [pending] if _at_once(pending) else [[run] for run in pending]
     return [
         run.end(results)

@@ -70,7 +70,7 @@ class Choice:
     engine: Engine | None
     reason: str = ""
     of_torch: bool = False
-    #: Whether a plan could run but for what torch has put off (`operands.resolved`).
+    #: Whether a plan could run once lazy negations are resolved (`operands.resolved`).
     lazy: bool = False
 
     @property
@@ -80,7 +80,7 @@ class Choice:
         return "loop" if self.engine is None else self.engine.name
 
 
-LAZY = "a negation or a conjugation has been put off"
+LAZY = "a negation or a conjugation is lazy"
 
 ENGINES: dict[str, Engine] = {"llvm": LLVM(), "eager": Eager()}
 

@@ -34,7 +34,7 @@ def run_loops(launches: Sequence[Launch], inputs: Sequence[LoopInputs]) -> list[
 def run_forward(
     launches: Sequence[Launch], inputs: Sequence[LoopInputs], training: bool
 ) -> tuple[list[ForwardBuffers], list[LoopResults]]:
-    """Run the forward loops: their memory, and what came out."""
+    """Run the forward loops: their buffers and their results."""
     pairs = zip(launches, inputs, strict=True)
     runs = [(launch, launch.forward_buffers(given, training)) for launch, given in pairs]
     if launches[0].done is None:

@@ -1,7 +1,7 @@
 """What goes into a run over time and what comes out of it, by name.
 
 torch hands the inputs and results of an operation over as one list. A record becomes such a list
-and is made of one again; whoever adds a new kind of tensor adds a field.
+and is made of one again; to add a kind of tensor, add a field.
 """
 
 from __future__ import annotations

@@ -165,8 +165,7 @@ def _chosen(scan: Scan) -> tuple[Scan, Choice]:
 
 
 def _settled(scan: Scan) -> Scan:
-    """With every negation and conjugation done that torch has put off, in all that `choose`
-    looks at."""
+    """With every lazy negation and conjugation resolved, in all that `choose` looks at."""
 
     def done(value: Any) -> Any:
         return resolved(value) if isinstance(value, Tensor) else value

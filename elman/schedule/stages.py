@@ -73,7 +73,7 @@ class Map:
 
 @dataclass
 class Stage:
-    """prepare: whole values made first, by whoever needs them; then the maps."""
+    """prepare: whole values made first, by each thread that needs them; then the maps."""
 
     prepare: list[Node] = field(default_factory=list)
     maps: dict[int, Map] = field(default_factory=dict)

@@ -66,7 +66,7 @@ def task_of(run: Run) -> type[Task]:
 def load(folder: str | Path, cell: type[Cell] | str | None = None) -> Any:
     """A trained model from its run folder, ready to use.
 
-    cell: the class of a cell of one's own (or path.py:ClassName), where the run was trained with
+    cell: your own cell's class (or path.py:ClassName), where the run was trained with
     one. A run folder holds no code, and none is run from it.
 
     Raises RunError where the folder is no run, or its weights are damaged or foreign.

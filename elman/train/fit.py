@@ -70,7 +70,7 @@ def _strategy(module: SequenceModule) -> DDPStrategy | str:
 
 
 def _uses_all(module: SequenceModule) -> bool:
-    """Whether the loss depends on every parameter: a cell of one's own may have one to spare."""
+    """Whether the loss depends on every parameter: your own cell may have one to spare."""
     sequence = module.train_batches.batch(0, slice(0, 1))
     torch.autograd.backward(module.task.loss(module.model, sequence, None, 0.0).total)
     used = all(p.grad is not None for p in module.model.parameters() if p.requires_grad)

@@ -11,7 +11,7 @@ from elman.data.text.corpus import ProgressCallback
 
 @contextmanager
 def reported(console: Console) -> Iterator[ProgressCallback]:
-    """A function that shows how far each piece of work has come: report(what, done, total)."""
+    """A function that shows the progress of each piece of work: report(what, done, total)."""
     tasks: dict[str, TaskID] = {}
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
 

@@ -51,7 +51,7 @@ def resume(
 ) -> Run:
     """Go on with an interrupted run, or train a finished one for longer.
 
-    cell: the file of a cell of one's own, as path.py:ClassName. patience: another one. length:
+    cell: the file of your own cell, as path.py:ClassName. patience: another one. length:
     epochs, minutes and steps, the new length of the training where one of them is given.
     """
     former = options = options_of(run, kind)
@@ -120,7 +120,7 @@ def _begun(task: Task, cell: type[Cell]) -> _Begun:
 
 
 def _go_on(begun: _Begun, console: Console) -> Run:
-    """Train from where the run stands to its end, then show what came of it."""
+    """Train from the last checkpoint to the end, then show the results."""
     # Lightning takes seconds to import, which nothing but training should wait for.
     from elman.train.fit import fit
 

@@ -16,7 +16,7 @@ from elman.cells.reads.walk import DYNAMIC, Same, Walk
 
 #: Builtin functions that reach attributes.
 SPECIAL = DYNAMIC | {"super"}
-#: Builtin functions whose answer nobody knows before.
+#: Builtin functions whose result cannot be known beforehand.
 UNKNOWABLE = frozenset(("open", "input", "eval", "exec", "globals", "locals", "__import__"))
 #: What code names that is code itself.
 CODE = (ModuleType, FunctionType, BuiltinFunctionType, type)

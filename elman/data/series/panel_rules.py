@@ -8,7 +8,7 @@ from elman.data.series.frequency import Frequency
 from elman.data.series.times import time_of
 from elman.errors import OptionError
 
-#: What takes the place of what nobody measured.
+#: What takes the place of missing values.
 FILLS = ("carry", "zero", "error")
 
 

@@ -1,4 +1,4 @@
-"""Teacher forcing: a decoder reads what it should have written, and is told what comes next."""
+"""Teacher forcing: a decoder reads the target so far, and predicts its next unit."""
 
 from typing import Any, NamedTuple
 

@@ -26,7 +26,7 @@ class Decoding:
     temperature: 0 draws nothing; above, each token is drawn. top_k, top_p: see
         `elman.models.common.sampling.sample`.
     max_length: tokens at most, the end among them; a sequence that reaches it without an end is
-        taken as it is. min_length: tokens before an end may come.
+        taken as it is. min_length: tokens before the end is allowed.
     no_repeat_ngram: n: no n tokens in a row are written twice; 0 allows all.
 
     Raises OptionError. Source: Wu et al. 2016 for the score.
@@ -40,7 +40,7 @@ class Decoding:
     top_k: int | None = option(None, "Draw only from the k likeliest.", "Decoding")
     top_p: float | None = option(None, "Draw only from the likeliest that sum to p.", "Decoding")
     max_length: int = option(100, "Units at most.", "Decoding")
-    min_length: int = option(0, "Units before an end may come.", "Decoding")
+    min_length: int = option(0, "Units before the end is allowed.", "Decoding")
     length_penalty: float = option(
         0.0, "Favours long texts: 0 none, 1 the mean over units, about.", "Decoding"
     )

@@ -234,7 +234,7 @@ class Forecaster(nn.Module):
     ) -> Loss:
         """The output's loss, summed over future values; their count.
 
-        target: [H, B, C]. weight: of each of them, 0 for one that nobody measured.
+        target: [H, B, C]. weight: of each of them, 0 for one that was not measured.
         """
         return summed(self.output.loss(self(y, x, series), target), weight)
 

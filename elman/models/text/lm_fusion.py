@@ -14,7 +14,7 @@ from elman.models.text.language_model import LanguageModel
 
 
 class LanguagePrior:
-    """A language model over V units of one's own: see `elman.models.audio.ctc.Prior`.
+    """A language model over its own V units: see `elman.models.audio.ctc.Prior`.
 
     tokens: [V], the model's token for each unit. prompt: [T] tokens before every text, T > 0. end:
     the token that ends a text; None: an end is as likely as not ending.

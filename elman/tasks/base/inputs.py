@@ -54,7 +54,7 @@ class InputOptions(TextOptions, MediaOptions):
         None, "Height and width of pictures, as 28 or 24x32. [dim]default: as they are[/]",
         "Pictures",
     )  # fmt: skip
-    fit: str = option("crop", f"How others come to that size: {', '.join(FITS)}.", "Pictures")
+    fit: str = option("crop", f"How others are made that size: {', '.join(FITS)}.", "Pictures")
     colour: bool = option(False, "Read red, green and blue, not grey.", "Pictures")
     permute: int | None = option(
         None, "Read the pixels in an order drawn from this seed.", "Pictures"

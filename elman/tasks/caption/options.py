@@ -43,7 +43,7 @@ class CaptioningOptions(MediaOptions, TextOptions):
         f"where all are alike and at most {LARGEST}, else 64; {LARGEST} with another --encoder[/]",
         "Data",
     )
-    fit: str = option("pad", f"How those of another shape come to it: {', '.join(FITS)}.", "Data")
+    fit: str = option("pad", f"How other shapes are fitted: {', '.join(FITS)}.", "Data")
     lower_case: bool = option(True, "Read and write captions in lower case.", "Text")
     hidden: int = option(128, "Units in each layer.", "Model")
     encoder: str = option(

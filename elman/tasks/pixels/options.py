@@ -26,7 +26,7 @@ class PixelOptions(MediaOptions):
         None, f"Height and width, as 28 or 24x32. [dim]default: the first picture's, at most "
         f"{LONGEST}[/]", "Data",
     )  # fmt: skip
-    fit: str = option("crop", f"How others come to that size: {', '.join(FITS)}.", "Data")
+    fit: str = option("crop", f"How others are made that size: {', '.join(FITS)}.", "Data")
     colour: bool = option(False, "Red, green and blue, each given the one before.", "Data")
     levels: int = option(16, "Steps from black to white: 2 is binary, 256 all there are.", "Data")
     draw_levels: bool = option(

@@ -1,4 +1,4 @@
-"""The ways in which a program calls its layer, and what it asks of what comes out."""
+"""The ways in which a program calls its layer, and what it does with the results."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Kernel:
         self._entry(Control(self.code, self.target, mode))
 
     def _meet(self) -> None:
-        """Wait until a counter has come so far; give the core away where that takes long."""
+        """Spin until the counter reaches ``wanted``; yield the core where that takes long."""
         code = self.code
         with code.function(
             f"internal void @{self.name}_meet(ptr %counter, i64 %wanted, ptr %yield)"
@@ -133,7 +133,7 @@ class Kernel:
                 loop.next = [self._one(index, met)]
 
     def _one(self, index: str, met: str) -> str:
-        """One step of the loop; returns the count of meetings."""
+        """One step of the loop; returns the count that the next barrier waits for."""
         addresses = self.addresses
         addresses.lowered, addresses.present = self.loop, set(self.loop.leaves)
         addresses.begin(index)
@@ -197,7 +197,7 @@ class Kernel:
         return next(slot for slot in self.prelude.places.values() if slot.name == "x")
 
     def _barrier(self, met: str) -> str:
-        """Wait until every part has come here; returns the count of meetings."""
+        """A barrier of all parts; returns the count that the next one waits for."""
         code = self.code
         following = code.add(met, "%parts")
         with code.when(self.several):

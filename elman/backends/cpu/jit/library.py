@@ -47,7 +47,7 @@ if _lock is not None:
 
 
 class Library:
-    """Machine code in this process. It goes when nobody holds the library any more."""
+    """Machine code in this process. It is freed with the last reference to the library."""
 
     def __init__(self, key: str, code: bytes, functions: Sequence[str]) -> None:
         self.key, self._functions = key, functions

@@ -1,4 +1,4 @@
-"""Threads of one's own, for a torch without OpenMP."""
+"""A thread pool, for a torch without OpenMP."""
 
 from __future__ import annotations
 
