@@ -65,7 +65,7 @@ class Plan:
     before: ``prepared``, and ``entering`` from x; the forward loop: ``outputs``, keeping
     ``saved``; the backward loop: `Backward`; after: ``backward.after``, by torch.
 
-    keeps: the zoneout masks, one leaf for each part that has one; 1 keeps the old value.
+    zoneout_masks: a leaf for each part of the state that zoneout may keep; 1 keeps the old value.
     fused: whether ``entering`` is W x + b and nothing else, which a backend computes itself, a
         stretch of time before the loop needs it; else torch computes and differentiates it.
 
@@ -75,7 +75,7 @@ class Plan:
     step: Step
     outputs: tuple[Node, ...]
     hoisted: Hoisted
-    keeps: tuple[Node | None, ...]
+    zoneout_masks: tuple[Node | None, ...]
     fused: bool
     zoneout: Zoneout
     streamed: bool
@@ -97,7 +97,7 @@ class Plan:
     @cached_property
     def rows(self) -> tuple[Node, ...]:
         """What the loop reads a row of at each step: what enters, and the masks."""
-        return (*self.entering, *(keep for keep in self.keeps if keep is not None))
+        return (*self.entering, *(keep for keep in self.zoneout_masks if keep is not None))
 
     @cached_property
     def inputs(self) -> tuple[Node, ...]:
@@ -183,7 +183,7 @@ def make_plan(step: Step, zoneout: Zoneout = PLAIN, streamed: bool = False) -> P
 
     streamed: nothing leaves the loop, because there is but one step to run: x itself enters.
     """
-    outputs, keeps = [], []
+    outputs, zoneout_masks = [], []
     for index, (old, new) in enumerate(zip(step.states, step.outputs, strict=True)):
         rate = zoneout.parts[index] if zoneout.parts else None
         keep = None
@@ -196,15 +196,15 @@ def make_plan(step: Step, zoneout: Zoneout = PLAIN, streamed: bool = False) -> P
             outputs.append(elementwise("add", new, mixed))
         else:
             outputs.append(new)
-        keeps.append(keep)
+        zoneout_masks.append(keep)
     if streamed:
         reached = walk(outputs)
         prepared = {w: None for node in reached if node.is_row for w in node.args if _is_weight(w)}
         prepared |= {node: None for node in outputs if _is_weight(node)}
         hoisted = Hoisted(tuple(prepared), (step.x,))
-        return Plan(step, tuple(outputs), hoisted, tuple(keeps), False, zoneout, streamed)
+        return Plan(step, tuple(outputs), hoisted, tuple(zoneout_masks), False, zoneout, streamed)
     hoisted = hoist(outputs)
-    masks = {keep for keep in keeps if keep is not None}
+    masks = {keep for keep in zoneout_masks if keep is not None}
     entering = tuple(node for node in hoisted.entering if node not in masks)
     products = [_product(node, step.x) for node in entering]
     fused = bool(entering) and None not in products and len({*products}) == len(products)
@@ -212,7 +212,7 @@ def make_plan(step: Step, zoneout: Zoneout = PLAIN, streamed: bool = False) -> P
     if fused:
         prepared |= dict.fromkeys(weight for node in entering for weight in _weights(node))
     hoisted = Hoisted(tuple(prepared), entering)
-    return Plan(step, tuple(outputs), hoisted, tuple(keeps), fused, zoneout, streamed)
+    return Plan(step, tuple(outputs), hoisted, tuple(zoneout_masks), fused, zoneout, streamed)
 
 
 def _is_weight(node: Node) -> bool:

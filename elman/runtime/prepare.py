@@ -82,7 +82,7 @@ def _zoneout_masks(
 ) -> list[Tensor]:
     """The zoneout masks, as numbers."""
     masks = []
-    for mask, keep in zip(noise.zoneout, plan.keeps, strict=False):
+    for mask, keep in zip(noise.zoneout, plan.zoneout_masks, strict=False):
         if keep is not None:
             assert isinstance(mask, Tensor)
             rows = layout.pack(mask.reshape(*x.shape[:2], -1))

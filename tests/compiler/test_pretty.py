@@ -75,7 +75,7 @@ def _leaves(cell, plan):
     for node in (plan.step.x, *plan.states):
         value = torch.randn(5, node.size, dtype=torch.float64)
         values[node.attrs["name"]] = value.requires_grad_()
-    for keep in plan.keeps:
+    for keep in plan.zoneout_masks:
         if keep is not None:
             values[keep.attrs["name"]] = (torch.rand(5, keep.size) < 0.5).double()
     return values

@@ -127,7 +127,7 @@ def test_an_initial_state_of_another_kind_is_named(x):
     layer.cell.size = 4
     with pytest.raises(ShapeError, match=r"Odd.initial_state: state \(h\) must be \[\[2, 8\]\]"):
         layer(x)
-    with pytest.raises(ShapeError, match="a kernel wants 'own h' to be 16 numbers"):
+    with pytest.raises(ShapeError, match="a kernel wants 'reset h' to be 16 numbers"):
         layer(x, torch.zeros(B, H), reset=torch.ones(T, B, dtype=torch.bool))
     layer.cell.size, layer.cell.dtype = H, torch.float32
     with pytest.raises(ShapeError, match="Odd.initial_state: state 'h' is torch.float32"):

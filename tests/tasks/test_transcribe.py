@@ -47,7 +47,7 @@ def trained(shared):
 
 def test_a_run_holds_scores_beside_the_baseline(trained):
     names = {path.name for path in trained.iterdir()}
-    wanted = {"scores.json", "samples.txt", "transcripts.png", "curves.png", "hearing.json"}
+    wanted = {"scores.json", "samples.txt", "transcripts.png", "curves.png", "audio.json"}
     assert wanted <= names and "tokenizer.json" in names
     scores = json.loads((trained / "scores.json").read_text())
     assert scores["part"] == "test" and scores["examples"] == 12

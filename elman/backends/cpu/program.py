@@ -252,13 +252,17 @@ class Arguments:
             name, size = state.attrs["name"], state.size
             count = 2 * layout.batch if buffers.double_buffered[i] else layout.rows
             self.place(f"states {name}", buffers.states[i], count * size)
-            self.number(f"ring {name}", int(buffers.double_buffered[i]))
-            self.place(f"given {name}", buffers.initial_state[i].contiguous(), layout.batch * size)
+            self.number(f"double {name}", int(buffers.double_buffered[i]))
+            self.place(
+                f"initial {name}", buffers.initial_state[i].contiguous(), layout.batch * size
+            )
             if buffers.reset_state:
-                self.place(f"own {name}", buffers.reset_state[i].contiguous(), layout.batch * size)
-            elif (given := self._places.get(f"given {name}")) is not None:
+                self.place(
+                    f"reset {name}", buffers.reset_state[i].contiguous(), layout.batch * size
+                )
+            elif (given := self._places.get(f"initial {name}")) is not None:
                 # Without cuts the loop picks it for no row.
-                self.number(f"own {name}", self.array[given])
+                self.number(f"reset {name}", self.array[given])
 
     def _backward(self, plan: Plan, buffers: ForwardBuffers, back: BackwardBuffers) -> None:
         layout = buffers.layout
@@ -268,11 +272,11 @@ class Arguments:
             name, d_last, d_out = state.attrs["name"], back.d_last_state[i], back.d_states[i]
             count = layout.batch * state.size
             self.place(f"carry {name}", torch.cat([d_last, d_last]), 2 * count)
-            self.place(f"d_given {name}", d_last, count)
+            self.place(f"d_initial {name}", d_last, count)
             if layout.flags is not None:
                 wanted = back.d_reset_state
                 own = d_last.new_zeros(d_last.shape) if wanted is None else wanted[i]
-                self.place(f"d_own {name}", own, count)
+                self.place(f"d_reset {name}", own, count)
             rows = d_last.new_zeros(1, d_last.shape[1]) if d_out is None else d_out
             self.place(f"out {name}", rows, state.size * (1 if d_out is None else layout.rows))
             self.number(f"stride out {name}", 0 if d_out is None else d_last.shape[1])

@@ -74,7 +74,7 @@ class Stepper:
         # Where x and the state stand; one that no code reads goes to the spare place at the end.
         spare, parts = len(loop.places), [s.attrs["name"] for s in plan.states]
         self._x = _HEAD + loop.places.get("in0", spare)
-        self._olds = [_HEAD + loop.places.get(f"given {part}", spare) for part in parts]
+        self._olds = [_HEAD + loop.places.get(f"initial {part}", spare) for part in parts]
         self._news = [_HEAD + loop.places[f"states {part}"] for part in parts]
         self._room = tuple(_own(part) for part in state), tuple(_own(part) for part in state)
         self._turns = self._turn(*self._room), self._turn(*reversed(self._room))

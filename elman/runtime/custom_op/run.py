@@ -163,7 +163,11 @@ def _check(saved: Saved, call: Call, tensors: Several[Tensor]) -> None:
         *([("lengths", (B,), torch.int64)] if call.lengths else ()),
         *([("reset", (T, B), torch.bool)] if call.reset else ()),
         *([] if plan.step.mask is None else [("state mask", (B, plan.step.mask.size), None)]),
-        *(("zoneout", (T, B, keep.size), torch.bool) for keep in plan.keeps if keep is not None),
+        *(
+            ("zoneout", (T, B, keep.size), torch.bool)
+            for keep in plan.zoneout_masks
+            if keep is not None
+        ),
     ]
     if len(expected) != len(tensors):
         raise ShapeError(f"elman::scan: expected {len(expected)} tensors, got {len(tensors)}")

@@ -25,7 +25,7 @@ from elman.models.common.targets import inside
 from elman.tasks.base.audio_options import SoundOptions
 from elman.tasks.base.inputs import Inputs
 
-FILE = "hearing.json"
+FILE = "audio.json"
 #: In ln of an energy.
 DECIBEL = math.log(10) / 10
 #: Why a sound has no step.
@@ -38,7 +38,7 @@ class AudioProcessor:
         e'_t = ln(exp(e_t) + exp(max e - r))      r: dynamic_range, where it is given
         x_t = (e'_t - m - mean) / deviation       m: the sound's own mean over t where per_sound
 
-    mean, deviation: of all training sounds. Saved as hearing.json.
+    mean, deviation: of all training sounds. Saved as audio.json.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class AudioProcessor:
         return AudioStream(self)
 
     def save(self, folder: Path) -> None:
-        """Write hearing.json."""
+        """Write audio.json."""
         features, scale = self.features.to_json(), self.scale.to_json()
         own = {"per_sound": self.per_sound, "dynamic_range": self.dynamic_range}
         write_json(folder / FILE, {"features": features, "scale": scale, **own})

@@ -58,7 +58,7 @@ class Addresses:
             pointer = self._old(slot, b)
         elif slot.kind == "d_old":
             left = self.at(f"carry {slot.name}", code.add(self.there, b), slot.size)
-            given = self.at(f"d_given {slot.name}", b, slot.size)
+            given = self.at(f"d_initial {slot.name}", b, slot.size)
             running = code.compare("slt", b, self.had)
             pointer = code.op(f"select i1 {running}, ptr {left}, ptr {given}")
         else:
@@ -73,14 +73,14 @@ class Addresses:
     def _old(self, slot: Slot, b: str) -> str:
         """The state before row b: of the step before, as it was given, or the initial one."""
         code = self.code
-        ring = code.compare("ne", self.value[f"ring {slot.name}"], 0)
+        ring = code.compare("ne", self.value[f"double {slot.name}"], 0)
         base = code.op(f"select i1 {ring}, i64 {self.there}, i64 {self.before}")
         before = self.at(f"states {slot.name}", code.add(base, b), slot.size)
-        given = self.at(f"given {slot.name}", b, slot.size)
+        given = self.at(f"initial {slot.name}", b, slot.size)
         running = code.compare("slt", b, self.had)
         pointer = code.op(f"select i1 {running}, ptr {before}, ptr {given}")
         cut = code.op(f"trunc i8 {self.flag(b)} to i1")
-        own = self.at(f"own {slot.name}", b, slot.size)
+        own = self.at(f"reset {slot.name}", b, slot.size)
         return code.op(f"select i1 {cut}, ptr {own}, ptr {pointer}")
 
     def flag(self, b: str) -> str:
@@ -111,7 +111,7 @@ class Addresses:
             row = code.add(self.start, b)
             return self.at(slot.name, code.mul(row, self.value[f"stride {slot.name}"]), 1)
         if slot.kind == "new":
-            ring = code.compare("ne", self.value[f"ring {slot.name}"], 0)
+            ring = code.compare("ne", self.value[f"double {slot.name}"], 0)
             base = code.op(f"select i1 {ring}, i64 {self.here}, i64 {self.start}")
             return self.at(f"states {slot.name}", code.add(base, b), slot.size)
         if slot.kind == "carry":

@@ -137,20 +137,20 @@ def _slots(lowered: Lowered) -> list[Slot]:
 def is_number(argument: str) -> bool:
     """Whether an argument is a number, not a place in memory."""
     numbers = ("steps", "batch", "shared", "chunks", "stride", "span")
-    return argument in numbers or argument.startswith(("ring ", "stride "))
+    return argument in numbers or argument.startswith(("double ", "stride "))
 
 
 def _pointers(slot: Slot) -> Sequence[str]:
     """The arguments that say where a slot is."""
     name = slot.name
     if slot.kind == "old":
-        return (f"states {name}", f"ring {name}", f"given {name}", f"own {name}")
+        return (f"states {name}", f"double {name}", f"initial {name}", f"reset {name}")
     if slot.kind == "new":
-        return (f"states {name}", f"ring {name}")
+        return (f"states {name}", f"double {name}")
     if slot.kind == "carry":
         return (f"carry {name}",)
     if slot.kind == "d_old":
-        return (f"carry {name}", f"d_given {name}", f"d_own {name}")
+        return (f"carry {name}", f"d_initial {name}", f"d_reset {name}")
     if slot.kind == "dout":
         return (name, f"stride {name}")
     return (name,)

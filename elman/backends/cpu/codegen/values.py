@@ -70,7 +70,7 @@ class Values:
             blocked = code.op(f"icmp ne i8 {flag}, 0")
             with code.when(code.op(f"icmp eq i8 {flag}, 1")):
                 own = code.gep(
-                    code.gep(addresses.at(f"d_own {slot.name}", self.row, slot.size),
+                    code.gep(addresses.at(f"d_reset {slot.name}", self.row, slot.size),
                              store.at, ty.element),
                     self.unit, ty.element,
                 )  # fmt: skip
