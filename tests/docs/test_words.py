@@ -25,7 +25,7 @@ REPLACED = {
     r"\b(knobs|compiled_scan\.py|job\.py|replay\.py|runs\.py)\b": "settings, runtime/",
     r"\b(Skipped|Sentences\.fit|Threshold)\b": "SkipLog, TextEncoder, Binarizer",
     r"what may come|\"what came\"|'what came'": "prediction interval, observed",
-    r"self\.(found|hearing|task\.(units|inputs|found))\b|hearing\.json": "metadata, audio, processor",
+    r"self\.(hearing|task\.(units|inputs|found))\b|hearing\.json": "audio, processor",
     r"f\"(d_)?(given|own|ring) \{": "initial, reset, double",
     r"numbers a step and row|bytes a step and row|has come so far": (
         "values per step and sequence; until the counter reaches"
