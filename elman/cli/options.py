@@ -51,7 +51,7 @@ def with_options(
             inspect.Parameter(
                 f.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_option(f, said_only),
+                default=_option(kind, f, said_only),
                 annotation=hints[f.name] | None if said_only else hints[f.name],
             )
             for f in listed
@@ -70,17 +70,20 @@ def _panel(field: Field[Any]) -> int:
     return PANELS.index(name) if name in PANELS else len(PANELS)
 
 
-def _option(field: Field[Any], unsaid: bool) -> Any:
+def _option(kind: type, field: Field[Any], unsaid: bool) -> Any:
     default = None if unsaid else field.default
     if default is MISSING and field.default_factory is not MISSING:
         default = field.default_factory()
+    help = field.metadata["help"]
+    if "{default_epochs}" in help:  # which a task may change
+        help = help.replace("{default_epochs}", str(kind.default_epochs))  # type: ignore[attr-defined]
     word = field.name.replace("_", "-")
     # What is on by default needs a way to turn it off.
     name = f"--{word}/--no-{word}" if default is True else f"--{word}"
     return typer.Option(
         default,
         name,
-        help=field.metadata["help"],
+        help=help,
         rich_help_panel=field.metadata["panel"],
         show_default=default is not None and default != [],
     )

@@ -27,7 +27,9 @@ class TrainOptions:
     default_epochs: ClassVar[int] = 10
 
     epochs: int | None = option(
-        None, "Passes over the training part. [dim]default: 10, or none with --minutes[/]", "Length"
+        None,
+        "Passes over the training part. [dim]default: {default_epochs}, or none with --minutes[/]",
+        "Length",
     )
     minutes: float | None = option(None, "Stop after this much training time.", "Length")
     steps: int | None = option(None, "Stop after this many optimiser steps.", "Length")

@@ -23,10 +23,6 @@ class CaptioningOptions(MediaOptions, TextOptions):
 
     default_epochs = 20
 
-    epochs: int | None = option(
-        None, "Passes over the training part. [dim]default: 20, or none with --minutes[/]",
-        "Length",
-    )  # fmt: skip
     batch_size: int = option(32, "Pictures side by side.", "Optimisation")
     images: str | None = option(
         None, "The folder of the pictures. [dim]default: that of the captions' file[/]", "Data"

@@ -1,4 +1,4 @@
-"""What `elman train classify` can be told."""
+"""The options of `elman train classify`."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What `elman train generate` can be told."""
+"""The options of `elman train generate`."""
 
 import math
 from dataclasses import dataclass, fields
@@ -20,10 +20,6 @@ class GenerateOptions(InputOptions):
 
     default_epochs = 60
 
-    epochs: int | None = option(
-        None, "Passes over the training part. [dim]default: 60, or none with --minutes[/]",
-        "Length",
-    )  # fmt: skip
     tokenizer: str = option("char", f"Units: {', '.join(SENTENCE_TOKENIZERS)}.", "Text")
     skip_unknown_labels: bool = option(
         False, "Leave out, and count, what has a label that training does not know.", "Data"

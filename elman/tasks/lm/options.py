@@ -1,4 +1,4 @@
-"""What `elman train lm` can be told."""
+"""The options of `elman train lm`."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What `elman train music` can be told."""
+"""The options of `elman train music`."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,6 @@ class MusicOptions(MediaOptions):
 
     default_epochs = 40
 
-    epochs: int | None = option(
-        None, "Passes over the training part. [dim]default: 40, or none with --minutes[/]",
-        "Length",
-    )  # fmt: skip
     steps_per_beat: int | None = option(
         None, "Frames of a beat, to which MIDI is rounded. [dim]default: 4; made pieces 2[/]",
         "Data",

@@ -1,4 +1,4 @@
-"""What `elman train pixels` can be told."""
+"""The options of `elman train pixels`."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,6 @@ class PixelOptions(MediaOptions):
 
     default_epochs = 20
 
-    epochs: int | None = option(
-        None, "Passes over the training part. [dim]default: 20, or none with --minutes[/]",
-        "Length",
-    )  # fmt: skip
     size: str | None = option(
         None, f"Height and width, as 28 or 24x32. [dim]default: the first picture's, at most "
         f"{LONGEST}[/]", "Data",

@@ -1,4 +1,4 @@
-"""What `elman train track` can be told."""
+"""The options of `elman train track`."""
 
 from dataclasses import dataclass
 
@@ -36,10 +36,6 @@ class TrackOptions(ExampleOptions):
         None, "What stands between columns. [dim]default: by the file's name[/]", "Data"
     )
     valid_fraction: float = option(0.2, "Share of the tracks that is kept for validation.", "Data")
-    epochs: int | None = option(
-        None, "Passes over the training part. [dim]default: 20, or none with --minutes[/]",
-        "Length",
-    )  # fmt: skip
     hidden: int = option(64, "Units in each layer.", "Model")
     cell: str = option("gru", "A cell of `elman cells`, or your own as path.py:ClassName.", "Model")
     decoder: str = option("direct", f"How the boxes are predicted: {', '.join(DECODERS)}.", "Model")

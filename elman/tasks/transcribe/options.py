@@ -1,4 +1,4 @@
-"""What `elman train transcribe` can be told."""
+"""The options of `elman train transcribe`."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What `elman train translate` can be told."""
+"""The options of `elman train translate`."""
 
 import math
 from collections.abc import Callable
