@@ -18,7 +18,7 @@ class TrackOptions(ExampleOptions):
     observe: int = option(8, "Boxes of a track that are read.", "Data")
     predict: int = option(12, "Boxes after them that are predicted.", "Data")
     stride: int = option(1, "Frames from window to window in a track.", "Data")
-    frame_step: int = option(1, "Take only every so manieth frame of a track.", "Data")
+    frame_step: int = option(1, "Use only every n-th frame of a track.", "Data")
     gaps: str = option(
         "interpolate", f"Of missing boxes: {', '.join(GAPS)} the track in two.", "Data"
     )
