@@ -20,7 +20,9 @@ from typing import Any
 
 from elman.errors import unknown
 
-BACKENDS = ("auto", "llvm", "eager", "loop")
+#: The engines of `elman.runtime.dispatch`, the fastest first.
+ENGINE_NAMES = ("llvm", "eager")
+BACKENDS = ("auto", *ENGINE_NAMES, "loop")
 #: The levels of ELMAN_DEBUG.
 TIMES, PLAN, PASSES, SOURCE, ASSEMBLY = range(1, 6)
 

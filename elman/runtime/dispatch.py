@@ -82,7 +82,10 @@ class Choice:
 
 LAZY = "a negation or a conjugation is lazy"
 
+#: What runs plans, by name: those of `settings.ENGINE_NAMES`.
 ENGINES: dict[str, Engine] = {"llvm": LLVM(), "eager": Eager()}
+FASTEST = settings.ENGINE_NAMES[0]
+assert tuple(ENGINES) == settings.ENGINE_NAMES, "an engine's name has to stand in settings.py too"
 
 
 def choose(
@@ -129,14 +132,15 @@ def choose_engine(plan: Plan, x: Tensor, asked: str) -> Choice:
 def _engine(plan: Plan, x: Tensor, backend: str) -> Choice:
     if backend == "loop":
         return Choice(None, None, "the literal loop was asked for")
-    if backend == "eager":
-        return Choice(plan, ENGINES["eager"], "the eager backend was asked for")
-    reason = ENGINES["llvm"].refuses(plan, x)
-    if reason is None:
-        return Choice(plan, checked(ENGINES["llvm"]))
-    if backend == "llvm":
-        raise BackendError(f"backend='llvm' cannot run {plan.step.cell}: {reason}")
-    return Choice(plan, ENGINES["eager"], reason)
+    name = FASTEST if backend == "auto" else backend
+    engine = ENGINES[name]
+    refused = engine.refuses(plan, x)
+    if refused is None:
+        slower = "" if name == FASTEST else f"the {name} backend was asked for"
+        return Choice(plan, engine if name == "eager" else checked(engine), slower)
+    if backend == "auto":
+        return Choice(plan, ENGINES["eager"], refused)
+    raise BackendError(f"backend='{backend}' cannot run {plan.step.cell}: {refused}")
 
 
 def plan_of(

@@ -22,7 +22,7 @@ from elman.runtime.dispatch import ENGINES, plan_of
 from elman.runtime.scan import Execution, Regularisation, scan
 from elman.testing.problem import VARIANTS, Problem
 
-BACKENDS = ("eager", "llvm")
+BACKENDS = tuple(sorted(ENGINES))
 #: Variants whose gradients are differentiated again, on three steps.
 SECOND = ("plain", "state", "everything")
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 import elman
 from elman.cells import LSTM
+from elman.runtime.dispatch import ENGINES
 from elman.runtime.scan import Execution
 from tests.support import leaves, randomise
 
-BACKENDS = ("eager", "llvm")
+BACKENDS = tuple(sorted(ENGINES))
 #: A test of each of them.
 FAST = pytest.mark.parametrize("backend", BACKENDS)
 

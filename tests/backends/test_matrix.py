@@ -14,11 +14,12 @@ from itertools import product
 import pytest
 import torch
 
+from elman.runtime.dispatch import ENGINES
 from tests.backends.support import mistakes, oracle, problem, randomised
 from tests.cells.cases import OPTIONS, PLAIN, UNBIASED, Case
 
 FULL = os.environ.get("ELMAN_TEST_MATRIX") == "full"
-BACKENDS = ("eager", "llvm")
+BACKENDS = tuple(sorted(ENGINES))
 DTYPES = (torch.float32, torch.float64)
 TS, BS, HS = (1, 2, 63), (1, 3, 17, 64), (1, 7, 33, 128, 500)
 

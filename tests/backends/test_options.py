@@ -12,6 +12,7 @@ import elman
 from elman.backends.cpu import program
 from elman.cells import CELLS
 from elman.cells.cell import weights_of
+from elman.runtime.dispatch import ENGINES
 from elman.runtime.scan import Execution, scan
 from tests.backends.guards import shared
 from tests.backends.support import (
@@ -23,7 +24,7 @@ from tests.backends.support import (
     solve,
 )
 
-BACKENDS = ("eager", "llvm")
+BACKENDS = tuple(sorted(ENGINES))
 SOME = ("lstm", "gru", "layer-norm-lstm", "slstm")
 
 

@@ -24,7 +24,9 @@ class Case:
 
     def reference(self, parameters, x, *state):
         """One step in NumPy: the tuple of the new parts of the state."""
-        step = REFERENCE[self.cell.__name__]
+        name = self.cell.__name__
+        assert name in REFERENCE, f"write one step of {name} in tests/cells/reference.py"
+        step = REFERENCE[name]
         known = inspect.signature(step).parameters
         options = {name: value for name, value in self.options.items() if name in known}
         return step(parameters, x, *state, **options)

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import elman
+from elman.tasks import KINDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -68,3 +70,15 @@ def test_a_call_passes_through_the_functions_of_the_page_in_order(way):
             watched(lambda: layer(x))
     rest = iter(passed)
     assert [step for step in expected if step not in rest] == []
+
+
+def test_import_contracts_name_every_task():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    folders = {".".join(kind.__module__.split(".")[:3]) for kind in KINDS}
+    lists = [
+        set(contract[key])
+        for contract in contracts["contracts"]
+        for key in ("modules", "containers", "forbidden_modules")
+        if key in contract
+    ]
+    assert len(lists) == 3 and all(names == folders for names in lists)

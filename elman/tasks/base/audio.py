@@ -58,7 +58,7 @@ class AudioProcessor:
         """Take the rate of the first training sound where none is said, and the scale of all."""
         rate = options.sample_rate or first_rate(train)
         if rate is None:
-            why = "cannot be read" if next(iter(train), None) else f"is there; {train.skipped}"
+            why = "can be read" if next(iter(train), None) else f"is there; {train.skipped}"
             raise DataError(f"{train.about}: no sound {why}, so nothing can be learnt")
         features = options.features(checked_rate(rate) or rate)
         own = options.per_sound, options.dynamic_range

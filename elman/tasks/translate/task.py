@@ -57,7 +57,7 @@ class Translation(ExampleTask[TranslateOptions]):
     def summary(self) -> str:
         p = self.processor
         sizes = f"{p.source.vocab_size} and {p.target.vocab_size}"
-        return f"{super().summary()}, {sizes} kinds of unit ({p.metadata['tokenizer']})"
+        return f"{super().summary()}, {sizes} kinds of unit ({p.fact('tokenizer', str)})"
 
     def loss(self, model: Any, batch: Batch, state: Any, progress: float) -> Loss:
         o = self.options
