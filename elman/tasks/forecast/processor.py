@@ -66,8 +66,9 @@ class ForecastProcessor(Processor[ForecastOptions]):
         panel = self.panel
         begin, end = max((b.part(part) for b in panel.blocks), key=lambda p: p[1] - p[0])
         needs = shape.horizon + (shape.context if part == "train" else 0)
+        about = self.fact("about", str)
         return DataError(
-            f"{self.fact('about', str)}: the {part} part has {end - begin} steps at most, and needs "
+            f"{about}: the {part} part has {end - begin} steps at most, and needs "
             f"{needs} ({shape.horizon} to forecast"
             + (f", {shape.context} to read before them" if part == "train" else "")
             + "); take a smaller --horizon"
