@@ -51,3 +51,25 @@ def test_a_number_that_torch_refuses_is_refused() -> None:
     for backend in ("loop", "llvm"):
         with pytest.raises(RuntimeError, match="without overflow"):
             elman.Recurrent(Large(4, h=4), backend=backend)(torch.randn(2, 3, 4))
+
+
+class Greatest(elman.Cell):
+    """h' = 0.1 max_k(-1 - |x_k + h_k|) + 0.5 h: the greatest of numbers that all lie below 0."""
+
+    def __init__(self, size):
+        super().__init__(size, h=size)
+
+    def step(self, x, h):
+        low = -1 - (x + h).abs()
+        return 0.1 * low.amax(-1, keepdim=True) + 0.1 * low.sum(-1, keepdim=True) + 0.5 * h
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 17, 33])
+def test_the_greatest_of_negative_numbers(size):
+    torch.manual_seed(0)
+    x = torch.randn(5, 2, size, dtype=torch.float64)
+    found, expected = (
+        elman.Recurrent(Greatest(size).double(), backend=backend)(x)[0]
+        for backend in ("llvm", "loop")
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -14,7 +14,7 @@ from elman.cells import CELLS
 from elman.cells.cell import weights_of
 from elman.runtime.dispatch import ENGINES
 from elman.runtime.scan import Execution, scan
-from tests.backends.guards import shared
+from tests.backends.cpu.guards import shared
 from tests.backends.support import (
     Problem,
     assert_solves,

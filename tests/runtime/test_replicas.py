@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import elman
-from tests.backends.test_reads import compiled  # noqa: F401
+from tests.cells.test_reads import compiled  # noqa: F401
 from tests.support import randomise
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from elman.backends.cpu import program
-from tests.backends.guards import AWKWARD, Canaries, awkward, isas, shared, watched
+from tests.backends.cpu.guards import AWKWARD, Canaries, awkward, isas, shared, watched
 from tests.backends.support import mistakes
 
 
@@ -46,7 +46,7 @@ def test_nothing_is_written_outside(awkwardness, isa, threads, float64, monkeypa
 def test_nothing_is_read_outside(tmp_path, arguments) -> None:
     """In a process of its own: it ends where a forbidden page is touched."""
     found = subprocess.run(
-        [sys.executable, "-m", "tests.backends.guards", *arguments],
+        [sys.executable, "-m", "tests.backends.cpu.guards", *arguments],
         check=False,
         capture_output=True,
         text=True,

@@ -1,6 +1,6 @@
 """The first calls of a process, from several threads at once.
 
-    python -m tests.backends.first_calls --processes 500
+    python -m tests.backends.cpu.first_calls --processes 500
 
 Each process starts eight threads that call three layers for the first time, forward and backward,
 and compares what they found with the literal loop; every eighth compiles one layer anew, the others
@@ -27,7 +27,7 @@ import elman
 from elman.backends.cpu.jit import library as jit
 from elman.backends.cpu.threads import openmp
 
-MODULE = "tests.backends.first_calls"
+MODULE = "tests.backends.cpu.first_calls"
 THREADS, CALLS = 8, 3
 I, H, T, B = 6, 16, 6, 8
 #: Long enough that one run is shared between two threads.

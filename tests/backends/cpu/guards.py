@@ -3,8 +3,8 @@
 Run as a program, it solves problems between pages that nobody may touch: a kernel that reads or
 writes one number too many ends the process.
 
-    python -m tests.backends.guards                         the awkward ones below
-    python -m tests.backends.guards --configurations 2000   random ones
+    python -m tests.backends.cpu.guards                         the awkward ones below
+    python -m tests.backends.cpu.guards --configurations 2000   random ones
 """
 
 from __future__ import annotations

@@ -286,7 +286,7 @@ def test_data_loader_workers_work_alone():
 
 LIMITED = """
 import torch
-from tests.backends.test_openmp import Data
+from tests.backends.cpu.test_openmp import Data
 torch.set_num_threads(2)
 data = Data().run("meet", 3)
 print(data.marks, data.sizes)

@@ -8,7 +8,7 @@ from torch import nn
 
 import elman
 from tests.backends.layers import FAST
-from tests.backends.test_reads import as_the_loop
+from tests.cells.test_reads import as_the_loop
 
 
 class Held(elman.Cell):

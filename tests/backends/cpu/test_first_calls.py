@@ -1,6 +1,6 @@
 """Any number of threads may make the first calls of a process."""
 
-from tests.backends.first_calls import failures
+from tests.backends.cpu.first_calls import failures
 
 
 def test_first_calls_from_eight_threads() -> None:
