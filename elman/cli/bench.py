@@ -22,7 +22,7 @@ def bench(
     cell: list[str] = typer.Option(
         None,
         help="A cell of `elman cells`, reset-before-gru, custom (a cell that elman does not "
-        "know), classic (LSTM, GRU, Elman), others (the seven that torch.nn has not), or your "
+        "know), classic (LSTM, GRU, Elman), others (the seven that torch.nn lacks), or your "
         "own as path.py:ClassName; may be repeated. [dim]default: classic[/]",
     ),
     mode: str = typer.Option("both", help="inference, training (forward + backward) or both."),

@@ -164,14 +164,17 @@ class Plan:
 
     def bytes_per_row(self, element: int) -> int:
         """What training keeps for one step of one row, in bytes, beside its input and output."""
-        return element * self._numbers_per_row
+        return element * self._values_per_row
 
     @cached_property
-    def _numbers_per_row(self) -> int:
-        sizes = [node.size for node in self.saved] + [s.size for s in self.states[1:]]
-        if self.reads_entering or not self.fused:
-            sizes += [node.size for node in self.entering]
-        return sum(sizes)
+    def kept(self) -> tuple[Node, ...]:
+        """What training keeps of each step beside its input and output."""
+        entered = self.entering if self.reads_entering or not self.fused else ()
+        return (*self.saved, *self.states[1:], *entered)
+
+    @cached_property
+    def _values_per_row(self) -> int:
+        return sum(node.size for node in self.kept)
 
 
 #: No part of the state is zoned out.

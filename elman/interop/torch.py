@@ -38,7 +38,7 @@ def to_torch(model: Module, *, inplace: bool = False) -> Module:
 
     model: a module, or such a layer itself. inplace: change this one; else a copy is returned.
 
-    Raises OptionError for a layer with rates that torch.nn has not (zoneout, state_dropout,
+    Raises OptionError for a layer with rates that torch.nn lacks (zoneout, state_dropout,
     input_dropout, weight_drop), and changes nothing then. Warns of layers that torch.nn has no
     counterpart of, which stay as they are.
     """

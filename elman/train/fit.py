@@ -14,9 +14,9 @@ from torch import nn
 
 from elman.data.core.batch import Batches
 from elman.train.checkpoint import newest_checkpoint
+from elman.train.distributed import backend, distributed_errors, process_rank
 from elman.train.module import SequenceModule
 from elman.train.task import Task
-from elman.train.together import backend, company, process_rank
 from elman.train.watch import RunCallback
 from elman.train.weights import require_fitting
 
@@ -52,7 +52,7 @@ def fit(task: Task, model: nn.Module, train: Batches, valid: Batches, console: C
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        with company(task.run.folder):
+        with distributed_errors(task.run.folder):
             try:
                 trainer.fit(module)
             except (SystemExit, SIGTERMException):

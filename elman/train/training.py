@@ -13,12 +13,12 @@ from elman.data.core.files import RESTORE
 from elman.data.core.reading import reading
 from elman.errors import RunError
 from elman.train.custom_cell import cell_argument, cell_class, is_built_in
+from elman.train.distributed import first_does, process_rank, require_processes
 from elman.train.machine import require_accelerator, use_threads, without_denormals
 from elman.train.options import ModelOptions
 from elman.train.progress import reported
 from elman.train.run import Run, new_run, open_run
 from elman.train.task import Task, options_of
-from elman.train.together import first_does, process_rank, require_processes
 
 
 @without_denormals()

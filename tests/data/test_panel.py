@@ -92,7 +92,7 @@ def test_doubled_steps(tmp_path):
     with pytest.raises(DataError, match="step 2024-01-08 has two rows.*--duplicates mean"):
         panel(file, tmp_path)
     mean, skipped, _ = panel(file, tmp_path, rules=Rules(duplicates="mean"))
-    assert "1 x row of a step that has another (mean)" in str(skipped)
+    assert "1 x duplicate date; their mean taken" in str(skipped)
     assert units(mean)["a"][7] == pytest.approx(507, abs=1e-2)
     last, _, _ = panel(file, tmp_path, rules=Rules(duplicates="last"), name="last")
     assert units(last)["a"][7] == pytest.approx(1007, abs=1e-2)

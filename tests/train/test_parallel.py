@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from elman.errors import OptionError
 from elman.train.checkpoint import checkpoints_in
+from elman.train.distributed import require_processes
 from elman.train.options import TrainOptions
-from elman.train.together import require_processes
 from tests.train.processes import torchrun_environment, trained
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "yes", "no"]

@@ -1,4 +1,4 @@
-"""What need not wait for the previous step leaves the time loop."""
+"""Hoists whatever does not depend on the previous step out of the time loop."""
 
 from __future__ import annotations
 

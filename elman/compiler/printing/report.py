@@ -122,7 +122,7 @@ class _Page:
             after=tuple(self._after()),
             hoisted=tuple(self._hoisted()),
             in_loop=in_loop,
-            saved=tuple(self._shaped((*self.plan.saved, *self.plan.states[1:]))),
+            saved=tuple(self._shaped(self.plan.kept)),
             recomputed=tuple(self._shaped(self._recomputed())),
             numbers_per_row=self.plan.bytes_per_row(1),
         )

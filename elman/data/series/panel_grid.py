@@ -215,7 +215,8 @@ def _merged(
             "--duplicates mean, --duplicates last. Where there are several series in one column, "
             "name the column that tells them apart: --series-column"
         )
-    skipped.add(f"row of a step that has another ({duplicates})", at, len(index) - len(starts))
+    kept = {"last": "last row kept", "mean": "their mean taken"}[duplicates]
+    skipped.add(f"duplicate date; {kept}", at, len(index) - len(starts))
     if duplicates == "last":
         return index[starts], values[np.append(starts[1:], len(index)) - 1]
     there = ~np.isnan(values)

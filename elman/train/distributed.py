@@ -78,7 +78,7 @@ SIGNS = ("gloo", "NCCL", "Connection reset", "Connection closed", "Broken pipe")
 
 
 @contextmanager
-def company(folder: Path) -> Iterator[None]:
+def distributed_errors(folder: Path) -> Iterator[None]:
     """Training with others; RunError where one of them is gone."""
     try:
         yield
