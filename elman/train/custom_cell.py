@@ -1,6 +1,7 @@
 """A cell named on the command line: a built-in one, or a class in a user's file."""
 
 import importlib.util
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def is_built_in(name: str) -> bool:
 
 def cell_argument(name: str) -> str:
     """What a command on a run needs to name its cell again: nothing for one of elman's own."""
-    return "" if is_built_in(name) else f" --cell {name}"
+    return "" if is_built_in(name) else f" --cell {shlex.quote(name)}"
 
 
 def cell_class(name: str) -> type[Cell]:

@@ -1,6 +1,7 @@
 """Processes that share a training: which is which, and what one of them does for all."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -87,7 +88,7 @@ def distributed_errors(folder: Path) -> Iterator[None]:
             raise
         raise RunError(
             f"a process that shared this training is gone, its own message says why; go on with "
-            f"elman train --resume {folder}, started like this one ({error})"
+            f"elman train --resume {shlex.quote(str(folder))}, started like this one ({error})"
         ) from error
 
 

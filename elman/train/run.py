@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,9 +89,10 @@ def new_run(folder: Path, force: bool = False) -> Iterator[Run]:
             f"{folder}: exists and is no run of elman's; choose another folder with --out"
         )
     if occupied and not force:
+        again = f"elman train --resume {shlex.quote(str(folder))}"
         raise RunError(
-            f"{folder}: a run is there already; go on with it (elman train --resume {folder}), "
-            "choose another folder (--out), or replace it (--force)"
+            f"{folder}: a run is there already; go on with it ({again}), choose "
+            "another folder (--out), or replace it (--force)"
         )
     former = folder.with_name(f".{folder.name}.replaced")
     try:

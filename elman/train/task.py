@@ -115,7 +115,7 @@ class Task(ABC, Generic[O]):
         folder = self.run.folder
         shown = ", ".join(str(folder / name) for name in ("curves.png", *names))
         run = f"{shlex.quote(str(folder))}{cell_argument(self.options.cell)}"
-        commands = [f"elman {use.replace('RUN', run)}" for use in uses]
+        commands = [f"elman {use.replace('RUN', run, 1)}" for use in uses]
         for line in (f"see:    {shown}", "more:   " + "\n        ".join(commands)):
             console.print(line, highlight=False, markup=False)
 

@@ -1,5 +1,6 @@
 """A training of any task, from the files to the end, and on from where it was interrupted."""
 
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +55,11 @@ def resume(
     cell: the file of your own cell, as path.py:ClassName. patience: another one. length:
     epochs, minutes and steps, the new length of the training where one of them is given.
     """
+    if "found" in run.config and "metadata" not in run.config:
+        raise RunError(
+            f"{run.config_file}: was written by an earlier version of elman, which had other names "
+            "in it; go on with that version, or train anew"
+        )
     former = options = options_of(run, kind)
     if any(value is not None for value in length.values()):
         options = replace(options, **length)
@@ -129,7 +135,8 @@ def _go_on(begun: _Begun, console: Console) -> Run:
     if leads:
         _announce(task, begun.model, console)
     if not fit(task, begun.model, begun.train_batches, begun.valid_batches, console):
-        again = f"elman train --resume {task.run.folder}{cell_argument(task.options.cell)}"
+        folder = shlex.quote(str(task.run.folder))
+        again = f"elman train --resume {folder}{cell_argument(task.options.cell)}"
         if leads:
             console.print(f"interrupted; go on with: {again}", highlight=False, markup=False)
         raise KeyboardInterrupt

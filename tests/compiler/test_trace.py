@@ -386,3 +386,30 @@ def test_what_is_smooth_has_a_second_derivative_where_two_values_are_equal(funct
         first = torch.autograd.grad(y.sum(), x, create_graph=True)[0]
         found.append(torch.autograd.grad(first.sum(), x)[0])
     torch.testing.assert_close(*found)
+
+
+class Listing(elman.Cell):
+    """A step with long lists among its variables, one of which counts how often it is read."""
+
+    class Counted(list):
+        reads = 0
+
+        def __iter__(self):
+            Listing.Counted.reads += 1
+            return super().__iter__()
+
+    def __init__(self):
+        super().__init__(3, h=3)
+
+    def step(self, x, h):
+        numbers, counted = list(range(100_000)), Listing.Counted([x, h])
+        parts = [x, h]
+        for _ in range(20):
+            h = torch.tanh(0.5 * h + x)
+        assert numbers and counted and parts
+        return h
+
+
+def test_lists_of_a_step_are_neither_long_to_look_at_nor_run():
+    names = set(trace(Listing()).names.values())
+    assert "h" in names and Listing.Counted.reads == 0

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -240,3 +241,41 @@ def test_texts_and_numbers_are_not_taken_for_each_other(trained, elman, tmp_path
 
 def test_words_between_colons_are_no_pictures(elman):
     assert "nope.py:x: there" in elman("train", "classify", "--cell", "nope.py:x").err
+
+
+OWN = """
+import torch, elman
+
+
+class Plain(elman.Cell):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, h=hidden_size)
+        self.W = torch.nn.Linear(input_size, hidden_size)
+
+    def step(self, x, h):
+        return torch.tanh(self.W(x) + h)
+"""
+
+
+def test_the_command_that_is_printed_can_be_pasted(elman, tmp_path):
+    data, cell = reviews(tmp_path / "a.csv"), tmp_path / "my cells" / "a RUN.py"
+    cell.parent.mkdir()
+    cell.write_text(OWN)
+    more = ("--steps", 2, "--hidden", 4, "--cell", f"{cell}:Plain", "--out", "it's a run")
+    done = elman("train", "classify", data, *more)
+    assert done.code == 0
+    command = re.search(r"^more: +elman (predict .*)$", done.out, re.M).group(1)
+    *words, given = shlex.split(command)
+    assert given == "..." and words[1] == "it's a run"
+    assert elman(*words, "a good film").code == 0
+
+
+def test_a_run_of_an_earlier_version_is_refused_before_anything_is_written(elman, tmp_path):
+    data = reviews(tmp_path / "a.csv")
+    elman("train", "classify", data, "--steps", 2, "--hidden", 4, "--out", "run")
+    file = tmp_path / "run" / "config.json"
+    former = file.read_text().replace('"metadata"', '"found"')
+    file.write_text(former)
+    done = elman("train", "--resume", "run", "--steps", 4)
+    assert done.code == 1 and "earlier version" in done.err and "train anew" in done.err
+    assert file.read_text() == former

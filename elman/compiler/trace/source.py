@@ -18,6 +18,9 @@ from torch.nn.utils import parametrize
 from elman.cells.cell import Cell
 from elman.errors import UnsupportedError
 
+#: Tensors in longer lists have no name: they are looked at again at every operation.
+MOST_PARTS = 64
+
 
 class Source:
     """Reads the frames of a cell's file, as a context in which the step runs.
@@ -58,7 +61,7 @@ class Source:
             if id(value) not in self.names:
                 self._held.append(value)
             self.names[id(value)] = name
-        elif isinstance(value, list | tuple):
+        elif type(value) in (list, tuple) and len(value) <= MOST_PARTS:
             for k, part in enumerate(value):
                 if isinstance(part, Tensor):
                     self._note(f"{name}_{k}", part)

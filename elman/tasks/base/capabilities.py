@@ -1,5 +1,6 @@
 """What a trained model can do: a task's predictor has the methods of those that apply to it."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from inspect import signature
 from pathlib import Path
@@ -78,6 +79,7 @@ def require(predictor: Any, capability: type) -> Any:
     if isinstance(predictor, capability):
         return predictor
     folder, task = predictor.run.folder, predictor.run.config["task"]
+    quoted = shlex.quote(str(folder))
     if capability is Streams:
         raise OptionError(
             f"{folder}: a run of '{task}' answers nothing before the end of its input, so it "
@@ -85,7 +87,7 @@ def require(predictor: Any, capability: type) -> Any:
         )
     command, instead = _COMMANDS[capability]
     raise OptionError(
-        f"{folder}: a run of '{task}' has no '{command}'; try elman {instead} {folder}"
+        f"{folder}: a run of '{task}' has no '{command}'; try elman {instead} {quoted}"
     )
 
 

@@ -1,5 +1,6 @@
 """A trained forecaster: what comes after the end of a file, and after each row of a stream."""
 
+import shlex
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,9 +54,10 @@ class ForecastPredictor(Predictor):
             yield from histories(self.processor, panel)
 
     def parse(self, text: str) -> Any:
+        folder = shlex.quote(str(self.run.folder))
         raise OptionError(
             f"{self.run.folder}: series are read from files, with their times: elman predict "
-            f"{self.run.folder} --file new.csv; or row by row: --stream"
+            f"{folder} --file new.csv; or row by row: --stream"
         )
 
     def predict(self, inputs: Iterable[History], *, batch_size: int = 64) -> Iterator[Prediction]:

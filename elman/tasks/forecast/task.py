@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from typing import Any
 
 import torch
@@ -108,7 +109,7 @@ class Forecasting(ScoredTask[ForecastOptions]):
             console,
             "forecasts.png",
             "backtest.csv",
-            uses=[f"predict RUN --file {self.processor.tables[0]}"],
+            uses=[f"predict RUN --file {shlex.quote(str(self.processor.tables[0]))}"],
         )
 
     def _keep_errors(self, trained: ForecastPredictor) -> None:

@@ -1,5 +1,6 @@
 """A trained generator: writing, reconstructing, between two inputs."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -173,7 +174,7 @@ class SequenceGenerator(ExamplePredictor):
         if decoding is not None and self.processor.inputs.units is None:
             raise OptionError(
                 "series of numbers take no options of decoding: each number is its likeliest one; "
-                f"draw with elman sample {self.run.folder}"
+                f"draw with elman sample {shlex.quote(str(self.run.folder))}"
             )
         generator = seeded(seed)
 
