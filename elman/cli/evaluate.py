@@ -47,7 +47,7 @@ def evaluate(
     [bold]elman eval runs/classify new-reviews.csv --json[/]
     """
     from elman.tasks import load
-    from elman.tasks.base.capabilities import Evaluates, options_of, require
+    from elman.tasks.base.capabilities import Evaluates, keywords_of, require
     from elman.tasks.base.scoring import baselines_in
     from elman.train.progress import reported
 
@@ -66,7 +66,7 @@ def evaluate(
         from elman.models.text.dynamic import Dynamic
 
         how["dynamic"] = Dynamic(**learning)
-    _require_taken(run, how, set(options_of(require(loaded, Evaluates).evaluate)))
+    _require_taken(run, how, set(keywords_of(require(loaded, Evaluates).evaluate)))
     with reported(Console(stderr=True)) as report:
         scores = loaded.evaluate(files or [], report, **how)
     if as_json:

@@ -53,7 +53,7 @@ def predict(
     at the end of training; for a translator its own --beams, --length-penalty 1, --max-length 200.
     """
     from elman.tasks import load
-    from elman.tasks.base.capabilities import Decodes, Predicts, options_of, require
+    from elman.tasks.base.capabilities import Decodes, Predicts, keywords_of, require
 
     loaded = load(run, cell)
     searched = {"lm": lm, "lm_weight": lm_weight, "length_bonus": length_bonus}
@@ -65,7 +65,7 @@ def predict(
             )
         _stream(loaded, as_json)
         return
-    takes = options_of(require(loaded, Predicts).predict)
+    takes = keywords_of(require(loaded, Predicts).predict)
     how: dict[str, Any] = {} if seed is None else {"seed": seed}
     if prefix is not None:
         if "prefix" not in takes:

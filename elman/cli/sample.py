@@ -77,9 +77,9 @@ def sample(
 
 def _require_taken(loaded: Any, given: dict[str, Any], odd: list[str]) -> None:
     """Raise OptionError for what this task's `generate` does not take, and for ``odd``."""
-    from elman.tasks.base.capabilities import Generates, options_of, require
+    from elman.tasks.base.capabilities import Generates, keywords_of, require
 
-    takes = options_of(require(loaded, Generates).generate)
+    takes = keywords_of(require(loaded, Generates).generate)
     left = [name for name in given if name not in takes] + odd
     if left:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in left)

@@ -23,7 +23,7 @@ from elman.train.run import Run, open_run
 from elman.train.task import Task, options_of
 from elman.train.training import trusted_cell
 
-#: Every task by the name of its command.
+#: The built-in tasks.
 KINDS: tuple[type[Task], ...] = (
     LanguageModelling,
     Classification,
@@ -37,6 +37,7 @@ KINDS: tuple[type[Task], ...] = (
     Forecasting,
     Transcription,
 )
+#: Every task by the name of its command.
 TASKS: dict[str, type[Task]] = {task.name: task for task in KINDS}
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from elman.backends.reference.tolerance import TOLERANCE, difference
+from elman.backends.reference.tolerance import TOLERANCE, difference, largest
 from elman.cells.cell import Cell, like_of, weights_of
 from elman.cells.checking import require_pure
 from elman.errors import CheckError, OptionError, UnsupportedError, require_positive, unknown
@@ -204,11 +204,11 @@ class _Check:
     def _wrong(self, found: Tensor, right: Tensor, allowed: float, backend: str) -> str:
         """What is wrong with a tensor; "" where nothing is."""
         wrong = difference(found, right, allowed)
-        if wrong:
+        if wrong is not None:
             return f"is {wrong}"
         if found.dtype is torch.float64 and found.numel():
             off = (found - right).abs().nan_to_num(0.0, 0.0)
-            self.error = max(self.error, float(off.max()) / _scale(right))
+            self.error = max(self.error, float(off.max()) / largest(right))
         self.compared[backend] = self.compared.get(backend, 0) + 1
         return ""
 
@@ -219,18 +219,13 @@ def _allowed(
     """How far each result may lie from the loop's in float64."""
     limit = TOLERANCE[dtype]
     if dtype is torch.float64:
-        return {name: limit.run * _scale(value) for name, value in expected.items()}
+        return {name: limit.run * largest(value) for name, value in expected.items()}
     loop = problem.solve(cell, dtype, "loop")
     own = {
         n: float((loop[n].double() - e).abs().max()) if e.numel() else 0.0
         for n, e in expected.items()
     }
-    return {n: limit.run * _scale(e) + limit.run_errors * own[n] for n, e in expected.items()}
-
-
-def _scale(value: Tensor) -> float:
-    finite = value[value.isfinite()]
-    return float(finite.abs().max()) or 1.0 if finite.numel() else 1.0
+    return {n: limit.run * largest(e) + limit.run_errors * own[n] for n, e in expected.items()}
 
 
 def _suspect(backend: str) -> str:

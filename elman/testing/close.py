@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from elman.backends.reference.tolerance import TOLERANCE, first
+from elman.backends.reference.tolerance import TOLERANCE, difference
 from elman.errors import CheckError
 
 
@@ -29,13 +28,9 @@ def assert_close(actual: Any, expected: Any, tolerance: float | None = None) -> 
             )
         known = TOLERANCE.get(right.dtype)
         allowed = (known.element if known else 0.0) if tolerance is None else tolerance
-        close = torch.isclose(found, right, rtol=allowed, atol=allowed, equal_nan=True)
-        if not bool(close.all()):
-            at = first(~close)
-            raise CheckError(
-                f"{name} at {at} is {found[at].item():.9g}, expected {right[at].item():.9g}; "
-                f"{int((~close).sum())} of {close.numel()} differ by more than {allowed:g}"
-            )
+        wrong = difference(found, right, allowed * (1 + right.double().abs()))
+        if wrong is not None:
+            raise CheckError(f"{name} is {wrong}")
 
 
 def _pairs(place: str, actual: Any, expected: Any) -> Iterator[tuple[str, Tensor, Tensor]]:

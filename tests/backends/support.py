@@ -229,7 +229,7 @@ def _compared(found: Tensor, loop: Tensor, exact: Tensor, tolerance: Tolerance) 
     # Of a single number the loop's error can be small by chance.
     floor = tolerance.kernel * (2 if found.numel() == 1 else 1)
     limit = floor * scale + tolerance.kernel_errors * (loop - exact).abs().max().item()
-    return difference(found, exact, limit)
+    return str(difference(found, exact, limit) or "")
 
 
 @contextmanager

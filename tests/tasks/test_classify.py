@@ -231,7 +231,11 @@ def test_texts_and_numbers_are_not_taken_for_each_other(trained, elman, tmp_path
         for ask in (["eval", run, file], ["predict", run, "--file", file]):
             done = elman(*ask)
             assert done.code == 1 and "model reads" in done.err, done.err
-    for text, said in (("1 nan", "no finite number"), ("1 1e99", "no finite"), ("1", "no steps")):
+    for text, said in (
+        ("1 nan", "number that is not finite"),
+        ("1 1e99", "not finite"),
+        ("1", "no steps"),
+    ):
         done = elman("predict", "x", "1 2", text)
         assert done.code == 1 and "input 2: " in done.err and said in done.err
     pipe("1 2\n\n3 4\n")

@@ -68,7 +68,7 @@ class LLVM:
     def workload(self, loop: PlannedLoop, dtype: torch.dtype) -> Workload:
         """How much a loop has to do."""
         kernel = self.program(loop.plan, dtype).forward(loop.training).kernel
-        return Workload(loop.layout, kernel.layout.weights)
+        return Workload(loop.layout, kernel.layout.weight_bytes)
 
     def stepper(self, plan: Plan, weights: list[Tensor], state: State, again: Again) -> Stepper:
         """What runs a streamed plan one step at a time."""

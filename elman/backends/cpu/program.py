@@ -152,7 +152,7 @@ class Frame:
     def __init__(self, loop: Loop, layout: RaggedLayout, like: Tensor, threads: int) -> None:
         self.layout, self.threads = layout, threads
         self.partition = partition(
-            Workload(layout, loop.kernel.layout.weights), loop.target, threads
+            Workload(layout, loop.kernel.layout.weight_bytes), loop.target, threads
         )
         self.array = (ctypes.c_int64 * len(loop.places))()
         span = _span(loop, layout, self.partition)

@@ -12,7 +12,7 @@ from elman import settings
 from elman.backends.base import Again, BackwardBuffers, Engine, ForwardBuffers, PlannedLoop
 from elman.backends.ragged import RaggedLayout
 from elman.backends.reference.eager import Eager
-from elman.backends.reference.tolerance import TOLERANCE, first
+from elman.backends.reference.tolerance import TOLERANCE, difference, largest
 from elman.cells.cell import State
 from elman.compiler.ir.nodes import Node
 from elman.compiler.plan import Plan
@@ -98,29 +98,19 @@ class Checked:
     def _same(
         self, plan: Plan, what: str, found: Tensor, right: Tensor, layout: RaggedLayout | None
     ) -> None:
-        place = first_difference(found, right, TOLERANCE[right.dtype].check)
-        if place is None:
+        limit = TOLERANCE[right.dtype].check * largest(right)
+        wrong = difference(found, right, limit)
+        if wrong is None:
             return
-        row, unit = place
+        row, unit = wrong.at
         where = f"(b, h) = ({row}, {unit})"
         if layout is not None:
             where = "(t, b, h) = ({}, {}, {})".format(*_step_of(layout, row), unit)
         raise CheckError(
-            f"{plan.step.cell} on {self.name}: {what} at {where} is {found[place].item():.9g}, "
-            f"on eager {right[place].item():.9g}; run it with backend='eager' to go on, and with "
+            f"{plan.step.cell} on {self.name}: {what} at {where} is {wrong.found:.9g}, on eager "
+            f"{wrong.expected:.9g}; run it with backend='eager' to go on, and with "
             "ELMAN_DUMP=folder to keep the code"
         )
-
-
-def first_difference(actual: Tensor, expected: Tensor, tolerance: float) -> tuple[int, ...] | None:
-    """The first index at which two tensors of one shape differ by more than ``tolerance`` times
-    the largest value expected; None where they agree. NaN agrees with NaN alone."""
-    finite = expected[expected.isfinite()]
-    scale = float(finite.abs().max()) if finite.numel() else 1.0
-    same = torch.isclose(actual, expected, rtol=0, atol=tolerance * (scale or 1.0), equal_nan=True)
-    if bool(same.all()):
-        return None
-    return first(~same)
 
 
 def _step_of(layout: RaggedLayout, row: int) -> tuple[int, int]:

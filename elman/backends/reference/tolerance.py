@@ -15,7 +15,7 @@ class Tolerance:
     element: of one number that is computed in two ways, absolutely and relative to it.
     kernel: of a kernel's result on a test's problem, relative to the largest number of its tensor,
         and ``kernel_errors`` times as far as the literal loop in this dtype lies from float64.
-    run: the same of any run over time, of any cell; with ``run_errors``.
+    run: the same for any cell over any number of steps, with ``run_errors``.
     check: of a kernel beside the eager backend (ELMAN_CHECK=1), relative to the largest number.
     """
 
@@ -28,27 +28,61 @@ class Tolerance:
 
 
 TOLERANCE: dict[torch.dtype, Tolerance] = {
-    torch.float64: Tolerance(1e-12, 1e-11, 0, 1e-9, 0, 1e-9),
-    torch.float32: Tolerance(2e-6, 2e-6, 4, 1e-4, 8, 2e-4),
-    torch.bfloat16: Tolerance(3e-2, 2e-2, 4, 2e-2, 8, 2e-2),
-    torch.float16: Tolerance(4e-3, 2e-2, 4, 2e-2, 8, 2e-2),
+    torch.float64: Tolerance(
+        element=1e-12, kernel=1e-11, kernel_errors=0, run=1e-9, run_errors=0, check=1e-9
+    ),
+    torch.float32: Tolerance(
+        element=2e-6, kernel=2e-6, kernel_errors=4, run=1e-4, run_errors=8, check=2e-4
+    ),
+    torch.bfloat16: Tolerance(
+        element=3e-2, kernel=2e-2, kernel_errors=4, run=2e-2, run_errors=8, check=2e-2
+    ),
+    torch.float16: Tolerance(
+        element=4e-3, kernel=2e-2, kernel_errors=4, run=2e-2, run_errors=8, check=2e-2
+    ),
 }
 
 
-def first(wrong: Tensor) -> tuple[int, ...]:
+def first_index(wrong: Tensor) -> tuple[int, ...]:
     """The first index at which a bool tensor is true."""
     return tuple(int(i) for i in wrong.nonzero()[0])
 
 
-def difference(found: Tensor, right: Tensor, limit: float) -> str:
-    """Where two tensors of one shape first lie further apart than ``limit``, in words; "" where
-    they do not. NaN lies apart from everything but NaN."""
-    off = (found.double() - right.double()).abs()
-    wrong = ~((off <= limit) | (found == right) | (found.isnan() & right.isnan()))
+def largest(values: Tensor) -> float:
+    """The largest of the finite values; 1 where there is none but 0."""
+    finite = values[values.isfinite()]
+    return (float(finite.abs().max()) if finite.numel() else 1.0) or 1.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two tensors first lie too far apart, both values there, and how many do in all."""
+
+    at: tuple[int, ...]
+    found: float
+    expected: float
+    wrong: int
+    count: int
+    limit: float
+    greatest: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found:.9g} at {self.at}, expected {self.expected:.9g}; {self.wrong} of "
+            f"{self.count} differ by more than {self.limit:.2g}, by {self.greatest:.2g} at most"
+        )
+
+
+def difference(found: Tensor, expected: Tensor, limit: float | Tensor) -> Difference | None:
+    """Where two tensors of one shape first lie further apart than ``limit``; None where they do
+    not. NaN agrees with NaN alone, and infinity with itself alone."""
+    off = (found.double() - expected.double()).abs()
+    same = (found == expected) | (found.isnan() & expected.isnan())
+    wrong = ~((off <= limit) & off.isfinite() | same)
     if not bool(wrong.any()):
-        return ""
-    at = first(wrong)
-    return (
-        f"{found[at].item():.9g} at {at}, expected {right[at].item():.9g}; {int(wrong.sum())} of "
-        f"{wrong.numel()} differ by more than {limit:.2g}, by {float(off.max()):.2g} at most"
-    )
+        return None
+    at = first_index(wrong)
+    most = float(limit[at]) if isinstance(limit, Tensor) else limit
+    count, total = int(wrong.sum()), wrong.numel()
+    greatest = float(off[wrong].max())
+    return Difference(at, found[at].item(), expected[at].item(), count, total, most, greatest)

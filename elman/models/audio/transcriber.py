@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from elman.errors import ShapeError, require_positive
 from elman.layers.dropout import Dropout
-from elman.models.common.input_encoder import Reader, ReaderOptions
+from elman.models.common.input_encoder import InputEncoder, InputEncoderOptions
 from elman.models.common.loss import Loss
 from elman.models.common.targets import checked_ids, inside
 
@@ -22,16 +22,16 @@ class Transcriber(nn.Module):
     A path collapses by taking repeats together, then leaving the blanks out: -aa-ab gives aab.
 
     x: [T, B, input_size], lengths: [B], 0 ... T   ->   log probabilities [T, B, num_units + 1]
-    The blank is the last id, num_units. options: see `Reader`.
+    The blank is the last id, num_units. options: see `InputEncoder`.
 
     Raises OptionError, ShapeError. Source: Graves et al. 2006, eq. 3.
     """
 
-    def __init__(self, num_units: int, **options: Unpack[ReaderOptions]) -> None:
+    def __init__(self, num_units: int, **options: Unpack[InputEncoderOptions]) -> None:
         require_positive(num_units=num_units)
         super().__init__()
         self.blank = num_units
-        self.reader = Reader(**options)
+        self.reader = InputEncoder(**options)
         self.dropout = Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.reader.output_size, num_units + 1)
 

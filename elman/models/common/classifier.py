@@ -10,7 +10,7 @@ from elman.errors import require_positive, require_probability
 from elman.layers.dropout import Dropout
 from elman.layers.pooling import Pooling
 from elman.models.common.evaluation import evaluating
-from elman.models.common.input_encoder import Reader, ReaderOptions
+from elman.models.common.input_encoder import InputEncoder, InputEncoderOptions
 from elman.models.common.loss import Loss
 from elman.models.common.targets import checked_ids, checked_numbers
 
@@ -24,17 +24,18 @@ class ManyToOne(nn.Module):
     x: [T, B] ids where vocab_size is given, else [T, B, input_size]
     lengths: [B], 0 ... T, in any order, None where all are T   ->   [B, output_size]
     pooling: "last", "mean", "max" or "attention", see `elman.layers.Pooling`.
-    options: see `elman.models.common.input_encoder.Reader`; dropout acts on the pooled vector too.
+    options: see `elman.models.common.input_encoder.InputEncoder`; dropout acts on the pooled
+    vector too.
 
     A sequence of length 0 gives b. What stands in the padding changes nothing.
     Raises OptionError, ShapeError.
     """
 
     def __init__(
-        self, output_size: int, *, pooling: str = "last", **options: Unpack[ReaderOptions]
+        self, output_size: int, *, pooling: str = "last", **options: Unpack[InputEncoderOptions]
     ) -> None:
         super().__init__()
-        self.reader = Reader(**options)
+        self.reader = InputEncoder(**options)
         self.pooling = Pooling.of(self.reader.encoder.stack, pooling)
         self.dropout = Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.reader.output_size, output_size)
@@ -71,7 +72,7 @@ class Classifier(ManyToOne):
         pooling: str = "last",
         multi_label: bool = False,
         label_smoothing: float = 0.0,
-        **options: Unpack[ReaderOptions],
+        **options: Unpack[InputEncoderOptions],
     ) -> None:
         require_positive(num_classes=num_classes)
         require_probability(label_smoothing=label_smoothing)
@@ -125,7 +126,7 @@ class Regressor(ManyToOne):
     """
 
     def __init__(
-        self, num_targets: int = 1, *, pooling: str = "last", **options: Unpack[ReaderOptions]
+        self, num_targets: int = 1, *, pooling: str = "last", **options: Unpack[InputEncoderOptions]
     ) -> None:
         require_positive(num_targets=num_targets)
         super().__init__(num_targets, pooling=pooling, **options)

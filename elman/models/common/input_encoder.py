@@ -12,8 +12,8 @@ from elman.models.common.targets import inside
 from elman.models.common.words import CharacterEncoder, WordDropout
 
 
-class ReaderOptions(StackOptions, total=False):
-    """What a model says of its input and its recurrent layers: see `Reader`."""
+class InputEncoderOptions(StackOptions, total=False):
+    """What a model says of its input and its recurrent layers: see `InputEncoder`."""
 
     vocab_size: int | None
     input_size: int | None
@@ -29,7 +29,7 @@ class ReaderOptions(StackOptions, total=False):
     character_hidden_size: int
 
 
-class Reader(nn.Module):
+class InputEncoder(nn.Module):
     """Reads a sequence of tokens, of spelt words or of vectors.
 
         u_t = E w_t, or x_t;   [u_t, characters of w_t] where there are some

@@ -10,7 +10,7 @@ from elman.errors import OptionError, require_positive
 from elman.layers.dropout import Dropout
 from elman.layers.pooling import Pooling
 from elman.models.common.evaluation import evaluating
-from elman.models.common.input_encoder import Reader, ReaderOptions
+from elman.models.common.input_encoder import InputEncoder, InputEncoderOptions
 from elman.models.common.loss import Loss
 from elman.models.common.targets import checked_ids, checked_numbers, inside
 from elman.models.text.crf import CRF
@@ -36,7 +36,7 @@ class Tagger(nn.Module):
     crf: with forbidden_transitions and forbidden_starts, see `CRF`.
     global_context: each step's tag is told of the whole sequence.
     pooling: for c, see `elman.layers.Pooling`. label_weight: of the label's loss.
-    options: see `elman.models.common.input_encoder.Reader`; dropout acts on h_t and c too.
+    options: see `elman.models.common.input_encoder.InputEncoder`; dropout acts on h_t and c too.
 
     What stands in the padding changes nothing. Raises OptionError, ShapeError.
 
@@ -59,14 +59,14 @@ class Tagger(nn.Module):
         label_weight: float = 1.0,
         global_context: bool = False,
         pooling: str = "last",
-        **options: Unpack[ReaderOptions],
+        **options: Unpack[InputEncoderOptions],
     ) -> None:
         super().__init__()
         require_positive(num_tags=num_tags)
         _check(crf, multi_label, label_weight, forbidden_transitions, forbidden_starts)
         options.setdefault("bidirectional", True)
         self.multi_label, self.label_weight = multi_label, label_weight
-        self.reader = Reader(**options)
+        self.reader = InputEncoder(**options)
         self.dropout = Dropout(options.get("dropout", 0.0))
         self.output = nn.Linear(self.reader.output_size, num_tags)
         self.crf: CRF | None = None

@@ -91,6 +91,6 @@ def require(predictor: Any, capability: type) -> Any:
     )
 
 
-def options_of(method: Any) -> tuple[str, ...]:
+def keywords_of(method: Any) -> tuple[str, ...]:
     """The options that a task's own ``predict``, ``generate`` or ``evaluate`` takes by keyword."""
     return tuple(signature(method).parameters)

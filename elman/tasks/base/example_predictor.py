@@ -48,7 +48,7 @@ class ExamplePredictor(Predictor):
                 raise OptionError(
                     f"{self.run.folder}: a run of '{task}' has no labels that could be unknown"
                 )
-            processor = self.with_options(skip_unknown_labels=True)
+            processor = self.processor_with(skip_unknown_labels=True)
         source = processor.read([str(file) for file in given])
         with tempfile.TemporaryDirectory(prefix="elman-") as folder:
             examples = processor.write(Path(folder) / "given.arrow", source, "given", quiet)
@@ -57,7 +57,7 @@ class ExamplePredictor(Predictor):
         scores = {**scores, "examples": len(examples), "baseline": baseline}
         return scores | ({"skipped": str(source.skipped)} if source.skipped.total else {})
 
-    def with_options(self, **changed: Any) -> Any:
+    def processor_with(self, **changed: Any) -> Any:
         """The processor with some options of its run changed."""
         return type(self.processor)(self.run, replace(self.options, **changed))
 

@@ -99,11 +99,11 @@ class Independent:
         """The distributions that `save` described."""
         kind = value["kind"]
         if kind not in KINDS:
-            raise ValueError(kind)
+            raise ValueError(f"unknown kind {kind!r}")
         first, second = (np.array(value[name], np.float64) for name in ("first", "second"))
         shape = {"text": (1,), "normal": first.shape}.get(kind, (0,))
         if first.ndim != (1 if kind == "text" else 2) or second.shape != shape:
             raise ValueError(f"{list(first.shape)} and {list(second.shape)} do not fit {kind}")
         if not np.isfinite(first).all() or (kind == "levels" and (first < 0).any()):
-            raise ValueError("what is no probability")
+            raise ValueError("holds a number that is not a probability")
         return cls(kind, first, second)

@@ -217,7 +217,7 @@ class Inputs:
             raise DataError(f"'{text[:40]}': {len(values)} numbers make no steps of {size}")
         found = as_float32(values).reshape(-1, size)
         if not np.isfinite(found).all():
-            raise DataError(f"'{text[:40]}': holds what is no finite number in float32")
+            raise DataError(f"'{text[:40]}': has a number that is not finite in float32")
         return found
 
     def line(self, value: Any) -> str:

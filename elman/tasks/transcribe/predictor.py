@@ -104,7 +104,7 @@ class TranscribePredictor(ExamplePredictor):
         given = {name: value for name, value in said.items() if value is not None}
         if not given:
             return super().evaluate(files, report, **more)
-        processor = self.with_options(**given)
+        processor = self.processor_with(**given)
         changed = replace(self, options=processor.options, processor=processor)
         return changed.evaluate(files, report, **more)
 

@@ -10,8 +10,8 @@ from elman.settings import option
 from elman.tasks.base.options import TextOptions
 
 ATTENTIONS = ("none", "dot", "general", "additive")
-#: Shares of the highest probability, when a share p of the training is done (Bengio et al. 2015,
-#: section 2.4).
+#: The fraction of --scheduled-sampling reached after fraction p of the training (Bengio et al.
+#: 2015, section 2.4).
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda p: p,
     "exponential": lambda p: 1 - 0.01**p,

@@ -40,8 +40,11 @@ class TranslateProcessor(ExampleProcessor[TranslateOptions, Pair]):
         o = self.options
         unit = o.tokenizer if o.tokenizer != "auto" else self._unit(train)
         size = o.vocab_size or {"bpe": 8000}.get(unit)
-        how: dict[str, Any] = {"min_count": o.least_count, "lower_case": o.lower_case}
-        how["bpe_sample"] = o.bpe_sample
+        how: dict[str, Any] = {
+            "min_count": o.least_count,
+            "lower_case": o.lower_case,
+            "bpe_sample": o.bpe_sample,
+        }
         for side, specials in (("source", ["end"]), ("target", ["start", "end"])):
             texts = (getattr(pair, side) for pair in train)
             units = TextEncoder.fit(unit, texts, vocab_size=size, specials=specials, **how)

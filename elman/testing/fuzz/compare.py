@@ -168,4 +168,4 @@ def _apart(found: Tensor, loop: Tensor, exact: Tensor, single: bool) -> str:
     limit = tolerance.run * scale
     if single:
         limit += tolerance.run_errors * float((loop.to(torch.float64) - right).abs().max())
-    return difference(value, right, limit)
+    return str(difference(value, right, limit) or "")

@@ -5,7 +5,8 @@ import torch
 
 import elman
 from elman.backends.cpu.engine import LLVM
-from elman.backends.reference.compare import Checked, checked, first_difference
+from elman.backends.reference.compare import Checked, checked
+from elman.backends.reference.tolerance import difference, largest
 from elman.cells import LSTM, MGU
 from elman.errors import CheckError
 from elman.runtime import dispatch
@@ -80,8 +81,16 @@ def test_a_wrong_gradient_is_named(compared, monkeypatch, spoil, message):
 
 def test_the_first_difference():
     right = torch.tensor([[1.0, 100.0], [torch.nan, torch.inf]])
-    assert first_difference(right.clone(), right, 1e-3) is None
-    assert first_difference(right + torch.tensor([[0.05, 0], [0, 0]]), right, 1e-3) is None
-    assert first_difference(right + torch.tensor([[0, 0.2], [0, 0]]), right, 1e-3) == (0, 1)
-    assert first_difference(right.nan_to_num(0.0), right, 1e-3) == (1, 0)
-    assert first_difference(torch.zeros(0), torch.zeros(0), 1e-3) is None
+    assert largest(right) == 100.0 and largest(torch.zeros(2)) == 1.0
+
+    def at(found, expected=right):
+        wrong = difference(found, expected, 0.1)
+        return wrong and wrong.at
+
+    assert at(right.clone()) is None
+    assert at(right + torch.tensor([[0.05, 0], [0, 0]])) is None
+    assert at(right + torch.tensor([[0, 0.2], [0, 0]])) == (0, 1)
+    assert at(right.nan_to_num(0.0)) == (1, 0)
+    assert at(torch.zeros(2, 2), torch.tensor([[0.0, torch.inf], [0, 0]])) == (0, 1)
+    assert at(torch.zeros(0), torch.zeros(0)) is None
+    assert str(difference(right + 1, right, 0.1)).startswith("2 at (0, 0), expected 1; 2 of 4")

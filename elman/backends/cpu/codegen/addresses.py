@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from elman.backends.cpu.codegen.code import Code
 from elman.backends.cpu.codegen.functions import emit
-from elman.backends.cpu.codegen.layout import Layout
+from elman.backends.cpu.codegen.layout import KernelLayout
 from elman.backends.cpu.jit.target import Target
 from elman.compiler.ir.nodes import Node
 from elman.schedule.stages import Slot
@@ -18,7 +18,7 @@ class Addresses:
     begin; span_turn: which step of its span a step is. The other attributes are set by `begin`.
     """
 
-    def __init__(self, code: Code, layout: Layout, target: Target) -> None:
+    def __init__(self, code: Code, layout: KernelLayout, target: Target) -> None:
         self.code, self.layout, self.ty, self.target = code, layout, layout.ty, target
         self.lowered = layout.loop
         self.present: set[Node] = set()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from elman.backends.cpu.codegen.addresses import Addresses
 from elman.backends.cpu.codegen.code import Code, Vector
 from elman.backends.cpu.codegen.denormals import Control
-from elman.backends.cpu.codegen.layout import Layout, is_number
+from elman.backends.cpu.codegen.layout import KernelLayout, is_number
 from elman.backends.cpu.codegen.stage import StageWriter
 from elman.backends.cpu.jit.target import Target
 from elman.schedule.stages import Lowered, Slot
@@ -36,10 +36,10 @@ class Kernel:
     ) -> None:
         self.code, self.name, self.loop, self.prelude = code, name, loop, prelude
         self.target, self.backward = target, backward
-        self.layout = Layout(loop, prelude, ty)
+        self.layout = KernelLayout(loop, prelude, ty)
         self.addresses = Addresses(code, self.layout, target)
         self.stages = StageWriter(self.addresses)
-        #: Whether several threads share the rows.
+        #: The name of the i1 that says whether several threads share the rows.
         self.several = ""
 
     def write(self, mode: int) -> None:
@@ -109,9 +109,9 @@ class Kernel:
         with code.loop(0, turns) as loop:
             yield code.add(start, code.mul(loop.index, step))
 
-    def _read(self, name: str, type: str = "i64") -> str:
+    def _read(self, name: str, kind: str = "i64") -> str:
         at = self.code.gep("%data", self.layout.arguments.index(name), "i64")
-        return self.code.load(type, at, 8)
+        return self.code.load(kind, at, 8)
 
     def _run(self) -> None:
         code = self.code
@@ -121,7 +121,7 @@ class Kernel:
                 name: self._read(name, "i64" if is_number(name) else "ptr")
                 for name in self.layout.arguments
             }
-            self.addresses.table_at = code.gep("%workspace", self.layout.accumulators, "i8")
+            self.addresses.table_at = code.gep("%workspace", self.layout.accumulator_bytes, "i8")
             self.several = code.compare("sgt", "%parts", 1)
             steps = self.addresses.value["steps"]
             with code.loop(0, steps, 1, [("i64", "0")]) as loop:

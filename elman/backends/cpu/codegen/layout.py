@@ -12,8 +12,10 @@ from elman.schedule.stages import Group, Lowered, Map, Slot
 
 #: Rows that go through the units of a map together: their accumulators stay in the L1 cache.
 ROWS = 64
+#: Vectors of columns that a tile has at most.
+COLUMNS = 4
 
-#: What the kernel reads before anything else; then one pointer, or three, for each slot.
+#: What the kernel reads before anything else; then the pointers of each slot (`_pointers`).
 HEADER = (
     "steps", "batch", "shared", "chunks", "bounds", "starts", "counts", "flags", "counter",
     "workspace", "stride", "span", "yield",
@@ -34,7 +36,7 @@ class Pack:
     size: int
 
 
-class Layout:
+class KernelLayout:
     """What one loop is given, worked out from its lowered step before any code is written.
 
     arguments: the names of the numbers and addresses that it takes, in order.
@@ -73,12 +75,12 @@ class Layout:
         if name not in self.arguments:
             self.arguments.append(name)
 
-    def _table(self, slot: Slot) -> int:
-        return self.tables.setdefault(slot, len(self.tables))
+    def _table(self, slot: Slot) -> None:
+        self.tables.setdefault(slot, len(self.tables))
 
     def width(self, at: Map) -> int:
         """How many vectors of units a block of this map has."""
-        most = 4 // max(1, len(at.groups))
+        most = COLUMNS // max(1, len(at.groups))
         return max(1, min(most, -(-at.size // self.ty.lanes)))
 
     def columns(self, at: Map) -> int:
@@ -91,7 +93,7 @@ class Layout:
         for group in at.groups:
             by_operand.setdefault(group.product.args[0], []).append(group)
         at.groups = [group for groups in by_operand.values() for group in groups]
-        most = max(1, 4 // self.width(at))
+        most = max(1, COLUMNS // self.width(at))
         for groups in by_operand.values():
             count = -(-len(groups) // most)
             size = -(-len(groups) // count)
@@ -108,17 +110,17 @@ class Layout:
         """Bytes of memory that each thread wants for itself, a multiple of 64: accumulators, the
         tables of row pointers, and those of the rows that enter ``span`` steps."""
         tables = (len(self.tables) * batch + 3 * batch * span) * 8
-        return self.accumulators + -(-tables // 64) * 64
+        return self.accumulator_bytes + -(-tables // 64) * 64
 
     @cached_property
-    def accumulators(self) -> int:
+    def accumulator_bytes(self) -> int:
         """Bytes of the accumulators, which stand first in the workspace."""
         maps = [at for lowered in self._both() for at in lowered.maps]
         widest = max((self.columns(at) for at in maps), default=0)
         return ROWS * widest * self.ty.bytes
 
     @cached_property
-    def weights(self) -> int:
+    def weight_bytes(self) -> int:
         """Bytes of weights that each step of the loop reads."""
         parts = (pack for at in self.loop.maps for pack in self.calls[id(at)])
         return sum(
