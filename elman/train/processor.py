@@ -56,6 +56,13 @@ class Processor(Generic[O]):
         """The error for a fact that cannot be."""
         return RunError(f"{self.run.config_file}: cannot be read as a run ({why}); {RESTORE}")
 
+    def positive(self, name: str) -> int:
+        """One of the `metadata` that is a count above 0."""
+        value: int = self.fact(name, int)
+        if value < 1:
+            raise self.damaged(f"{name} must be a whole number above 0, got {value}")
+        return value
+
     @property
     def files(self) -> list[str]:
         """The files that are trained on; none for the embedded data."""

@@ -225,6 +225,8 @@ def _compared(found: Tensor, loop: Tensor, exact: Tensor, tolerance: Tolerance) 
         return f"{list(found.shape)} {found.dtype}, not {list(loop.shape)} {loop.dtype}"
     if not found.numel():
         return ""
+    if not bool(exact.isfinite().all()):
+        return "the loop's own numbers are not finite"
     scale = max(1.0, exact.abs().max().item())
     # Of a single number the loop's error can be small by chance.
     floor = tolerance.kernel * (2 if found.numel() == 1 else 1)

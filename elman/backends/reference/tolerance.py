@@ -82,7 +82,12 @@ def difference(found: Tensor, expected: Tensor, limit: float | Tensor) -> Differ
     if not bool(wrong.any()):
         return None
     at = first_index(wrong)
-    most = float(limit[at]) if isinstance(limit, Tensor) else limit
-    count, total = int(wrong.sum()), wrong.numel()
-    greatest = float(off[wrong].max())
-    return Difference(at, found[at].item(), expected[at].item(), count, total, most, greatest)
+    return Difference(
+        at=at,
+        found=found[at].item(),
+        expected=expected[at].item(),
+        wrong=int(wrong.sum()),
+        count=wrong.numel(),
+        limit=float(limit[at]) if isinstance(limit, Tensor) else limit,
+        greatest=float(off[wrong].max()),
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 from elman.data.core.batch import Batch
 from elman.data.series.windows import WindowBatches
 from elman.data.text.corpus import ProgressCallback
+from elman.models.common.sampling import seeded
 from elman.models.series.forecaster import Forecast
 from elman.tasks.forecast.processor import ForecastProcessor
 
@@ -23,7 +24,7 @@ Forecasting = Callable[[Batch, tuple[float, ...]], Forecast]
 def forecasting(model: Any, processor: ForecastProcessor) -> Forecasting:
     """The forecasts of a model; the quantiles of a point are those of its errors."""
     spread = processor.spread()
-    generator = torch.Generator().manual_seed(processor.options.seed)
+    generator = seeded(processor.options.seed)
 
     def forecast(batch: Batch, levels: tuple[float, ...]) -> Forecast:
         t = batch.tensors

@@ -103,10 +103,7 @@ class GenerateProcessor(ExampleProcessor[GenerateOptions, Record]):
     @property
     def length(self) -> int:
         """Steps of the median series of the training part, of texts the units of the longest."""
-        length = self.fact("length", int)
-        if length < 1:
-            raise self.damaged(f"length must be a whole number above 0, got {length}")
-        return length
+        return self.positive("length")
 
     @property
     def conditioning(self) -> Conditioning:

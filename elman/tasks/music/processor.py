@@ -79,10 +79,7 @@ class MusicProcessor(ExampleProcessor[MusicOptions, Piece]):
     @property
     def length(self) -> int:
         """Frames of the median piece of the training part."""
-        length = self.fact("length", int)
-        if length < 1:
-            raise self.damaged(f"length must be a whole number above 0, got {length}")
-        return length
+        return self.positive("length")
 
 
 def _made(part: str) -> RecordSource[Piece]:

@@ -89,6 +89,9 @@ class TagProcessor(ExampleProcessor[TagOptions, TaggedSentence]):
     @property
     def bio(self) -> bool:
         """Whether the tags are spans, as B-x I-x O."""
+        return self.once("bio", self._bio)
+
+    def _bio(self) -> bool:
         bio: bool = self.fact("bio", bool)
         if bio and not is_bio(self.tags.names):
             raise self.damaged("bio says that the tags are spans, and they are not")

@@ -163,6 +163,8 @@ def _apart(found: Tensor, loop: Tensor, exact: Tensor, single: bool) -> str:
     if not found.numel():
         return ""
     value, right = found.to(torch.float64), exact.to(torch.float64)
+    if not bool(right.isfinite().all()):
+        return "the loop's own numbers are not finite"
     scale = max(FLOOR, float(right.abs().max()))
     tolerance = TOLERANCE[torch.float32 if single else torch.float64]
     limit = tolerance.run * scale
